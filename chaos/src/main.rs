@@ -1,0 +1,2 @@
+//! The test rig of Quorate.
+fn main() {}

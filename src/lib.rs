@@ -1,0 +1,2 @@
+//! Quorate: a failover cluster for MySQL and MariaDB replication.
+

@@ -1,0 +1,2 @@
+//! The daemon and the client commands of Quorate.
+fn main() {}
