@@ -1,2 +1,4 @@
 //! Quorate: a failover cluster for MySQL and MariaDB replication.
+#![forbid(unsafe_code)]
 
+pub mod core;

@@ -1,0 +1,3 @@
+//! Decisions as pure functions over values: no I/O, no clock, no randomness, no async.
+
+pub mod replicated;
