@@ -55,7 +55,8 @@ pub struct Observation {
     /// When the attempt now in flight began.
     pub waiting_since_ms: Option<u64>,
     /// When the receiver last proved that its source lives: a position or a heartbeat moved between two probes, or
-    /// the replica's own clock dates the last heartbeat.
+    /// the replica's own clock dates the last heartbeat. Set at first sight of a running receiver as well, so that one
+    /// that never moves afterwards counts as silent since then. The later bound where only two probes enclose it.
     pub source_heard_ms: Option<u64>,
     /// When the receiver was first seen broken by a connection error since it was last connected.
     pub source_lost_ms: Option<u64>,

@@ -83,9 +83,9 @@ pub fn finding(view: &View<'_>) -> Finding {
             let evidence = derived.evidence((row.says)(&derived));
             Finding::Failure { class: row.class, code: row.code, evidence }
         }
-        // Not for long enough, or its replicas were not read since. Refused, or after an urgent round without an
-        // answer, this node no longer vouches for the primary.
-        None if derived.urgent_round_done || derived.unreached() => {
+        // Not for long enough, asked too late, or its replicas were not read since. Refused, or after an urgent round
+        // without an answer, this node no longer vouches for the primary.
+        None if derived.urgent_round_done || derived.unreached() || derived.silent_long() => {
             let silent = derived.silent_ms.unwrap_or(0);
             Finding::Blind { why: format!("the primary last answered {silent} ms ago: too early to judge") }
         }

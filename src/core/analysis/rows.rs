@@ -225,3 +225,26 @@ fn paused(d: &Derived<'_>) -> bool {
     let short_silence = d.reach == Reach::Pausing || d.unreached();
     short_silence || (d.reach == Reach::Answering && was_paused(d))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_exactly_one_row_and_each_row_is_whole() {
+        let all: Vec<&Row> = ROWS.iter().chain(STRUCTURE_ROWS).collect();
+        assert_eq!(all.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(all.iter().filter(|row| row.code == code).count(), 1, "{code}");
+            assert!(!row(code).describes.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_the_primary_class_is_repaired() {
+        for code in Code::ALL {
+            let repaired = repair(code) != Repair::Nothing;
+            assert_eq!(repaired, row(code).class == Class::Primary, "{code}");
+        }
+    }
+}

@@ -44,7 +44,7 @@ pub(super) fn dead_without_replicas(d: &Derived<'_>) -> String {
 }
 
 pub(super) fn dead_and_replicas(d: &Derived<'_>) -> String {
-    format!("{}; none of its {} replicas answers either", primary(d), d.replicas.len())
+    format!("{}; of {} none answers either", primary(d), replicas(d))
 }
 
 pub(super) fn dead_and_some_replicas(d: &Derived<'_>) -> String {
@@ -52,22 +52,22 @@ pub(super) fn dead_and_some_replicas(d: &Derived<'_>) -> String {
 }
 
 pub(super) fn dead(d: &Derived<'_>) -> String {
-    format!("{}; of its {} replicas {}", primary(d), d.replicas.len(), signs(d))
+    format!("{}; of {} {}", primary(d), replicas(d), signs(d))
 }
 
 pub(super) fn stalled(d: &Derived<'_>) -> String {
     format!(
-        "primary {} greets and has not answered for {} ms; of its {} replicas {}",
+        "primary {} greets and has not answered for {} ms; of {} {}",
         d.primary.address,
         silent_ms(d),
-        d.replicas.len(),
+        replicas(d),
         signs(d)
     )
 }
 
 pub(super) fn unreachable_lagging(d: &Derived<'_>) -> String {
     let least = d.replicas.iter().filter_map(|r| r.lag_s).min().unwrap_or(0);
-    format!("{}; all {} replicas lag by {least} s or more", primary(d), d.replicas.len())
+    format!("{}; of {} each lags by {least} s or more", primary(d), replicas(d))
 }
 
 pub(super) fn unreachable(d: &Derived<'_>) -> String {
@@ -78,17 +78,17 @@ pub(super) fn unreachable(d: &Derived<'_>) -> String {
         }
         false => "",
     };
-    format!("{}; of its {} replicas {}{advice}", primary(d), d.replicas.len(), signs(d))
+    format!("{}; of {} {}{advice}", primary(d), replicas(d), signs(d))
 }
 
 pub(super) fn none_replicates(d: &Derived<'_>) -> String {
-    let (reached, all) = (d.reached(), d.replicas.len());
+    let reached = d.reached();
     let receiving = d.replicas.iter().filter(|r| r.receives).count();
     let applying = d.replicas.iter().filter(|r| r.applies).count();
     format!(
-        "primary {} answers, and none of its {all} replicas replicates: {reached} reached, {receiving} receiving, \
-         {applying} applying",
-        d.primary.address
+        "primary {} answers, and of {} none replicates: {reached} reached, {receiving} receiving, {applying} applying",
+        d.primary.address,
+        replicas(d)
     )
 }
 
@@ -139,6 +139,13 @@ fn primary(d: &Derived<'_>) -> String {
 
 fn silent_ms(d: &Derived<'_>) -> u64 {
     d.silent_ms.unwrap_or(0)
+}
+
+fn replicas(d: &Derived<'_>) -> String {
+    match d.replicas.len() {
+        1 => "its 1 replica".into(),
+        more => format!("its {more} replicas"),
+    }
 }
 
 /// What the replicas say, counted: `2 lost it, 1 unreachable`.
