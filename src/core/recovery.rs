@@ -106,6 +106,12 @@ pub enum Event {
         /// What was seen.
         how: String,
     },
+    /// It may not go on: a successor found no fresh evidence, or an operator withdrew it. Past the point of no return
+    /// this changes nothing.
+    Cancel {
+        /// Why.
+        why: String,
+    },
     /// Nothing but time passed.
     Tick,
 }
@@ -203,6 +209,8 @@ pub struct Machine {
     touched: BTreeSet<ServerId>,
     repointed: BTreeSet<ServerId>,
     left_behind: BTreeMap<ServerId, String>,
+    /// Cancelled while predecessors' sessions were still being cleared: undone once they are.
+    cancel_pending: Option<String>,
     /// Why it is being undone, and what could not be.
     cancel: Option<String>,
     ending: Option<(Ending, String)>,
@@ -235,6 +243,7 @@ impl Machine {
             touched: BTreeSet::new(),
             repointed: BTreeSet::new(),
             left_behind: BTreeMap::new(),
+            cancel_pending: None,
             cancel: None,
             ending: None,
             undone: Vec::new(),

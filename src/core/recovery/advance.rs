@@ -18,6 +18,7 @@ impl Machine {
             Event::FenceEnded { node, end } => self.fence_ended(node, end, context),
             Event::Committed { outcome } => self.committed(outcome, context),
             Event::PrimaryAnswers { how } => self.primary_answers(how, context),
+            Event::Cancel { why } => self.cancelled(why, context),
             Event::Tick => self.tick(context),
         }
     }
@@ -27,13 +28,21 @@ impl Machine {
         self.resumed = resumed;
         self.sets = context.known.clone();
         match resumed {
-            true => self.start_clear(context),
+            true => {
+                // Whatever a predecessor may have touched is undone with the rest.
+                self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
+                self.start_clear(context)
+            }
             false => self.start_work(context),
         }
     }
 
     /// The first stage by committed phase.
     pub(super) fn start_work(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        let undoable = self.recovery.phase < Phase::Intent;
+        if let Some(why) = self.cancel_pending.take().filter(|_| undoable) {
+            return self.start_undo(why, context);
+        }
         match (self.recovery.phase, self.is_switchover()) {
             (Phase::Started | Phase::Decided, false) => self.start_revoke(context),
             (Phase::Started | Phase::Decided, true) => self.start_fence(context),
@@ -114,6 +123,17 @@ impl Machine {
             return Vec::new();
         }
         self.start_undo(format!("the old primary answers ({how}) and nothing was promoted"), context)
+    }
+
+    fn cancelled(&mut self, why: String, context: &Context<'_>) -> Vec<Effect> {
+        match self.stage {
+            Stage::New | Stage::Clear => {
+                self.cancel_pending = Some(why);
+                Vec::new()
+            }
+            stage if stage < Stage::Commit => self.start_undo(why, context),
+            _ => Vec::new(),
+        }
     }
 
     fn tick(&mut self, context: &Context<'_>) -> Vec<Effect> {

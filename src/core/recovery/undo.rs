@@ -20,9 +20,6 @@ const UNFENCE_MS: u64 = 1_500;
 impl Machine {
     pub(super) fn start_undo(&mut self, why: String, context: &Context<'_>) -> Vec<Effect> {
         assert!(self.stage < Stage::Commit, "past its point of no return a recovery only goes forward");
-        if self.touched.is_empty() && self.fence_ends.is_empty() && self.stage < Stage::Revoke {
-            return self.finish(Ending::Cancelled, why, context);
-        }
         self.cancel = Some(why);
         self.running.clear();
         self.enter(Stage::Undo, context.now_ms);
