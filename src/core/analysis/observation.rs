@@ -33,7 +33,8 @@ pub enum AttemptEnd {
         /// Who answered.
         seen: String,
     },
-    /// No route, name not resolved, TLS trouble, not a MySQL port.
+    /// No route, name not resolved, TLS trouble, not a MySQL port. Counts as silence, and makes a failure only where
+    /// a replica lost the server too: it may be this node's own trouble.
     Failed {
         /// What went wrong.
         why: String,
@@ -43,6 +44,8 @@ pub enum AttemptEnd {
 /// Times are this node's monotonic milliseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observation {
+    /// When this node began to watch the server: silence of one that never answered counts from here.
+    pub watched_since_ms: Option<u64>,
     /// When the last answer came.
     pub answered_ms: Option<u64>,
     /// The facts of that answer.
