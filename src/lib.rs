@@ -1,2 +1,5 @@
 //! Quorate: a failover cluster for MySQL and MariaDB replication.
+#![forbid(unsafe_code)]
 
+pub mod core;
+pub mod model;

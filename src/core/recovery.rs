@@ -1,0 +1,1 @@
+//! The life of a recovery: state and event to state and effects.
