@@ -27,6 +27,9 @@ impl RunDir {
         }
         let started = process::stat(me as i32).map_or(0, |(_, start)| start);
         std::fs::write(dir.join("owner"), format!("{me} {started} {}", sockets.display()))?;
+        if keep {
+            std::fs::write(dir.join("keep"), "")?;
+        }
         Ok(RunDir { dir, sockets, keep })
     }
 
@@ -48,7 +51,12 @@ impl RunDir {
         }
     }
 
-    /// Removes everything but logs when keeping, else everything.
+    /// Whether data and logs stay after the run.
+    pub fn is_kept(&self) -> bool {
+        self.keep
+    }
+
+    /// Removes everything, unless it is kept.
     pub fn remove(&self) {
         let _ = std::fs::remove_dir_all(&self.sockets);
         if !self.keep {
@@ -85,7 +93,9 @@ fn sweep() {
         if let Some(sockets) = words.next().filter(|s| s.contains("quorate-chaos-")) {
             let _ = std::fs::remove_dir_all(sockets);
         }
-        let _ = std::fs::remove_dir_all(&dir);
+        if !dir.join("keep").exists() {
+            let _ = std::fs::remove_dir_all(&dir);
+        }
     }
 }
 

@@ -105,11 +105,6 @@ impl Server {
         Db::new(&Address::Socket(self.socket.clone()), ROOT, deadline)
     }
 
-    /// The server's own log.
-    pub fn log(&self) -> &std::path::Path {
-        &self.log
-    }
-
     /// Where `general_log` writes when it is on.
     pub fn general_log(&self) -> PathBuf {
         self.data.join("general.log")

@@ -123,11 +123,6 @@ impl Db {
             .collect())
     }
 
-    /// Closes the connection, if there is one.
-    pub fn drop_connection(&mut self) {
-        self.conn = None;
-    }
-
     async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, SqlError> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,

@@ -111,11 +111,6 @@ impl Topology {
         self.servers[number - 1].clone()
     }
 
-    /// The server that listens at `HOST:PORT`.
-    pub fn at(&self, address: &str) -> Option<Arc<Server>> {
-        self.servers.iter().find(|s| s.address() == address).cloned()
-    }
-
     /// All but one.
     pub fn others(&self, number: usize) -> Vec<Arc<Server>> {
         self.servers.iter().filter(|s| s.number != number).cloned().collect()

@@ -14,7 +14,7 @@ pub fn is_inside() -> bool {
 
 /// Replaces this process by itself in a new network namespace: as an unprivileged user's first, else as root.
 /// Returns only with the reason why neither works.
-pub fn enter() -> Result<()> {
+pub fn enter() -> Result<std::convert::Infallible> {
     for flags in [["--user", "--map-root-user", "--net"].as_slice(), ["--net"].as_slice()] {
         let works = Command::new("unshare")
             .args(flags)
