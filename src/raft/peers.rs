@@ -48,17 +48,39 @@ pub struct Peers {
     tls: Option<Tls>,
     channels: Mutex<HashMap<(u64, Lane), (String, Channel)>>,
     contacts: Mutex<HashMap<u64, Contact>>,
+    /// What the newest membership says: openraft's clients keep what was true when they were made.
+    book: Mutex<HashMap<u64, NodeInfo>>,
 }
 
 impl Peers {
     /// None yet.
     pub fn new(me: Arc<Me>, profile: Profile, tls: Option<Tls>) -> Arc<Self> {
-        Arc::new(Peers { me, profile, tls, channels: Mutex::default(), contacts: Mutex::default() })
+        Arc::new(Peers {
+            me,
+            profile,
+            tls,
+            channels: Mutex::default(),
+            contacts: Mutex::default(),
+            book: Mutex::default(),
+        })
     }
 
     /// Who this node is.
     pub fn me(&self) -> &Arc<Me> {
         &self.me
+    }
+
+    /// Takes note of the newest membership.
+    pub fn learn(&self, nodes: HashMap<u64, NodeInfo>) {
+        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    /// What is known of `node_id` by now, when `node` was true at some time: its address may have changed, its
+    /// incarnation never does.
+    pub fn current(&self, node_id: u64, node: &NodeInfo) -> NodeInfo {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = book.get(&node_id).filter(|newer| newer.incarnation == node.incarnation);
+        newer.unwrap_or(node).clone()
     }
 
     /// The connection to that node; dials nothing by itself.
