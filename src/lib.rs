@@ -3,3 +3,5 @@
 
 pub mod core;
 pub mod model;
+pub mod probe;
+pub mod session;
