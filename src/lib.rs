@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+pub mod executor;
 pub mod model;
 pub mod probe;
 pub mod session;
