@@ -1,0 +1,1 @@
+//! Barriers and resumption, driven event by event.

@@ -1,0 +1,4 @@
+//! Consensus as a whole: real nodes over loopback, real directories, real certificates.
+
+mod cluster;
+mod support;
