@@ -98,8 +98,10 @@ fn unpacked(flavor: Flavor, bundle: &Bundle) -> Result<Install> {
 
 fn on_host(flavor: Flavor, program: &Path) -> Option<Install> {
     let version = version_of(flavor, program)?;
-    // .../usr/sbin/mysqld -> .../usr
-    let basedir = program.canonicalize().ok()?.parent()?.parent()?.to_path_buf();
+    // .../usr/sbin/mysqld -> .../usr; a wrapper of ours -> the root it runs.
+    let above = program.canonicalize().ok()?.parent()?.parent()?.to_path_buf();
+    let unpacked = above.join("root/usr");
+    let basedir = if unpacked.exists() { unpacked } else { above };
     Some(install(flavor, version, program.to_path_buf(), basedir))
 }
 

@@ -61,6 +61,9 @@ async fn writes(stage: &mut Stage<'_>, acks: &[Ack]) -> Result<()> {
     let held = ids(&primary).await.with_context(|| format!("look up the writes on {primary}"))?;
     let lost: Vec<&Ack> = acks.iter().filter(|a| !held.contains(&a.id)).collect();
     stage.record.lost_acked_writes = lost.len();
+    let taken_over = acks.iter().filter(|a| a.server == primary.number).map(|a| a.at).min();
+    let is_stray = |a: &&&Ack| taken_over.is_some_and(|t| a.at > t && a.server != primary.number);
+    stage.record.stray_acked_writes = lost.iter().filter(is_stray).count();
     let promised = stage.semi_sync || stage.record.scenario == "switchover" || stage.primary == 1;
     if promised && !lost.is_empty() {
         stage.record.violations.push(format!("{} acknowledged writes are missing on {primary}", lost.len()));

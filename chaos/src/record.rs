@@ -62,6 +62,8 @@ pub struct Record {
     pub reason: String,
     /// Which of the scenario's variants this was, e.g. the step at which the leader died.
     pub variant: String,
+    /// Of the lost ones: acknowledged by an old primary after the new one had acknowledged its first.
+    pub stray_acked_writes: usize,
     /// From the return of the old primary to the last write it acknowledged.
     pub returned_acks_ms: Option<f64>,
     /// The seed that repeats this run's choices.
@@ -94,6 +96,7 @@ impl Record {
             violations: Vec::new(),
             reason: String::new(),
             variant: String::new(),
+            stray_acked_writes: 0,
             returned_acks_ms: None,
             seed,
             commit: String::new(),
@@ -126,7 +129,7 @@ impl Record {
             self.double_primary_ms,
         );
         if let Some(ms) = self.returned_acks_ms {
-            line += &format!(" | returned acks {ms:.0} ms");
+            line += &format!(" | returned acks {} in {ms:.0} ms", self.stray_acked_writes);
         }
         if !self.reason.is_empty() {
             line += &format!(" | {}", self.reason);

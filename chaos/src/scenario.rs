@@ -92,11 +92,7 @@ impl Scenario {
                 let mut steps = STEPS;
                 steps.shuffle(&mut StdRng::seed_from_u64(seed));
                 let index = (run - 1) as usize;
-                let side = if (index + index / STEPS.len() + seed as usize).is_multiple_of(2) {
-                    "before"
-                } else {
-                    "after"
-                };
+                let side = if (index + seed as usize).is_multiple_of(2) { "before" } else { "after" };
                 format!("{}:{side}", steps[index % STEPS.len()])
             }
             Scenario::OneObserverBlind => {

@@ -13,7 +13,7 @@ use crate::{
     server::Server,
     topology::{Shape, Topology},
     wait,
-    watch::{Seen, Watch},
+    watch::Watch,
 };
 use anyhow::{Context, Result, anyhow};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -255,12 +255,7 @@ impl<'a> Stage<'a> {
             },
         )
         .await;
-        let greeted = self
-            .watch()
-            .changes()
-            .into_iter()
-            .find(|c| c.server == old && c.at >= back && c.seen != Seen::Silent);
-        let greeted = greeted.map_or(back, |c| c.at);
+        let greeted = self.watch().greets_since(old, back).unwrap_or(back);
         let last_ack =
             self.client().acks().into_iter().filter(|a| a.server == old && a.at > back).map(|a| a.at).max();
         self.record.returned_acks_ms =

@@ -57,6 +57,16 @@ impl Watch {
         self.changes().into_iter().find(|c| c.server != not && c.seen == Seen::Writable && c.at >= since)
     }
 
+    /// From when on, not before `since`, this server answered: at once if it already did.
+    pub fn greets_since(&self, server: usize, since: Instant) -> Option<Instant> {
+        let changes: Vec<Change> = self.changes().into_iter().filter(|c| c.server == server).collect();
+        let before = changes.iter().rev().find(|c| c.at < since);
+        if before.is_some_and(|c| c.seen != Seen::Silent) {
+            return Some(since);
+        }
+        changes.iter().find(|c| c.at >= since && c.seen != Seen::Silent).map(|c| c.at)
+    }
+
     /// When this server was first seen in that state after `since`.
     pub fn first(&self, server: usize, seen: Seen, since: Instant) -> Option<Instant> {
         self.changes()

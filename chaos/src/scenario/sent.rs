@@ -54,8 +54,10 @@ fn changing_in(log: &str) -> Vec<String> {
             "Connect" if argument.starts_with(&format!("{}@", QUORATE.user)) => drop(ours.insert(id)),
             "Connect" | "Quit" => drop(ours.remove(&id)),
             "Query" | "Execute" if ours.contains(&id) && is_changing(argument) => {
-                found.push(argument.to_string())
+                // Never more of it than up to a password.
+                found.push(argument.split("PASSWORD").next().unwrap_or_default().to_string());
             }
+
             _ => {}
         }
     }
