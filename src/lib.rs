@@ -1,6 +1,9 @@
 //! Quorate: a failover cluster for MySQL and MariaDB replication.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod core;
 pub mod executor;
 pub mod model;
