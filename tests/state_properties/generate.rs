@@ -228,7 +228,7 @@ impl Draw {
             Testimony { verdict: says.verdict(state, cluster, node), age_ms: u64::from(self.extra) * 9 }
         });
         let waivers = [Waiver::Verdict, Waiver::Disabled, Waiver::Block, Waiver::Loss];
-        let waived = waivers.into_iter().take(usize::from(self.request % 5));
+        let waived = waivers.into_iter().take(usize::from(self.extra % 5));
         StartRecovery {
             kind,
             cluster: cluster.id.clone(),
@@ -240,7 +240,7 @@ impl Draw {
             evidence: evidence.collect(),
             revoked: vec![],
             semi_sync: self.extra.is_multiple_of(4).then(|| (1, vec![])),
-            waived: if kind == Kind::Forced { waived.collect() } else { vec![] },
+            waived: if kind == Kind::Forced || self.request >= 248 { waived.collect() } else { vec![] },
             to: None,
             kill_writers: false,
         }

@@ -134,6 +134,9 @@ impl State {
         if cluster.primary.as_ref() != Some(&start.subject) {
             return Err(unknown("primary", &start.subject.0));
         }
+        if start.kind == Kind::Failover && !start.waived.is_empty() {
+            return Err(Refusal::Invalid("only an operator waives rules, by name".into()));
+        }
         if start.class != Class::Primary {
             return Err(Refusal::Invalid("only the primary class is repaired by this version".into()));
         }
