@@ -349,7 +349,7 @@ impl State {
             return;
         }
         let primary = cluster.primary.clone();
-        for server in repointed {
+        for server in repointed.iter().filter(|server| Some(*server) != primary.as_ref()) {
             if let Some(member) = cluster.members.get_mut(server) {
                 member.source = primary.clone();
                 member.channels = 1;
