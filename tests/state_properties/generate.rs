@@ -180,7 +180,8 @@ impl Draw {
         let alias = match self.extra % 4 {
             0 => None,
             1 => Some("orders".to_owned()),
-            2 => Some("no good".to_owned()),
+            2 if self.extra < 64 => Some("no good".to_owned()),
+            2 => Some(format!("c{}", self.extra % 4)),
             _ => Some(format!("alias{number}")),
         };
         let primary = (!self.sort.is_multiple_of(5)).then(|| members[0].server.clone());
