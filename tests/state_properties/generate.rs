@@ -108,9 +108,9 @@ impl Draw {
         // Now and then a proposer's clock lies behind, and now and then a day has gone by.
         let at_ms = match self.step_ms % 20 {
             0 => state.log_time_ms.saturating_sub(u64::from(self.step_ms >> 8)),
-            1 => state.log_time_ms + 86_400_000,
-            2..=4 => state.log_time_ms + u64::from(self.step_ms % 400_000),
-            _ => state.log_time_ms + u64::from(self.step_ms % 2_000),
+            1 => state.log_time_ms.saturating_add(86_400_000),
+            2..=4 => state.log_time_ms.saturating_add((self.step_ms % 400_000).into()),
+            _ => state.log_time_ms.saturating_add((self.step_ms % 2_000).into()),
         };
         let request_id = match self.request {
             0..=39 => Some(format!("r{}", self.request)),
@@ -120,7 +120,7 @@ impl Draw {
         let by = if self.pick.is_multiple_of(2) { "quorate" } else { "anna" };
         Entry::Command(Command {
             at_ms,
-            wall_ms: at_ms + 1_700_000_000_000,
+            wall_ms: at_ms.wrapping_add(1_700_000_000_000),
             node,
             term,
             by: by.into(),
