@@ -177,6 +177,17 @@ impl Raft {
         }
     }
 
+    /// A kept connection to a member and the stamp its calls need, apart; see [`Raft::peer_channel`].
+    pub fn peer_parts(
+        &self,
+        node_id: u64,
+    ) -> Result<(tonic::transport::Channel, super::gate::Stamp), PeerError> {
+        let metrics = self.openraft().server_metrics();
+        let stored = metrics.borrow_watched().membership_config.clone();
+        let node = stored.get_node(&node_id).ok_or(PeerError::Unknown { node: node_id })?;
+        self.inner.peers.parts(node_id, node, Lane::Other)
+    }
+
     /// A kept connection to a member, opened on first use, whose calls carry who makes them; for the caller's own
     /// services. The other end checks them with [`Raft::gate`].
     pub fn peer_channel(&self, node_id: u64) -> Result<PeerChannel, PeerError> {

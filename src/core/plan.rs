@@ -1,0 +1,7 @@
+//! Plans: who is promoted and why, and what the executor is asked to do, in terms that leave it no choice.
+
+pub mod choose;
+pub mod durability;
+pub mod preview;
+pub mod rejoin;
+pub mod step;

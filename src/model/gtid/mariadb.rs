@@ -1,0 +1,107 @@
+//! MariaDB GTIDs, `domain-server-sequence`: the last sequence number per (domain, server_id), which is what
+//! `gtid_binlog_state` holds. A position (`gtid_slave_pos`, `Gtid_IO_Pos`) is the same with one server a domain.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::GtidError;
+use crate::model::server::Flavor;
+
+/// Last sequence number per (domain, server_id). Containment and loss are judged per pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MariaDbGtids {
+    last: BTreeMap<(u32, u32), u64>,
+}
+
+impl MariaDbGtids {
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.last.is_empty()
+    }
+
+    /// Whether, for each pair of `other`, this one has got at least as far.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.last.iter().all(|(pair, sequence)| self.last.get(pair).is_some_and(|mine| mine >= sequence))
+    }
+
+    /// The pairs in which this one has got further than `other`, at this one's numbers.
+    pub fn subtract(&self, other: &Self) -> Self {
+        let further =
+            |(pair, sequence): &(&(u32, u32), &u64)| other.last.get(pair).is_none_or(|o| o < sequence);
+        Self { last: self.last.iter().filter(further).map(|(p, s)| (*p, *s)).collect() }
+    }
+
+    /// Takes the further of both, pair by pair.
+    pub fn merge(&mut self, other: &Self) {
+        for (pair, sequence) in &other.last {
+            let mine = self.last.entry(*pair).or_default();
+            *mine = (*mine).max(*sequence);
+        }
+    }
+
+    /// Sum of the sequence numbers' pairs: the number of pairs, since MariaDB's numbers need not be dense.
+    pub fn count(&self) -> u64 {
+        self.last.len() as u64
+    }
+
+    /// The part that one server wrote.
+    pub fn of_server(&self, server_id: u32) -> Self {
+        Self { last: self.last.iter().filter(|((_, s), _)| *s == server_id).map(|(p, q)| (*p, *q)).collect() }
+    }
+
+    /// The highest sequence number of each domain with the server that wrote it: a position for `gtid_slave_pos`.
+    pub fn position(&self) -> Self {
+        let mut by_domain: BTreeMap<u32, (u64, u32)> = BTreeMap::new();
+        for (&(domain, server), &sequence) in &self.last {
+            let newest = by_domain.entry(domain).or_insert((sequence, server));
+            *newest = (*newest).max((sequence, server));
+        }
+        Self { last: by_domain.into_iter().map(|(d, (seq, server))| ((d, server), seq)).collect() }
+    }
+}
+
+fn fail(text: &str, why: &str) -> GtidError {
+    GtidError { flavor: Flavor::MariaDb, text: text.chars().take(80).collect(), why: why.to_owned() }
+}
+
+impl FromStr for MariaDbGtids {
+    type Err = GtidError;
+
+    fn from_str(text: &str) -> Result<Self, GtidError> {
+        let mut set = Self::default();
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let parts: Vec<&str> = item.split('-').collect();
+            let [domain, server, sequence] = parts[..] else {
+                return Err(fail(item, "not three numbers joined by `-`"));
+            };
+            let small =
+                |part: &str| part.parse::<u32>().map_err(|_| fail(item, "domain or server_id too large"));
+            let sequence: u64 = sequence.parse().map_err(|_| fail(item, "the sequence is not a number"))?;
+            let last = set.last.entry((small(domain)?, small(server)?)).or_default();
+            *last = (*last).max(sequence);
+        }
+        Ok(set)
+    }
+}
+
+impl fmt::Display for MariaDbGtids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, ((domain, server), sequence)) in self.last.iter().enumerate() {
+            write!(f, "{}{domain}-{server}-{sequence}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for MariaDbGtids {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MariaDbGtids {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
