@@ -2,5 +2,6 @@
 
 pub mod choose;
 pub mod durability;
+pub mod preview;
 pub mod rejoin;
 pub mod step;

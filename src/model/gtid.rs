@@ -131,3 +131,6 @@ impl GtidSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

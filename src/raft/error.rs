@@ -255,6 +255,12 @@ pub enum ChangeError {
     /// Another change is on its way.
     #[error("another change of the membership is under way; try again when it is done")]
     Busy,
+    /// A part was done, and the rest can be asked for again.
+    #[error("{what}")]
+    Unfinished {
+        /// What is missing.
+        what: String,
+    },
     /// It may be committed now, later or never: look at the membership.
     #[error("the change's fate is unknown: {what}; look at the membership before trying again")]
     Unknown {

@@ -110,7 +110,8 @@ impl Applied {
                 inner.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
                 // Agreement counts the voters that the same log names (P2).
                 let incarnation = |id: u64| membership.get_node(&id).map(|node| node.incarnation.clone());
-                let voters = membership.voter_ids().filter_map(|id| incarnation(id).map(|i| (id, i))).collect();
+                let voters =
+                    membership.voter_ids().filter_map(|id| incarnation(id).map(|i| (id, i))).collect();
                 inner.state.set_voters(voters);
                 None
             }

@@ -72,10 +72,13 @@ impl RaftNetworkFactory<Types> for Factory {
 
 impl Client {
     fn connect(&self) -> Result<RaftClient<PeerChannel>, RPCError<Types>> {
-        let channel = self.peers.channel(self.target, &self.node, self.lane).map_err(|error| {
-            self.peers.failed(self.target, error.to_string());
-            RPCError::Unreachable(Unreachable::new(&error))
-        })?;
+        let channel = self
+            .peers
+            .channel(self.target, &self.peers.current(self.target, &self.node), self.lane)
+            .map_err(|error| {
+                self.peers.failed(self.target, error.to_string());
+                RPCError::Unreachable(Unreachable::new(&error))
+            })?;
         Ok(RaftClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))

@@ -1,24 +1,30 @@
 //! The handle of an open node.
 
+mod change;
+mod duty;
 mod init;
+#[cfg(test)]
+mod promises;
 mod propose;
 mod read;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tonic::transport::server::ServerTlsConfig;
 
 pub use self::init::Identified;
 pub use self::propose::Committed;
+pub use self::status::{PeerStatus, Status};
 use super::error::{OpenError, PeerError};
 use super::gate::{Gate, Me};
-use super::machine::{Applied, Machine};
+use super::machine::{Applied, Image, Machine};
 use super::network::Factory;
 use super::options::{Options, raft_config};
 use super::peers::{Lane, PeerChannel, Peers};
@@ -27,7 +33,7 @@ use super::store::dir::DataDir;
 use super::store::log::LogStore;
 use super::store::sync::SyncStats;
 use super::tls::Tls;
-use super::types::{NodeInfo, Types};
+use super::types::{LogId, NodeInfo, StoredMembership, Types};
 use crate::core::replicated::State;
 
 /// How long a shutdown waits for the database to be closed.
@@ -47,7 +53,7 @@ struct Inner {
     applied: Arc<Applied>,
     shared: Arc<Shared>,
     leadership: watch::Receiver<Leadership>,
-    watcher: Mutex<Option<JoinHandle<()>>>,
+    duties: Mutex<Option<JoinSet<()>>>,
     closed: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -109,7 +115,7 @@ impl Raft {
             openraft::Raft::<Types, Machine>::new(options.node_id, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(start)?;
 
-        let (leadership, watcher) = watch_leadership(&raft);
+        let (leadership, duties) = duty::start(&raft, peers.clone(), &options);
         let shared = Arc::new(Shared {
             gate: Gate::new(me.clone(), applied.clone(), raft.clone()),
             me: me.clone(),
@@ -118,8 +124,8 @@ impl Raft {
             options: options.clone(),
             refusing: Mutex::default(),
         });
-        let (watcher, closed) = (Mutex::new(Some(watcher)), tokio::sync::Mutex::new(Some(closed)));
-        let inner = Inner { options, me, tls, peers, applied, shared, leadership, watcher, closed };
+        let (duties, closed) = (Mutex::new(Some(duties)), tokio::sync::Mutex::new(Some(closed)));
+        let inner = Inner { options, me, tls, peers, applied, shared, leadership, duties, closed };
         Ok(Raft { inner: Arc::new(inner) })
     }
 
@@ -167,6 +173,17 @@ impl Raft {
         }
     }
 
+    /// A kept connection to a member and the stamp its calls need, apart; see [`Raft::peer_channel`].
+    pub fn peer_parts(
+        &self,
+        node_id: u64,
+    ) -> Result<(tonic::transport::Channel, super::gate::Stamp), PeerError> {
+        let metrics = self.openraft().server_metrics();
+        let stored = metrics.borrow_watched().membership_config.clone();
+        let node = stored.get_node(&node_id).ok_or(PeerError::Unknown { node: node_id })?;
+        self.inner.peers.parts(node_id, node, Lane::Other)
+    }
+
     /// A kept connection to a member, opened on first use, whose calls carry who makes them; for the caller's own
     /// services. The other end checks them with [`Raft::gate`].
     pub fn peer_channel(&self, node_id: u64) -> Result<PeerChannel, PeerError> {
@@ -203,9 +220,9 @@ impl Raft {
         if let Err(error) = self.openraft().shutdown().await {
             tracing::warn!(%error, "raft did not end well");
         }
-        let watcher = self.inner.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(watcher) = watcher {
-            watcher.abort();
+        let duties = self.inner.duties.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut duties) = duties {
+            duties.shutdown().await;
         }
         self.inner.shared.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(closed) = self.inner.closed.lock().await.take()
@@ -215,30 +232,18 @@ impl Raft {
         }
     }
 
+    pub(super) fn applied_image(&self) -> (Image, Option<LogId>, StoredMembership) {
+        self.inner.applied.image()
+    }
+
+    /// Which rebuild of the group this node belongs to; 0 before it belongs to any.
+    pub fn generation(&self) -> u64 {
+        self.inner.me.generation.load(Ordering::Relaxed)
+    }
+
     fn openraft(&self) -> &openraft::Raft<Types, Machine> {
         &self.inner.shared.raft
     }
-}
-
-/// Keeps a watch of its own, so that no type of the library leaves this module.
-fn watch_leadership(raft: &openraft::Raft<Types, Machine>) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
-    let mut metrics = raft.server_metrics();
-    let me = *raft.node_id();
-    let (tx, rx) = watch::channel(Leadership::default());
-    let task = tokio::spawn(async move {
-        loop {
-            let now = {
-                let seen = metrics.borrow_watched();
-                let is_leader = seen.state.is_leader() && seen.current_leader == Some(me);
-                Leadership { term: seen.vote.leader_id.term, leader: seen.current_leader, is_leader }
-            };
-            tx.send_if_modified(|last| std::mem::replace(last, now) != now);
-            if metrics.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    (rx, task)
 }
 
 fn start(error: impl std::fmt::Display) -> OpenError {

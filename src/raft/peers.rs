@@ -48,12 +48,21 @@ pub struct Peers {
     tls: Option<Tls>,
     channels: Mutex<HashMap<(u64, Lane), (String, Channel)>>,
     contacts: Mutex<HashMap<u64, Contact>>,
+    /// What the newest membership says: openraft's clients keep what was true when they were made.
+    book: Mutex<HashMap<u64, NodeInfo>>,
 }
 
 impl Peers {
     /// None yet.
     pub fn new(me: Arc<Me>, profile: Profile, tls: Option<Tls>) -> Arc<Self> {
-        Arc::new(Peers { me, profile, tls, channels: Mutex::default(), contacts: Mutex::default() })
+        Arc::new(Peers {
+            me,
+            profile,
+            tls,
+            channels: Mutex::default(),
+            contacts: Mutex::default(),
+            book: Mutex::default(),
+        })
     }
 
     /// Who this node is.
@@ -61,8 +70,27 @@ impl Peers {
         &self.me
     }
 
+    /// Takes note of the newest membership.
+    pub fn learn(&self, nodes: HashMap<u64, NodeInfo>) {
+        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    /// What is known of `node_id` by now, when `node` was true at some time: its address may have changed, its
+    /// incarnation never does.
+    pub fn current(&self, node_id: u64, node: &NodeInfo) -> NodeInfo {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = book.get(&node_id).filter(|newer| newer.incarnation == node.incarnation);
+        newer.unwrap_or(node).clone()
+    }
+
     /// The connection to that node; dials nothing by itself.
     pub fn channel(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<PeerChannel, PeerError> {
+        let (channel, stamp) = self.parts(node_id, node, lane)?;
+        Ok(InterceptedService::new(channel, stamp))
+    }
+
+    /// The parts of [`Peers::channel`], for callers that put something of their own between them.
+    pub fn parts(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<(Channel, Stamp), PeerError> {
         let bad = |what: String| PeerError::Address { node: node_id, address: node.node_addr.clone(), what };
         let stamp = Stamp::new(self.me.clone(), node_id, &node.incarnation)
             .ok_or_else(|| bad("its incarnation is no plain text".to_owned()))?;
@@ -70,11 +98,11 @@ impl Peers {
         if let Some((address, channel)) = channels.get(&(node_id, lane))
             && *address == node.node_addr
         {
-            return Ok(InterceptedService::new(channel.clone(), stamp));
+            return Ok((channel.clone(), stamp));
         }
         let channel = self.dial_lazily(node_id, &node.node_addr).map_err(bad)?;
         channels.insert((node_id, lane), (node.node_addr.clone(), channel.clone()));
-        Ok(InterceptedService::new(channel, stamp))
+        Ok((channel, stamp))
     }
 
     /// A connection to whoever listens at `address` and can show that it is `node_id`.

@@ -50,9 +50,16 @@ pub struct Shared {
     pub refusing: Mutex<Option<String>>,
 }
 
+impl Service {
+    /// For an open node.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Service { shared }
+    }
+}
+
 /// Wraps it for a router.
 pub fn grpc(shared: Arc<Shared>) -> GrpcService {
-    RaftServer::new(Service { shared })
+    RaftServer::new(Service::new(shared))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }

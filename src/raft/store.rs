@@ -3,6 +3,8 @@
 //! Three trees: `log` (index, big endian -> entry), `meta` (vote, committed, purged, generation) and `snap` (one head
 //! and the chunks of one snapshot). What is flushed when: `docs/adr/0002`.
 
+#[cfg(test)]
+mod crash;
 pub mod dir;
 pub mod log;
 pub mod mark;

@@ -126,7 +126,8 @@ impl Group {
 
     /// Starts node `id` on its directory, at the address it had before.
     pub async fn start(&mut self, id: u64) -> &Raft {
-        let wanted = self.addresses.get(&id).copied().unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let wanted = self.addresses.get(&id).copied().unwrap_or(any);
         let listener =
             eventually("the port is free again", || async { TcpListener::bind(wanted).await.ok() }).await;
         self.addresses.insert(id, listener.local_addr().expect("address"));
@@ -144,6 +145,11 @@ impl Group {
         });
         self.nodes.insert(id, Node { raft, server, stop: Some(stop) });
         &self.nodes[&id].raft
+    }
+
+    /// The next start of node `id` takes any port.
+    pub fn forget_address(&mut self, id: u64) {
+        self.addresses.remove(&id);
     }
 
     pub async fn stop(&mut self, id: u64) {

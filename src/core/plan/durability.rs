@@ -42,10 +42,15 @@ pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> O
         None => return unprotected("the semi-sync time-out is not known".into()),
     }
     if semi.source_wait_no_replica == Some(false) {
-        return unprotected("wait_no_replica is off: with no acker connected the source acknowledges at once".into());
+        return unprotected(
+            "wait_no_replica is off: with no acker connected the source acknowledges at once".into(),
+        );
     }
     if ackers.len() < acks as usize {
-        return unprotected(format!("a commit waits for {acks} acknowledgements and {} ackers are there", ackers.len()));
+        return unprotected(format!(
+            "a commit waits for {acks} acknowledgements and {} ackers are there",
+            ackers.len()
+        ));
     }
     Some(Durability::SemiSync { acks, ackers })
 }

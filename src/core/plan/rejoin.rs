@@ -27,11 +27,14 @@ pub enum Return {
 pub fn judge(order: &StandingOrder, returned: &ServerFacts, primary: &ServerFacts) -> Return {
     let errant = returned.executed.subtract(&primary.executed);
     if errant.is_empty() {
-        let position = matches!(returned.executed, GtidSet::MariaDb(_)).then(|| returned.executed.position().to_string());
+        let position = matches!(returned.executed, GtidSet::MariaDb(_))
+            .then(|| returned.executed.position().to_string());
         return Return::Contained { gtid_slave_pos: position };
     }
     let why = match order.semi_sync {
-        true => "written after the last acknowledgement it could get: never acknowledged to a client under semi-sync",
+        true => {
+            "written after the last acknowledgement it could get: never acknowledged to a client under semi-sync"
+        }
         false => "written before or after it was replaced, and received by nobody that was promoted",
     };
     Return::Errant { errant, why: why.into() }

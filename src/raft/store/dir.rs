@@ -200,6 +200,16 @@ impl DataDir {
             .map_err(|error| explain(&path, &folder, error))
     }
 
+    /// As [`DataDir::open_database`], for a short look while the directory is held.
+    pub fn open_beside(
+        &self,
+        identity: &Identity,
+        options: &Options,
+    ) -> Result<(Arc<Store>, oneshot::Receiver<()>), OpenError> {
+        let folder = self.path.join(&identity.database);
+        Store::open(&folder, options.sync.clone(), Box::new(())).map_err(|error| self.explain(&folder, error))
+    }
+
     fn make(&self, mut identity: Identity) -> Result<Identity, OpenError> {
         self.commit(&identity)?;
         self.make_database(&identity)?;

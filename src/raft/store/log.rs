@@ -76,6 +76,12 @@ impl Store {
         Ok(entries)
     }
 
+    /// Remembers that the log begins after `upto`; durable on return.
+    pub async fn save_purged(&self, upto: LogId) -> io::Result<()> {
+        self.meta.insert(PURGED, record::encode(PURGED, &upto)?)?;
+        self.flusher.all().await
+    }
+
     async fn remove_log(&self, indexes: impl RangeBounds<u64>, backward: bool) -> io::Result<()> {
         let (Bound::Included(start) | Bound::Excluded(start)) = indexes.start_bound().cloned() else {
             return Err(io::Error::other("a removal has a beginning"));
@@ -162,9 +168,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.store.meta.insert(PURGED, record::encode(PURGED, &upto)?)?;
         // Marker and entries are in different trees: only the sync between keeps their order on the disk.
-        self.store.flusher.all().await?;
+        self.store.save_purged(upto).await?;
         self.store.remove_log(0..=upto.index(), false).await?;
         self.next = self.next.max(Some(upto.index() + 1));
         Ok(())
