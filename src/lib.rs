@@ -3,3 +3,13 @@
 
 pub mod core;
 pub mod model;
+
+/// What is generated from `proto/`, one module a package (`proto::raft::v1`, ...).
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/quorate.rs"));
+    pub use quorate::*;
+
+    /// Encoded `FileDescriptorSet` of every package, for gRPC reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/quorate.descriptors"));
+}
