@@ -1,6 +1,7 @@
 //! Quorate: a failover cluster for MySQL and MariaDB replication.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod core;
 pub mod model;
 
