@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod model;
+pub mod server;
 
 /// What is generated from `proto/`, one module a package (`proto::raft::v1`, ...).
 #[allow(missing_docs, clippy::all)]
