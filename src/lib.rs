@@ -5,8 +5,12 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod executor;
 pub mod model;
+pub mod probe;
+pub mod raft;
 pub mod server;
+pub mod session;
 
 /// What is generated from `proto/`, one module a package (`proto::raft::v1`, ...).
 #[allow(missing_docs, clippy::all)]

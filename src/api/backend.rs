@@ -3,11 +3,11 @@
 //! Nothing here decides: names are resolved, refusals are worded and calls are forwarded by the API; what may be done
 //! is judged by `core`, and done by whoever implements this.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::BoxStream;
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tonic::{Request, Status, service::{Interceptor, interceptor::InterceptedService}, transport::Channel};
 
 use crate::{
     core::{
@@ -305,6 +305,26 @@ pub enum GroupChange {
 /// A backup: the log index it is of, and its bytes in order.
 pub type Backup = (u64, BoxStream<'static, Result<Vec<u8>, Failure>>);
 
+/// A connection to the leader's node port.
+pub type LeaderChannel = InterceptedService<Channel, Stamped>;
+
+/// Attaches to a call that is passed on which node makes it, so that the leader's gate lets it in.
+#[derive(Clone)]
+pub struct Stamped(pub Arc<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync>);
+
+impl Stamped {
+    /// Adds nothing.
+    pub fn bare() -> Self {
+        Self(Arc::new(Ok))
+    }
+}
+
+impl Interceptor for Stamped {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        (self.0)(request)
+    }
+}
+
 /// The node, as the API needs it. Every call is bounded in time by its implementer.
 #[tonic::async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -322,7 +342,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A channel to the leader's node port, where the same services are served to peers. `None` when no leader is
     /// known or this node is it.
-    fn leader_channel(&self) -> Option<Channel>;
+    fn leader_channel(&self) -> Option<LeaderChannel>;
 
     /// Returns once this node leads, by the word of a majority, and has applied everything acknowledged before the
     /// call.

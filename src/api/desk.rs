@@ -6,10 +6,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status};
 
 use super::{
-    backend::{Backend, Failure, look},
+    backend::{Backend, Failure, LeaderChannel, look},
     call::{Caller, FORWARDED, Input, Route},
     status::{error_info, no_leader, refused},
 };
@@ -71,7 +71,7 @@ impl Desk {
         I: Input,
         L: Fn(Desk, I) -> LF,
         LF: Future<Output = Result<O, Status>>,
-        R: Fn(Channel, Request<I>) -> RF,
+        R: Fn(LeaderChannel, Request<I>) -> RF,
         RF: Future<Output = Result<Response<O>, Status>>,
     {
         let caller = Caller::of(&request);
@@ -96,7 +96,7 @@ impl Desk {
         I: Input,
         L: Fn(Desk, I) -> LF,
         LF: Future<Output = Result<O, Status>>,
-        R: Fn(Channel, Request<I>) -> RF,
+        R: Fn(LeaderChannel, Request<I>) -> RF,
         RF: Future<Output = Result<Response<O>, Status>>,
     {
         let here = async |input| local(self.clone(), input).await.map(Response::new);

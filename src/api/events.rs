@@ -38,7 +38,7 @@ pub struct Events {
     pub desk: Desk,
 }
 
-service!(Events: events_server::Events, EventsClient<tonic::transport::Channel> {
+service!(Events: events_server::Events, EventsClient<crate::api::backend::LeaderChannel> {
     list_events(ListEventsRequest) -> EventBatch;
 }
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<pb::EventBatch, Status>> + Send>>;

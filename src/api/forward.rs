@@ -15,7 +15,7 @@ macro_rules! service {
                     self.desk
                         .answer(request, $method, |channel, request| async move {
                             let client = <$client>::new(channel);
-                            client.max_decoding_message_size($crate::api::ANSWER_BYTES_MAX).$method(request).await
+                            client.max_decoding_message_size(crate::api::ANSWER_BYTES_MAX).$method(request).await
                         })
                         .await
                 }

@@ -25,7 +25,7 @@ pub struct Nodes {
     pub desk: Desk,
 }
 
-service!(Nodes: nodes_server::Nodes, NodesClient<tonic::transport::Channel> {
+service!(Nodes: nodes_server::Nodes, NodesClient<crate::api::backend::LeaderChannel> {
     init(InitRequest) -> InitResponse;
     status(StatusRequest) -> GroupStatus;
     add(AddNodeRequest) -> NodesChanged;

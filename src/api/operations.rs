@@ -19,7 +19,7 @@ pub struct Operations {
     pub desk: Desk,
 }
 
-service!(Operations: operations_server::Operations, OperationsClient<tonic::transport::Channel> {
+service!(Operations: operations_server::Operations, OperationsClient<crate::api::backend::LeaderChannel> {
     set_recoveries(SetRecoveriesRequest) -> Changed;
     set_downtime(SetDowntimeRequest) -> Changed;
     set_maintenance(SetMaintenanceRequest) -> Changed;

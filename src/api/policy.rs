@@ -20,7 +20,7 @@ pub struct Policy {
     pub desk: Desk,
 }
 
-service!(Policy: policy_server::Policy, PolicyClient<tonic::transport::Channel> {
+service!(Policy: policy_server::Policy, PolicyClient<crate::api::backend::LeaderChannel> {
     get_policy(GetPolicyRequest) -> PolicyDocument;
     set_policy(SetPolicyRequest) -> PolicyDocument;
 });

@@ -35,7 +35,7 @@ pub struct Recovery {
     pub desk: Desk,
 }
 
-service!(Recovery: recovery_server::Recovery, RecoveryClient<tonic::transport::Channel> {
+service!(Recovery: recovery_server::Recovery, RecoveryClient<crate::api::backend::LeaderChannel> {
     list_recoveries(ListRecoveriesRequest) -> ListRecoveriesResponse;
     get_recovery(GetRecoveryRequest) -> RecoveryRecord;
     wait_recovery(WaitRecoveryRequest) -> RecoveryRecord;

@@ -27,7 +27,7 @@ pub struct Topology {
     pub desk: Desk,
 }
 
-service!(Topology: topology_server::Topology, TopologyClient<tonic::transport::Channel> {
+service!(Topology: topology_server::Topology, TopologyClient<crate::api::backend::LeaderChannel> {
     discover(DiscoverRequest) -> DiscoverResponse;
     forget_server(ForgetServerRequest) -> Changed;
     forget_cluster(ForgetClusterRequest) -> Changed;

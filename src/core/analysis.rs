@@ -1,7 +1,11 @@
 //! Facts to problems: a table of rows, one per problem code, judged by each node over its own observations.
 
+pub mod derive;
 pub mod observation;
 pub mod problem;
+pub mod rows;
+mod sentences;
+pub mod testimony;
 
 use std::fmt;
 
@@ -52,7 +56,7 @@ pub enum Code {
     DeadPrimary,
     /// Primary dead, some replicas unreachable too, those reached lost it.
     DeadPrimaryAndSomeReplicas,
-    /// Primary dead and no replica usable.
+    /// Neither the primary nor any of its replicas answers.
     DeadPrimaryAndReplicas,
     /// Primary dead and it has no replicas.
     DeadPrimaryWithoutReplicas,
@@ -60,7 +64,7 @@ pub enum Code {
     UnreachablePrimary,
     /// This node cannot reach the primary; replicas claim to receive but all lag.
     UnreachablePrimaryWithLaggingReplicas,
-    /// Primary answers, no replica receives from it.
+    /// Primary answers, no replica replicates from it.
     AllPrimaryReplicasNotReplicating,
     /// Primary answers "too many connections" or answers late: overload is not death.
     SaturatedPrimary,
@@ -78,6 +82,26 @@ pub enum Code {
     PrimaryIdentityChanged,
 }
 
+impl Code {
+    /// Every code.
+    pub const ALL: [Code; 14] = [
+        Code::DeadPrimary,
+        Code::DeadPrimaryAndSomeReplicas,
+        Code::DeadPrimaryAndReplicas,
+        Code::DeadPrimaryWithoutReplicas,
+        Code::UnreachablePrimary,
+        Code::UnreachablePrimaryWithLaggingReplicas,
+        Code::AllPrimaryReplicasNotReplicating,
+        Code::SaturatedPrimary,
+        Code::StalledPrimary,
+        Code::PausedPrimary,
+        Code::ReadOnlyPrimary,
+        Code::PrimaryWithoutReplicas,
+        Code::LoginFailed,
+        Code::PrimaryIdentityChanged,
+    ];
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -92,7 +116,7 @@ pub enum ReplicaSign {
     Connected,
     /// It lost the source: receiver broken by a connection error, or silent for more than two heartbeat periods.
     Lost,
-    /// Its receiver was stopped by someone: says nothing.
+    /// Its receiver was stopped by someone, follows another server, or broke long before: says nothing.
     Stopped,
     /// It claims to be connected, but nothing proves it (long heartbeat, no traffic).
     Unproven,

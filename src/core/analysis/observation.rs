@@ -33,7 +33,8 @@ pub enum AttemptEnd {
         /// Who answered.
         seen: String,
     },
-    /// No route, name not resolved, TLS trouble, not a MySQL port.
+    /// No route, name not resolved, TLS trouble, not a MySQL port. Counts as silence, and makes a failure only where
+    /// a replica lost the server too: it may be this node's own trouble.
     Failed {
         /// What went wrong.
         why: String,
@@ -43,6 +44,8 @@ pub enum AttemptEnd {
 /// Times are this node's monotonic milliseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observation {
+    /// When this node began to watch the server: silence of one that never answered counts from here.
+    pub watched_since_ms: Option<u64>,
     /// When the last answer came.
     pub answered_ms: Option<u64>,
     /// The facts of that answer.
@@ -52,7 +55,8 @@ pub struct Observation {
     /// When the attempt now in flight began.
     pub waiting_since_ms: Option<u64>,
     /// When the receiver last proved that its source lives: a position or a heartbeat moved between two probes, or
-    /// the replica's own clock dates the last heartbeat.
+    /// the replica's own clock dates the last heartbeat. Set at first sight of a running receiver as well, so that one
+    /// that never moves afterwards counts as silent since then. The later bound where only two probes enclose it.
     pub source_heard_ms: Option<u64>,
     /// When the receiver was first seen broken by a connection error since it was last connected.
     pub source_lost_ms: Option<u64>,

@@ -1,0 +1,122 @@
+//! One step of a plan -> SQL on one server. Takes no decision, keeps no record; every end is *done* (seen on the same
+//! session), *refused* (nothing was changed) or *unknown* (it may still land).
+//!
+//! A step runs over a session that was opened ahead of need: new logins hang exactly when one is needed (a commit
+//! that waits for an acknowledgement can hold the lock a login takes). The session is marked by a user-level lock, so
+//! that other nodes, and this one after a restart, find it and end it.
+
+mod actions;
+mod batch;
+mod mark;
+mod permit;
+mod slot;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+pub use self::permit::Permit;
+use self::{batch::Run, mark::Marks, slot::Slot};
+use crate::{
+    core::plan::step::{Step, StepEnd, Target},
+    model::server::ServerId,
+    session::Account,
+};
+
+/// What this node's executor needs to know.
+#[derive(Debug, Clone)]
+pub struct ExecutorOptions {
+    /// Name of the group.
+    pub group: String,
+    /// This node's number.
+    pub node: u64,
+    /// How it logs in to servers.
+    pub account: Account,
+    /// What replicas are given when they are pointed at a source; its `tls` is how they connect. Paths in it are the
+    /// *servers'* own.
+    pub replication: Account,
+    /// Numbers of all nodes of the group, this one included, that may have sessions on servers.
+    pub nodes: Vec<u64>,
+}
+
+/// Carries out steps. Steps on one server run one after another, those on different servers side by side.
+#[derive(Debug)]
+pub struct Executor {
+    options: Mutex<Arc<ExecutorOptions>>,
+    slots: Mutex<BTreeMap<ServerId, Arc<Slot>>>,
+}
+
+/// A mutex of this module is never held across an await or a panic.
+const NOT_POISONED: &str = "no code panics while it holds this lock";
+
+impl Executor {
+    /// An executor without sessions.
+    pub fn new(options: ExecutorOptions) -> Self {
+        Self { options: Mutex::new(Arc::new(options)), slots: Mutex::default() }
+    }
+
+    /// Opens a session to the server in the background and keeps it: pinged, and opened again after its end. Told
+    /// another address, it moves there.
+    pub fn prepare(&self, target: &Target) {
+        let slot = self.slot(target);
+        slot.keep(self.options());
+    }
+
+    /// Ends the session to a server and keeps none.
+    pub fn forget(&self, server: &ServerId) {
+        if let Some(slot) = self.slots.lock().expect(NOT_POISONED).remove(server) {
+            slot.end();
+        }
+    }
+
+    /// Cuts every session, also one with a statement in flight (its step ends *unknown*), after a pause of this node:
+    /// what was sent before it has no permit any more. Sessions are opened again in the background.
+    pub fn drop_all(&self) {
+        for slot in self.slots.lock().expect(NOT_POISONED).values() {
+            slot.cut();
+        }
+    }
+
+    /// Tells which nodes there are, for finding their sessions.
+    pub fn set_nodes(&self, nodes: Vec<u64>) {
+        let mut options = self.options.lock().expect(NOT_POISONED);
+        *options = Arc::new(ExecutorOptions { nodes, ..ExecutorOptions::clone(&options) });
+    }
+
+    /// Carries out one step, ending at `deadline` at the latest. The permit is looked at before every statement.
+    pub async fn run(&self, permit: &Permit, step: &Step, deadline: Duration) -> StepEnd {
+        let until = Instant::now() + deadline;
+        let slot = self.slot(&step.target);
+        let options = self.options();
+        let lent = match slot.lend(&options, permit, until).await {
+            Ok(lent) => lent,
+            Err(end) => return end,
+        };
+        let mut run = Run::new(lent, options, permit, step, until);
+        let end = actions::run(&mut run, &step.action).await;
+        run.finish(end)
+    }
+
+    fn options(&self) -> Arc<ExecutorOptions> {
+        self.options.lock().expect(NOT_POISONED).clone()
+    }
+
+    fn slot(&self, target: &Target) -> Arc<Slot> {
+        let mut slots = self.slots.lock().expect(NOT_POISONED);
+        let slot =
+            slots.entry(target.server.clone()).or_insert_with(|| Arc::new(Slot::new(target.address.clone())));
+        if slot.address() != &target.address {
+            slot.end();
+            *slot = Arc::new(Slot::new(target.address.clone()));
+        }
+        slot.clone()
+    }
+}
+
+impl ExecutorOptions {
+    fn marks(&self) -> Marks {
+        Marks::new(&self.group)
+    }
+}

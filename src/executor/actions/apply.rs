@@ -1,0 +1,122 @@
+//! Waiting for the applier, and forgetting a source once everything from it is applied.
+
+use std::time::Duration;
+
+use super::receiver::{channel, is_applied, start_would_lose};
+use crate::{
+    core::plan::step::StepEnd,
+    executor::batch::{Run, done},
+    model::{
+        facts::{Channel, Receiver, ServerFacts},
+        gtid::GtidSet,
+    },
+    session::literal,
+};
+
+/// One wait on the server; an applier that stops with an error is noticed after at most this.
+const SLICE: Duration = Duration::from_millis(250);
+/// Kept back from the deadline for the last answer, so that the end is known and the session kept.
+const RESERVE: Duration = Duration::from_millis(50);
+
+/// Waits until everything received is applied and contains `until`. *Unknown* when the time is over: the applier
+/// goes on. *Refused* when it cannot.
+pub(super) async fn drain(run: &mut Run<'_>, name: &str, until: &GtidSet) -> Result<StepEnd, StepEnd> {
+    let words = run.words()?;
+    let mut facts = run.facts().await?;
+    let mut started = false;
+    loop {
+        let Some(channel) = channel(&facts, name) else {
+            return match facts.executed.contains(until) {
+                true => Ok(done(facts)),
+                false => Err(run.refuse(format!(
+                    "there is no such channel, and {} is missing",
+                    until.subtract(&facts.executed)
+                ))),
+            };
+        };
+        if facts.executed.contains(until) && is_applied(&facts, channel) {
+            return Ok(done(facts));
+        }
+        if !channel.applier_running {
+            cannot_apply(run, &facts, channel, started)?;
+            started = true;
+            facts = run.change_all(&[words.verb("START", "SQL_THREAD", name)]).await?;
+            continue;
+        }
+        let Some(slice) =
+            run.left().checked_sub(RESERVE).map(|left| left.min(SLICE)).filter(|s| !s.is_zero())
+        else {
+            return Err(run.unknown(format!("still applying: {}", missing(&facts, channel, until))));
+        };
+        let mut goal = until.clone();
+        goal.merge(&channel.received);
+        facts = run.look(&[wait_for(&goal, slice)]).await?;
+    }
+}
+
+/// Whether starting the applier is hopeless or harmful.
+fn cannot_apply(run: &Run<'_>, facts: &ServerFacts, channel: &Channel, started: bool) -> Result<(), StepEnd> {
+    if start_would_lose(run.flavor(), facts, channel) {
+        return Err(run.refuse(
+            "both threads are stopped while relay log is not applied: MariaDB would delete it at the start",
+        ));
+    }
+    match &channel.applier_error {
+        // It was started by this step and stopped again.
+        Some((code, text)) if started => {
+            Err(StepEnd::Refused { why: format!("the applier stopped: {text} ({code})") })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn missing(facts: &ServerFacts, channel: &Channel, until: &GtidSet) -> String {
+    let mut goal = until.clone();
+    goal.merge(&channel.received);
+    let rest = goal.subtract(&facts.executed);
+    match rest.is_empty() {
+        true => "relay log not at its end".to_owned(),
+        false => format!("{} transactions or positions missing ({rest})", rest.count()),
+    }
+}
+
+/// A wait on the server's side that ends by itself. Seconds may have a fraction in both functions.
+fn wait_for(goal: &GtidSet, slice: Duration) -> String {
+    let seconds = slice.as_secs_f64();
+    match goal {
+        GtidSet::MySql(set) => {
+            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({},{seconds:.3})", literal(&set.to_string()))
+        }
+        // It takes one position a domain, and waits for what the applier has reached there.
+        GtidSet::MariaDb(set) => {
+            format!("SELECT MASTER_GTID_WAIT({},{seconds:.3})", literal(&set.position().to_string()))
+        }
+    }
+}
+
+/// Stops both threads and forgets the source, after all that was received is proven applied.
+pub(super) async fn detach(run: &mut Run<'_>, name: &str, until: &GtidSet) -> Result<StepEnd, StepEnd> {
+    let words = run.words()?;
+    let mut facts = run.facts().await?;
+    if let Some(found) = channel(&facts, name)
+        && found.receiver != Receiver::Stopped
+    {
+        // What it received between our reading and the reset would be lost.
+        facts = run.change_all(&[words.verb("STOP", "IO_THREAD", name)]).await?;
+    }
+    if !facts.executed.contains(until) {
+        return Err(run.refuse(format!("not applied yet: {}", until.subtract(&facts.executed))));
+    }
+    let Some(found) = channel(&facts, name) else {
+        run.note("there is no such channel");
+        return Ok(done(facts));
+    };
+    if !is_applied(&facts, found) {
+        return Err(run.refuse(format!("relay log is not applied: {}", missing(&facts, found, until))));
+    }
+    let after = run.change_all(&[words.verb("STOP", "", name), words.reset_all(name)]).await?;
+    match channel(&after, name) {
+        None => Ok(done(after)),
+        Some(_) => Err(run.unknown("the channel is still there".to_owned())),
+    }
+}

@@ -1,0 +1,165 @@
+//! Making a server refuse client writes, however it is blocked, and the way back.
+
+use std::time::Duration;
+
+use super::{
+    semi_sync::{check_acks, enabling, source_names, waiting_commits},
+    sessions::{self, Client},
+};
+use crate::{
+    core::plan::step::{StepEnd, StepReport},
+    executor::batch::{Run, Stopped, done},
+    model::{facts::ServerFacts, server::Flavor},
+};
+
+/// `lock_wait_timeout` of a first, polite attempt, seconds: the shortest there is.
+const LOCK_WAIT_S: u64 = 1;
+/// Lock wait timeout exceeded.
+const LOCK_WAIT_OVER: u16 = 1205;
+/// Pause between two looks at sessions that are being killed.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
+
+/// Statements that switch client writes off.
+fn read_only_on(flavor: Flavor, lock_wait_s: u64) -> Vec<String> {
+    let switch = match flavor {
+        Flavor::MySql => "SET GLOBAL super_read_only=ON",
+        Flavor::MariaDb => "SET GLOBAL read_only=ON",
+    };
+    vec![format!("SET SESSION lock_wait_timeout={}", lock_wait_s.max(1)), switch.to_owned()]
+}
+
+fn is_fenced(facts: &ServerFacts) -> bool {
+    facts.read_only && facts.super_read_only != Some(false)
+}
+
+fn fenced(facts: ServerFacts, killed: u32) -> StepEnd {
+    StepEnd::Done(StepReport { facts: Some(Box::new(facts)), killed, ..StepReport::default() })
+}
+
+/// Switches client writes off, politely: gives up after `lock_wait_s` and kills nobody.
+pub(super) async fn make_read_only(run: &mut Run<'_>, lock_wait_s: u64) -> Result<StepEnd, StepEnd> {
+    match run.change(&read_only_on(run.flavor(), lock_wait_s)).await {
+        Ok(after) if is_fenced(&after) => Ok(done(after)),
+        Ok(_) => Err(run.unknown("switched on, but the server says that it is not".to_owned())),
+        Err(Stopped::At(1, error)) if error.code() == Some(LOCK_WAIT_OVER) => {
+            let facts = run.facts().await?;
+            match is_fenced(&facts) || facts.read_only {
+                true => Err(run.unknown(format!("it is read-only only in part: {error}"))),
+                // The session variable is no change of the server.
+                false => Err(StepEnd::Refused {
+                    why: format!("running statements or commits did not end within {lock_wait_s} s: {error}"),
+                }),
+            }
+        }
+        Err(stopped) => Err(run.ended(stopped)),
+    }
+}
+
+/// Switches client writes on.
+pub(super) async fn make_writable(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    // On MySQL this switches super_read_only off too (MySQL 8.4 manual, 7.1.8).
+    let after = run.change_all(&["SET GLOBAL read_only=OFF".to_owned()]).await?;
+    match after.writable() {
+        true => Ok(done(after)),
+        false => Err(run.unknown("read_only is off, but offline_mode keeps clients out".to_owned())),
+    }
+}
+
+/// Fences the server.
+pub(super) async fn fence(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    let profile = run.profile()?;
+    let waiting = match profile.semi_source {
+        Some(names) => waiting_commits(run, names).await?,
+        None => 0,
+    };
+    if waiting == 0 {
+        match run.change(&read_only_on(run.flavor(), LOCK_WAIT_S)).await {
+            Ok(after) if is_fenced(&after) => return Ok(fenced(after, 0)),
+            Ok(_) => return Err(run.unknown("switched on, but the server says that it is not".to_owned())),
+            Err(Stopped::At(1, error)) if error.code() == Some(LOCK_WAIT_OVER) => {
+                run.note(format!("read-only was blocked: {error}"));
+            }
+            Err(stopped) => return Err(run.ended(stopped)),
+        }
+    } else {
+        run.note(format!("{waiting} commits were waiting for an acknowledgement"));
+    }
+    match run.flavor() {
+        Flavor::MySql => cut_off_mysql(run).await,
+        Flavor::MariaDb => cut_off_mariadb(run).await,
+    }
+}
+
+/// MySQL: clients are cut by `offline_mode` without an OK, and only when none is left to hear one is semi-sync
+/// switched off, which ends the waits (measured on 9.7: KILL alone leaves them waiting, with their lock).
+async fn cut_off_mysql(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    run.change_all(&["SET GLOBAL offline_mode=ON".to_owned()]).await?;
+    run.note("offline_mode is on until the server is rejoined or unfenced");
+    let killed = see_clients_killed(run).await?;
+    let mut statements = Vec::new();
+    if let Some(names) = run.profile()?.semi_source {
+        statements.push(format!("SET GLOBAL {}_enabled=OFF", names.source()));
+    }
+    statements.extend(read_only_on(Flavor::MySql, LOCK_WAIT_S));
+    loop {
+        match run.change(&statements).await {
+            Ok(after) if is_fenced(&after) => return Ok(fenced(after, killed)),
+            Ok(_) => return Err(run.unknown("switched on, but the server says that it is not".to_owned())),
+            Err(Stopped::At(_, error)) if error.code() == Some(LOCK_WAIT_OVER) && !run.left().is_zero() => {}
+            Err(stopped) => return Err(run.ended(stopped)),
+        }
+    }
+}
+
+/// MariaDB: KILL CONNECTION releases a waiting commit without an acknowledgement (KILL QUERY would send one).
+async fn cut_off_mariadb(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    let mut killed = 0;
+    loop {
+        let writers = sessions::clients(run).await?;
+        killed += sessions::kill(run, writers.iter().filter(|client| client.is_writer())).await?;
+        match run.change(&read_only_on(Flavor::MariaDb, LOCK_WAIT_S)).await {
+            Ok(after) if is_fenced(&after) => return Ok(fenced(after, killed)),
+            Ok(_) => return Err(run.unknown("switched on, but the server says that it is not".to_owned())),
+            Err(Stopped::At(_, error)) if error.code() == Some(LOCK_WAIT_OVER) && !run.left().is_zero() => {}
+            Err(stopped) => return Err(run.ended(stopped)),
+        }
+    }
+}
+
+/// Sees that every client session is gone or being killed; kills those that `offline_mode` spares.
+async fn see_clients_killed(run: &mut Run<'_>) -> Result<u32, StepEnd> {
+    let mut killed = 0;
+    loop {
+        let alive: Vec<Client> =
+            sessions::clients(run).await?.into_iter().filter(|client| !client.is_killed()).collect();
+        if alive.is_empty() {
+            return Ok(killed);
+        }
+        killed += sessions::kill(run, alive.iter()).await?;
+        if run.left() <= LOOK_AFTER {
+            return Err(run.unknown(format!("{} client sessions are not seen killed", alive.len())));
+        }
+        tokio::time::sleep(LOOK_AFTER).await;
+    }
+}
+
+/// Undoes a fence.
+pub(super) async fn unfence(run: &mut Run<'_>, acks: Option<u32>) -> Result<StepEnd, StepEnd> {
+    let mut statements = Vec::new();
+    if let Some(acks) = acks {
+        check_acks(run, acks)?;
+        let profile = run.profile()?;
+        let names = source_names(run, &profile)?;
+        // Before the first write can be acknowledged.
+        statements.extend(enabling(&profile, names, acks));
+    }
+    statements.push("SET GLOBAL read_only=OFF".to_owned());
+    if run.flavor() == Flavor::MySql {
+        statements.push("SET GLOBAL offline_mode=OFF".to_owned());
+    }
+    let after = run.change_all(&statements).await?;
+    match after.writable() {
+        true => Ok(done(after)),
+        false => Err(run.unknown("unfenced, but the server says that clients cannot write".to_owned())),
+    }
+}

@@ -1,0 +1,128 @@
+//! Stopping and starting the receiver, and the statements that name a channel.
+
+use crate::{
+    core::plan::step::StepEnd,
+    executor::batch::{Run, Stopped, done},
+    model::{
+        facts::{Channel, Receiver, ServerFacts},
+        server::{Flavor, Version},
+    },
+    session::literal,
+};
+
+/// The channel does not exist (MySQL).
+const NO_SUCH_CHANNEL: u16 = 3074;
+/// There is no such connection (MariaDB), or the server is no replica at all.
+const NO_CONNECTION: [u16; 2] = [1617, 1200];
+
+/// Replication statements of one flavour and version. Every one names its channel.
+pub(super) struct Words {
+    flavor: Flavor,
+    /// `REPLICA` since MySQL 8.0.22 (`START SLAVE` and its kin are gone in 8.4).
+    noun: &'static str,
+}
+
+impl Words {
+    pub(super) fn new(flavor: Flavor, version: &Version) -> Self {
+        let new = flavor == Flavor::MySql && version.at_least((8, 0, 22));
+        Self { flavor, noun: if new { "REPLICA" } else { "SLAVE" } }
+    }
+
+    /// `START`/`STOP` of `thread` (`IO_THREAD`, `SQL_THREAD`, or both when empty).
+    pub(super) fn verb(&self, verb: &str, thread: &str, channel: &str) -> String {
+        let (noun, name) = (self.noun, literal(channel));
+        match self.flavor {
+            Flavor::MySql => format!("{verb} {noun} {thread} FOR CHANNEL {name}"),
+            Flavor::MariaDb => format!("{verb} SLAVE {name} {thread}"),
+        }
+    }
+
+    /// Forgets the source altogether.
+    pub(super) fn reset_all(&self, channel: &str) -> String {
+        let (noun, name) = (self.noun, literal(channel));
+        match self.flavor {
+            Flavor::MySql => format!("RESET {noun} ALL FOR CHANNEL {name}"),
+            Flavor::MariaDb => format!("RESET SLAVE {name} ALL"),
+        }
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn words(&self) -> Result<Words, StepEnd> {
+        Ok(Words::new(self.flavor(), &self.profile()?.version))
+    }
+}
+
+/// The channel of that name.
+pub(super) fn channel<'a>(facts: &'a ServerFacts, name: &str) -> Option<&'a Channel> {
+    facts.channels.iter().find(|channel| channel.name.eq_ignore_ascii_case(name))
+}
+
+/// Whether the server says that the channel is not there.
+pub(super) fn is_no_channel(stopped: &Stopped) -> bool {
+    let Stopped::At(_, error) = stopped else { return false };
+    error.code().is_some_and(|code| code == NO_SUCH_CHANNEL || NO_CONNECTION.contains(&code))
+}
+
+/// Whether everything received is applied. By GTID where the channel works by GTID, else by position.
+pub(super) fn is_applied(facts: &ServerFacts, channel: &Channel) -> bool {
+    match channel.by_gtid {
+        true => facts.executed.contains(&channel.received),
+        false => channel.read_position == channel.executed_position,
+    }
+}
+
+/// Starting MariaDB's threads while both are stopped deletes the relay log and fetches anew from `gtid_slave_pos`:
+/// harmless while the source lives, a silent loss when it does not (measured on 10.11).
+pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Channel) -> bool {
+    flavor == Flavor::MariaDb
+        && channel.receiver == Receiver::Stopped
+        && !channel.applier_running
+        && !is_applied(facts, channel)
+}
+
+/// Stops the receiver. The facts are those after the stop.
+pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
+    let words = run.words()?;
+    if run.flavor() == Flavor::MariaDb {
+        let facts = run.facts().await?;
+        let Some(channel) = channel(&facts, name) else { return Ok(nothing_received(run, facts)) };
+        if channel.receiver == Receiver::Stopped {
+            run.note("the receiver was stopped already");
+            return Ok(done(facts));
+        }
+        if !channel.applier_running && !is_applied(&facts, channel) {
+            // With the receiver running this keeps the relay log; after the stop it would delete it.
+            run.change_all(&[words.verb("START", "SQL_THREAD", name)]).await?;
+            run.note("started the applier first: relay log was not applied");
+        }
+    }
+    match run.change(&[words.verb("STOP", "IO_THREAD", name)]).await {
+        Ok(after) => Ok(done(after)),
+        Err(stopped) if is_no_channel(&stopped) => {
+            let facts = run.facts().await?;
+            Ok(nothing_received(run, facts))
+        }
+        Err(stopped) => Err(run.ended(stopped)),
+    }
+}
+
+fn nothing_received(run: &mut Run<'_>, facts: ServerFacts) -> StepEnd {
+    run.note("there is no such channel: nothing is received");
+    done(facts)
+}
+
+/// Starts the receiver.
+pub(super) async fn start(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
+    let words = run.words()?;
+    if run.flavor() == Flavor::MariaDb {
+        let facts = run.facts().await?;
+        if channel(&facts, name).is_some_and(|channel| start_would_lose(Flavor::MariaDb, &facts, channel)) {
+            return Err(run.refuse(
+                "both threads are stopped while relay log is not applied: MariaDB would delete it at the start",
+            ));
+        }
+    }
+    let after = run.change_all(&[words.verb("START", "IO_THREAD", name)]).await?;
+    Ok(done(after))
+}

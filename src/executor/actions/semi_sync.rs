@@ -1,0 +1,88 @@
+//! Semi-sync on the source's side.
+
+use crate::{
+    core::plan::step::StepEnd,
+    executor::batch::{Run, done},
+    model::server::Flavor,
+    session::{Profile, ResultSet, SemiSyncNames},
+};
+
+/// The longest time-out both flavours take, milliseconds (49 days). With any that can run out, a source that is
+/// paused for so long acknowledges alone (measured: 4 ms after the thaw).
+const TIMEOUT_MAX_MS: u64 = 4_294_967_295;
+
+/// The names of the source side, or a refusal that says how to load it.
+pub(super) fn source_names(run: &Run<'_>, profile: &Profile) -> Result<SemiSyncNames, StepEnd> {
+    profile.semi_source.ok_or_else(|| {
+        run.refuse(
+            "the semi-sync source plug-in is not loaded: INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+        )
+    })
+}
+
+/// Statements that switch the source side on as P6 wants it.
+pub(super) fn enabling(profile: &Profile, names: SemiSyncNames, acks: u32) -> Vec<String> {
+    let mut statements = vec![
+        format!("SET GLOBAL {}_timeout={TIMEOUT_MAX_MS}", names.source()),
+        format!("SET GLOBAL {}=ON", names.wait_no_replica()),
+    ];
+    if profile.flavor == Flavor::MySql {
+        statements.push(format!("SET GLOBAL {}={acks}", names.wait_for()));
+    }
+    statements.push(format!("SET GLOBAL {}_enabled=ON", names.source()));
+    statements
+}
+
+/// Whether the flavour can wait for that many.
+pub(super) fn check_acks(run: &Run<'_>, acks: u32) -> Result<(), StepEnd> {
+    match (run.flavor(), acks) {
+        (_, 0) => Err(run.refuse("semi-sync with no acknowledgement is none")),
+        (Flavor::MariaDb, 2..) => {
+            Err(run.refuse(format!("MariaDB waits for one acknowledgement and cannot wait for {acks}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Switches the source side on.
+pub(super) async fn enable(run: &mut Run<'_>, acks: u32) -> Result<StepEnd, StepEnd> {
+    check_acks(run, acks)?;
+    let profile = run.profile()?;
+    let names = source_names(run, &profile)?;
+    let after = run.change_all(&enabling(&profile, names, acks)).await?;
+    match after.semi_sync.source_status {
+        Some(true) => Ok(done(after)),
+        _ => Err(run.unknown("switched on, but the server says that it is not in effect".to_owned())),
+    }
+}
+
+/// Counts commits that wait for an acknowledgement now.
+pub(super) async fn waiting_commits(run: &mut Run<'_>, names: SemiSyncNames) -> Result<u64, StepEnd> {
+    let table = match run.flavor() {
+        Flavor::MySql => "performance_schema.global_status",
+        Flavor::MariaDb => "information_schema.GLOBAL_STATUS",
+    };
+    let sql = format!(
+        "SELECT VARIABLE_VALUE AS n FROM {table} WHERE VARIABLE_NAME='{}_wait_sessions'",
+        names.source()
+    );
+    let sets = run.ask(&sql).await?;
+    let waiting = sets.first().and_then(ResultSet::first).and_then(|row| row.number("n"));
+    waiting.ok_or_else(|| run.refuse("the server does not say how many commits wait for an acknowledgement"))
+}
+
+/// Switches the source side off; that tells every waiting client that its commit is safe, so none may wait.
+pub(super) async fn disable(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    let Some(names) = run.profile()?.semi_source else {
+        run.note("no semi-sync source plug-in is loaded");
+        return Ok(done(run.facts().await?));
+    };
+    let waiting = waiting_commits(run, names).await?;
+    if waiting > 0 {
+        return Err(run.refuse(format!(
+            "{waiting} commits wait for an acknowledgement and would be told that they have it"
+        )));
+    }
+    let after = run.change_all(&[format!("SET GLOBAL {}_enabled=OFF", names.source())]).await?;
+    Ok(done(after))
+}

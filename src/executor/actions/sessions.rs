@@ -1,0 +1,218 @@
+//! Sessions on the server: who stands in the way, who is to be killed, and that they are seen gone.
+
+use std::time::Duration;
+
+use crate::{
+    core::plan::step::{Blocker, StepEnd, StepReport},
+    executor::batch::Run,
+    model::server::Flavor,
+    session::{ResultSet, literal},
+};
+
+/// Pause between two looks at sessions that are being killed.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
+/// Unknown thread id: it has gone by itself.
+const NO_SUCH_THREAD: u16 = 1094;
+/// A statement shown to an operator is cut to this many characters.
+const STATEMENT_MAX: usize = 200;
+
+/// A client session: neither the server's own threads, nor replication, nor a session of Quorate's account.
+pub(super) struct Client {
+    id: u64,
+    user: String,
+    host: String,
+    command: String,
+    statement: String,
+    /// Of its running statement, or of its idleness.
+    in_state_ms: u64,
+    /// Of its open transaction, where it has one.
+    in_transaction_ms: Option<u64>,
+}
+
+impl Client {
+    /// The server is killing it; its client has been cut off.
+    pub(super) fn is_killed(&self) -> bool {
+        self.command.eq_ignore_ascii_case("Killed")
+    }
+
+    /// It runs a statement or holds a transaction open.
+    pub(super) fn is_writer(&self) -> bool {
+        !self.is_killed() && (self.in_transaction_ms.is_some() || !self.command.eq_ignore_ascii_case("Sleep"))
+    }
+}
+
+/// Lists client sessions.
+pub(super) async fn clients(run: &mut Run<'_>) -> Result<Vec<Client>, StepEnd> {
+    let table = run.profile()?.process_list();
+    let own = literal(&run.options.account.user);
+    let in_state = match run.flavor() {
+        Flavor::MySql => "p.TIME*1000",
+        Flavor::MariaDb => "CAST(p.TIME_MS AS SIGNED)",
+    };
+    let sql = format!(
+        "SELECT p.ID AS id, p.USER AS user, p.HOST AS host, p.COMMAND AS command, {in_state} AS in_state_ms, \
+         LEFT(p.INFO,{STATEMENT_MAX}) AS statement, \
+         TIMESTAMPDIFF(MICROSECOND, t.trx_started, NOW(6)) DIV 1000 AS in_transaction_ms \
+         FROM {table} p LEFT JOIN information_schema.INNODB_TRX t ON t.trx_mysql_thread_id=p.ID \
+         WHERE p.ID<>CONNECTION_ID() AND p.USER NOT IN ('system user','event_scheduler','unauthenticated user',{own}) \
+         AND p.COMMAND NOT IN ('Daemon','Binlog Dump','Binlog Dump GTID','Connect','Slave_IO','Slave_SQL','Slave_worker')"
+    );
+    let sets = run.ask(&sql).await?;
+    let rows = sets.first().map(|set| set.rows().collect::<Vec<_>>()).unwrap_or_default();
+    Ok(rows
+        .iter()
+        .filter_map(|row| {
+            Some(Client {
+                id: row.number("id")?,
+                user: row.get("user").unwrap_or_default().to_owned(),
+                host: row.get("host").unwrap_or_default().to_owned(),
+                command: row.get("command").unwrap_or_default().to_owned(),
+                statement: row.get("statement").unwrap_or_default().to_owned(),
+                in_state_ms: row
+                    .number::<i64>("in_state_ms")
+                    .and_then(|ms| u64::try_from(ms).ok())
+                    .unwrap_or(0),
+                in_transaction_ms: row
+                    .number::<i64>("in_transaction_ms")
+                    .map(|ms| u64::try_from(ms).unwrap_or(0)),
+            })
+        })
+        .collect())
+}
+
+/// Kills connections; how many were still there to be killed.
+pub(super) async fn kill(run: &mut Run<'_>, clients: impl Iterator<Item = &Client>) -> Result<u32, StepEnd> {
+    let mut killed = 0;
+    for client in clients {
+        killed += u32::from(kill_connection(run, client.id).await?);
+    }
+    Ok(killed)
+}
+
+async fn kill_connection(run: &mut Run<'_>, id: u64) -> Result<bool, StepEnd> {
+    use crate::executor::batch::Stopped;
+    match run.change(&[format!("KILL CONNECTION {id}")]).await {
+        Ok(_) => Ok(true),
+        Err(Stopped::At(_, error)) if error.code() == Some(NO_SUCH_THREAD) => Ok(false),
+        Err(stopped) => Err(run.ended(stopped)),
+    }
+}
+
+/// Kills client sessions that hold transactions open or run statements.
+pub(super) async fn kill_writers(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    let writers: Vec<Client> = clients(run).await?.into_iter().filter(Client::is_writer).collect();
+    let killed = kill(run, writers.iter()).await?;
+    Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
+}
+
+/// Lists client sessions whose statement or transaction is older than `older_than_ms`, and explicit table locks.
+pub(super) async fn list_blockers(run: &mut Run<'_>, older_than_ms: u64) -> Result<StepEnd, StepEnd> {
+    let mut blockers = Vec::new();
+    for client in clients(run).await?.into_iter().filter(|client| !client.is_killed()) {
+        let running = !client.command.eq_ignore_ascii_case("Sleep");
+        let (kind, for_ms) = match client.in_transaction_ms {
+            Some(ms) if ms >= older_than_ms => ("transaction", ms),
+            _ if running && client.in_state_ms >= older_than_ms => ("statement", client.in_state_ms),
+            _ => continue,
+        };
+        let Client { id, user, host, statement, .. } = client;
+        blockers.push(Blocker { id, user, host, for_ms, statement, kind: kind.to_owned() });
+    }
+    blockers.extend(table_locks(run).await?);
+    Ok(StepEnd::Done(StepReport { blockers, ..StepReport::default() }))
+}
+
+/// Sessions that hold tables by LOCK TABLES, where the server shows metadata locks.
+async fn table_locks(run: &mut Run<'_>) -> Result<Vec<Blocker>, StepEnd> {
+    let profile = run.profile()?;
+    if profile.flavor == Flavor::MariaDb || !profile.performance_schema {
+        run.note("table locks could not be listed: the server shows no metadata locks");
+        return Ok(Vec::new());
+    }
+    let own = literal(&run.options.account.user);
+    let sql = format!(
+        "SELECT t.PROCESSLIST_ID AS id, t.PROCESSLIST_USER AS user, t.PROCESSLIST_HOST AS host, \
+         t.PROCESSLIST_TIME*1000 AS for_ms, CONCAT(MIN(m.OBJECT_SCHEMA),'.',MIN(m.OBJECT_NAME)) AS object \
+         FROM performance_schema.metadata_locks m JOIN performance_schema.threads t ON t.THREAD_ID=m.OWNER_THREAD_ID \
+         WHERE m.OBJECT_TYPE='TABLE' AND m.LOCK_STATUS='GRANTED' AND t.PROCESSLIST_USER<>{own} \
+         AND m.LOCK_TYPE IN ('SHARED_READ_ONLY','SHARED_NO_WRITE','SHARED_NO_READ_WRITE','EXCLUSIVE') \
+         GROUP BY 1,2,3,4"
+    );
+    let sets = run.ask(&sql).await?;
+    let rows = sets.first().map(|set| set.rows().collect::<Vec<_>>()).unwrap_or_default();
+    Ok(rows
+        .iter()
+        .filter_map(|row| {
+            Some(Blocker {
+                id: row.number("id")?,
+                user: row.get("user").unwrap_or_default().to_owned(),
+                host: row.get("host").unwrap_or_default().to_owned(),
+                for_ms: row.number("for_ms").unwrap_or(0),
+                statement: format!("holds a lock on {}", row.get("object").unwrap_or_default()),
+                kind: "table lock".to_owned(),
+            })
+        })
+        .collect())
+}
+
+/// Kills executor sessions of the group's other nodes and sees them gone.
+pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+    let marks = run.options.marks();
+    let own = run.options.node;
+    let others: Vec<u64> = run.options.nodes.iter().copied().filter(|node| *node != own).collect();
+    let mut killed = 0;
+    let mut left = holders(run, others.iter().map(|node| marks.of(*node)).collect()).await?;
+    while !left.is_empty() {
+        for id in &left {
+            killed += u32::from(kill_connection(run, *id).await?);
+        }
+        if run.left() <= LOOK_AFTER {
+            return Err(
+                run.unknown(format!("{} executor sessions of other nodes are not seen gone", left.len()))
+            );
+        }
+        tokio::time::sleep(LOOK_AFTER).await;
+        let now = holders(run, others.iter().map(|node| marks.of(*node)).collect()).await?;
+        // A node may open its next session at once: only those seen at first are predecessors.
+        left.retain(|id| now.contains(id));
+    }
+    Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
+}
+
+/// Connection ids that hold these marks.
+async fn holders(run: &mut Run<'_>, marks: Vec<String>) -> Result<Vec<u64>, StepEnd> {
+    if marks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let selects: Vec<String> =
+        marks.iter().map(|mark| format!("SELECT IS_USED_LOCK({}) AS id", literal(mark))).collect();
+    let sets = run.ask(&selects.join(" UNION ALL ")).await?;
+    Ok(sets
+        .first()
+        .map(|set: &ResultSet| set.rows().filter_map(|row| row.number("id")).collect())
+        .unwrap_or_default())
+}
+
+/// An earlier session of this node still holds its mark: it may have a statement in flight. It is killed and seen
+/// gone before this one changes anything.
+pub(super) async fn end_own_predecessor(run: &mut Run<'_>) -> Result<(), StepEnd> {
+    let Some(old) = run.predecessor() else { return Ok(()) };
+    let mark = run.options.marks().of(run.options.node);
+    loop {
+        let held = holders(run, vec![mark.clone()]).await?;
+        if !held.contains(&old) {
+            break;
+        }
+        kill_connection(run, old).await?;
+        if run.left() <= LOOK_AFTER {
+            return Err(StepEnd::Refused {
+                why: format!("an earlier executor session of this node, connection {old}, is still there"),
+            });
+        }
+        tokio::time::sleep(LOOK_AFTER).await;
+    }
+    run.ask(&format!("SELECT GET_LOCK({},0) AS got", literal(&mark))).await?;
+    run.predecessor_gone();
+    run.note(format!("ended connection {old}, an earlier session of this node"));
+    Ok(())
+}

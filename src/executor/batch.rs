@@ -1,0 +1,251 @@
+//! Sending a step's statements: permit and identity before each, one round trip for as many as is safe, facts read
+//! behind them on the same session.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{ExecutorOptions, Permit, slot::Lent};
+use crate::{
+    core::plan::step::{Step, StepEnd, StepReport, Target},
+    model::{facts::ServerFacts, server::Flavor},
+    session::{Answer, Profile, ReadError, ResultSet, SessionError, identity_condition},
+};
+
+/// One step under way.
+pub(super) struct Run<'a> {
+    lent: Lent<'a>,
+    pub(super) options: Arc<ExecutorOptions>,
+    permit: &'a Permit,
+    target: &'a Target,
+    /// When the step must have ended.
+    pub(super) until: Instant,
+    /// Whether a statement of this step changed anything.
+    pub(super) changed: bool,
+    pub(super) notes: Vec<String>,
+}
+
+/// Why a batch ended early.
+pub(super) enum Stopped {
+    /// The server refused the statement with that number (from 0); those before it are done.
+    At(usize, SessionError),
+    /// The step is over.
+    End(StepEnd),
+}
+
+impl From<StepEnd> for Stopped {
+    fn from(end: StepEnd) -> Self {
+        Self::End(end)
+    }
+}
+
+/// Code of the error that the identity guard raises: BIGINT UNSIGNED out of range.
+const GUARD_RAISES: u16 = 1690;
+/// Unknown system variable: a server of another flavour.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        lent: Lent<'a>,
+        options: Arc<ExecutorOptions>,
+        permit: &'a Permit,
+        step: &'a Step,
+        until: Instant,
+    ) -> Self {
+        let mut notes = Vec::new();
+        if lent.opened_now {
+            notes.push("a session was opened for this step".to_owned());
+        }
+        Self { lent, options, permit, target: &step.target, until, changed: false, notes }
+    }
+
+    /// Dialect of the server the step is for.
+    pub(super) fn flavor(&self) -> Flavor {
+        self.target.identity.flavor
+    }
+
+    /// What the server can be asked.
+    pub(super) fn profile(&self) -> Result<Profile, StepEnd> {
+        self.lent
+            .inner
+            .reader
+            .profile()
+            .cloned()
+            .ok_or_else(|| self.unknown("the server was not found out".to_owned()))
+    }
+
+    /// Time left.
+    pub(super) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Connection id of an earlier session of this node that still holds the mark.
+    pub(super) fn predecessor(&self) -> Option<u64> {
+        self.lent.inner.opened.as_ref()?.predecessor
+    }
+
+    pub(super) fn predecessor_gone(&mut self) {
+        if let Some(opened) = self.lent.inner.opened.as_mut() {
+            opened.predecessor = None;
+        }
+    }
+
+    /// *Refused*, or *unknown* when something was changed already.
+    pub(super) fn refuse(&self, why: impl Into<String>) -> StepEnd {
+        match self.changed {
+            false => StepEnd::Refused { why: why.into() },
+            true => StepEnd::Unknown { why: format!("after a part of it was done: {}", why.into()) },
+        }
+    }
+
+    pub(super) fn unknown(&self, why: String) -> StepEnd {
+        StepEnd::Unknown { why }
+    }
+
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// Runs statements that change nothing, in one round trip.
+    pub(super) async fn ask(&mut self, sql: &str) -> Result<Vec<ResultSet>, StepEnd> {
+        let answer = self.send(sql).await?;
+        match answer.error {
+            None => Ok(answer.sets),
+            Some(error) => Err(self.refuse(error.to_string())),
+        }
+    }
+
+    /// Runs `statements` under the identity guard and reads the facts behind them, all in one round trip.
+    pub(super) async fn change(&mut self, statements: &[String]) -> Result<ServerFacts, Stopped> {
+        let result = self.guarded(statements).await;
+        self.changed |= match &result {
+            Ok(_) => !statements.is_empty(),
+            Err(Stopped::At(done, _)) => *done > 0,
+            Err(Stopped::End(_)) => false,
+        };
+        result
+    }
+
+    /// The same, for statements that change nothing.
+    pub(super) async fn look(&mut self, statements: &[String]) -> Result<ServerFacts, StepEnd> {
+        let result = self.guarded(statements).await;
+        result.map_err(|stopped| self.ended(stopped))
+    }
+
+    async fn guarded(&mut self, statements: &[String]) -> Result<ServerFacts, Stopped> {
+        let facts_sql = self.lent.inner.reader.sql();
+        let mut sql = self.guard();
+        for statement in statements {
+            sql += "; ";
+            sql += statement;
+        }
+        sql += "; ";
+        sql += &facts_sql;
+        let Answer { sets, error } = self.send(&sql).await?;
+        let done = sets.len().saturating_sub(1);
+        match error {
+            Some(error) if sets.is_empty() => Err(self.mismatch(error).await.into()),
+            Some(error) if done < statements.len() => Err(Stopped::At(done, error)),
+            Some(_) => {
+                // All was done but the reading; the reader finds out why.
+                Ok(self.read().await?)
+            }
+            None => {
+                let facts =
+                    self.lent.inner.reader.parse(sets.get(1 + statements.len()..).unwrap_or_default());
+                Ok(facts.map_err(|error| self.unknown(error.to_string()))?)
+            }
+        }
+    }
+
+    /// The same, for statements of which none may fail.
+    pub(super) async fn change_all(&mut self, statements: &[String]) -> Result<ServerFacts, StepEnd> {
+        self.change(statements).await.map_err(|stopped| self.ended(stopped))
+    }
+
+    /// What a refused statement means for the step where nothing special is known about it.
+    pub(super) fn ended(&self, stopped: Stopped) -> StepEnd {
+        match stopped {
+            Stopped::End(end) => end,
+            Stopped::At(_, error) => self.refuse(error.to_string()),
+        }
+    }
+
+    /// Reads the facts and checks the identity on the way.
+    pub(super) async fn facts(&mut self) -> Result<ServerFacts, StepEnd> {
+        self.look(&[]).await
+    }
+
+    async fn read(&mut self) -> Result<ServerFacts, StepEnd> {
+        let within = self.left();
+        let inner = &mut *self.lent.inner;
+        let Some(opened) = inner.opened.as_mut() else {
+            return Err(self.unknown("the session is gone".to_owned()));
+        };
+        match inner.reader.read(&mut opened.session, false, within).await {
+            Ok(reading) => Ok(reading.facts),
+            Err(ReadError::Session(error)) => Err(self.unknown(format!("done, but not read back: {error}"))),
+            Err(ReadError::Grant(missing)) => {
+                Err(self.unknown(format!("done, but not read back: {missing}")))
+            }
+        }
+    }
+
+    /// An expression that raises an error on any other server: the statements behind it are then not begun. Checked
+    /// and done in one, nothing can come between.
+    fn guard(&self) -> String {
+        format!("SELECT ~0 + IF({},0,1) AS quorate_identity", identity_condition(&self.target.identity))
+    }
+
+    async fn mismatch(&mut self, error: SessionError) -> StepEnd {
+        if !matches!(error.code(), Some(GUARD_RAISES | UNKNOWN_VARIABLE)) {
+            return self.refuse(error.to_string());
+        }
+        let seen = match self.read().await {
+            Ok(facts) => facts.identity.to_string(),
+            Err(_) => "somebody else".to_owned(),
+        };
+        self.refuse(format!("{} is {seen}, not {}", self.target.address, self.target.identity))
+    }
+
+    /// Sends one round trip, if the permit and the time still allow it.
+    async fn send(&mut self, sql: &str) -> Result<Answer, StepEnd> {
+        let now = Instant::now();
+        if !self.permit.holds(now) {
+            return Err(self.refuse("the permit has expired"));
+        }
+        let within = self.left();
+        if within.is_zero() {
+            return Err(self.refuse("the deadline has passed"));
+        }
+        let Some(opened) = self.lent.inner.opened.as_mut() else {
+            return Err(self.unknown("the session is gone".to_owned()));
+        };
+        match opened.session.run_all(sql, within).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                self.lent.inner.opened = None;
+                Err(self.unknown(error.to_string()))
+            }
+        }
+    }
+
+    /// Gives the notes to a finished step.
+    pub(super) fn finish(self, end: StepEnd) -> StepEnd {
+        let notes = self.notes;
+        match end {
+            StepEnd::Done(report) => {
+                let own = Some(report.note.clone()).filter(|note| !note.is_empty());
+                let note = own.into_iter().chain(notes).collect::<Vec<_>>().join("; ");
+                StepEnd::Done(StepReport { note, ..report })
+            }
+            other => other,
+        }
+    }
+}
+
+/// Done, with the facts read at its end.
+pub(super) fn done(facts: ServerFacts) -> StepEnd {
+    StepEnd::Done(StepReport { facts: Some(Box::new(facts)), ..StepReport::default() })
+}

@@ -1,0 +1,184 @@
+//! The one session this node's executor holds to a server, opened ahead of need and lent to one step at a time.
+
+use std::{
+    sync::{Arc, Mutex as SyncMutex},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::AbortHandle,
+    time::timeout_at,
+};
+
+use super::{ExecutorOptions, NOT_POISONED, Permit};
+use crate::{
+    core::plan::step::StepEnd,
+    model::address::Address,
+    session::{FactsReader, LineEnd, Purpose, ResultSet, Session, SessionError, SessionOptions, literal},
+};
+
+/// Idle sessions are pinged this often, so that a dead one is found before it is needed.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// Bound of a ping, and of the first statements on a new session.
+const PING_WITHIN: Duration = Duration::from_secs(1);
+/// Pause after an attempt to open that failed.
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
+
+/// A session that is open.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    /// Connection id of an earlier session of this node that still holds the mark.
+    pub(super) predecessor: Option<u64>,
+}
+
+pub(super) struct Inner {
+    pub(super) opened: Option<Opened>,
+    pub(super) reader: FactsReader,
+}
+
+pub(super) struct Slot {
+    address: Address,
+    inner: Mutex<Inner>,
+    /// To cut the session while a step holds `inner`.
+    line: SyncMutex<Option<LineEnd>>,
+    keeper: SyncMutex<Option<AbortHandle>>,
+}
+
+/// The slot of one server, lent to one step.
+pub(super) struct Lent<'a> {
+    pub(super) inner: MutexGuard<'a, Inner>,
+    /// Whether the session was opened for this very step.
+    pub(super) opened_now: bool,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slot({})", self.address)
+    }
+}
+
+impl Slot {
+    pub(super) fn new(address: Address) -> Self {
+        let inner = Mutex::new(Inner { opened: None, reader: FactsReader::default() });
+        Self { address, inner, line: SyncMutex::default(), keeper: SyncMutex::default() }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Starts the task that keeps a session open, unless it runs.
+    pub(super) fn keep(self: &Arc<Self>, options: Arc<ExecutorOptions>) {
+        let mut keeper = self.keeper.lock().expect(NOT_POISONED);
+        if keeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            let slot = Arc::downgrade(self);
+            *keeper = Some(
+                tokio::spawn(async move {
+                    while let Some(slot) = slot.upgrade() {
+                        let (ended, pause) = slot.look_after(&options).await;
+                        drop(slot);
+                        tokio::select! {
+                            _ = ended => {}
+                            () = tokio::time::sleep(pause) => {}
+                        }
+                    }
+                })
+                .abort_handle(),
+            );
+        }
+    }
+
+    /// Ends the session and the task that keeps it.
+    pub(super) fn end(&self) {
+        if let Some(keeper) = self.keeper.lock().expect(NOT_POISONED).take() {
+            keeper.abort();
+        }
+        self.cut();
+    }
+
+    /// Cuts the session, whoever uses it.
+    pub(super) fn cut(&self) {
+        if let Some(line) = self.line.lock().expect(NOT_POISONED).take() {
+            line.cut();
+        }
+    }
+
+    /// Opens or pings; returns what ends the pause until the next look.
+    async fn look_after(
+        &self,
+        options: &ExecutorOptions,
+    ) -> (impl Future<Output = ()> + Send + use<>, Duration) {
+        let mut inner = self.inner.lock().await;
+        if let Some(opened) = inner.opened.as_mut().filter(|opened| opened.session.is_open()) {
+            let alive = opened.session.run("SELECT 1", PING_WITHIN).await;
+            if alive.is_err() {
+                inner.opened = None;
+            }
+        }
+        let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
+        if !usable {
+            inner.opened = None;
+            if let Err(error) = self.open(&mut inner, options).await {
+                tracing::debug!(server = %self.address, %error, "no executor session");
+            }
+        }
+        let ended = inner.opened.as_ref().map(|opened| opened.session.ended());
+        let pause = if ended.is_some() { PING_EVERY } else { REOPEN_AFTER };
+        let ended = async move {
+            match ended {
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        };
+        (ended, pause)
+    }
+
+    async fn open(&self, inner: &mut Inner, options: &ExecutorOptions) -> Result<(), SessionError> {
+        let session_options = SessionOptions::new(Purpose::Executor, options.node);
+        let mut session = Session::open(&self.address, &options.account, &session_options).await?;
+        *self.line.lock().expect(NOT_POISONED) = Some(session.line());
+        let mark = literal(&options.marks().of(options.node));
+        let sql = format!(
+            "SELECT GET_LOCK({mark},0) AS got, IS_USED_LOCK({mark}) AS holder, CONNECTION_ID() AS own"
+        );
+        let sets = session.run(&sql, PING_WITHIN).await?;
+        let holder: Option<u64> =
+            sets.first().and_then(ResultSet::first).and_then(|row| match row.switch("got") {
+                Some(true) => None,
+                _ => row.number("holder"),
+            });
+        if inner.reader.profile().is_none() {
+            inner.reader = FactsReader::new(&options.account.user);
+        }
+        inner.reader.prepare(&mut session, PING_WITHIN).await?;
+        inner.opened = Some(Opened { session, predecessor: holder });
+        Ok(())
+    }
+
+    /// Lends the session to a step; opens one if there is none.
+    pub(super) async fn lend(
+        &self,
+        options: &ExecutorOptions,
+        permit: &Permit,
+        until: Instant,
+    ) -> Result<Lent<'_>, StepEnd> {
+        let refused = |why: String| StepEnd::Refused { why };
+        let mut inner = timeout_at(until.into(), self.inner.lock())
+            .await
+            .map_err(|_| refused(format!("another step is still running on {}", self.address)))?;
+        let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
+        if !usable {
+            inner.opened = None;
+            if !permit.holds(Instant::now()) {
+                return Err(refused("the permit has expired".to_owned()));
+            }
+            match timeout_at(until.into(), self.open(&mut inner, options)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", self.address))),
+                Err(_) => return Err(refused(format!("no session to {} in time", self.address))),
+            }
+        }
+        Ok(Lent { inner, opened_now: !usable })
+    }
+}

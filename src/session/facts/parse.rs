@@ -1,0 +1,212 @@
+//! Answers of one reading -> `ServerFacts`. A value the server did not give is `None`; one that makes no sense where
+//! a decision rests on it is an error.
+
+use super::{super::dialect::ASK_PROFILE, channels};
+use crate::{
+    model::{
+        address::Address,
+        facts::{DumpClient, ListedReplica, SemiSync, ServerFacts},
+        gtid::GtidSet,
+        server::{Flavor, Identity, Version},
+    },
+    session::{
+        ResultSet, Row, SessionError,
+        dialect::{Part, Profile},
+        rows::switch,
+    },
+};
+
+/// The answers by the statement they belong to.
+pub(super) struct Answers<'a> {
+    flavor: Flavor,
+    parts: &'a [(Part, String)],
+    sets: &'a [ResultSet],
+}
+
+impl<'a> Answers<'a> {
+    pub(super) fn of(&self, part: Part) -> Option<&'a ResultSet> {
+        self.sets.get(self.parts.iter().position(|(p, _)| *p == part)?)
+    }
+
+    pub(super) fn gtids(&self, text: &str) -> Result<GtidSet, SessionError> {
+        GtidSet::parse(self.flavor, text).map_err(|error| SessionError::Protocol(error.to_string()))
+    }
+}
+
+/// Reads the answers to `parts`.
+pub(super) fn facts(
+    profile: &Profile,
+    parts: &[(Part, String)],
+    sets: &[ResultSet],
+) -> Result<ServerFacts, SessionError> {
+    let answers = Answers { flavor: profile.flavor, parts, sets };
+    let missing = |what: &str| SessionError::Protocol(format!("the server gave no {what}"));
+    let variables =
+        answers.of(Part::Variables).and_then(ResultSet::first).ok_or_else(|| missing("variables"))?;
+    let status = Status(answers.of(Part::Status));
+    let needed = |name: &str| variables.switch(name).ok_or_else(|| missing(name));
+    let version: Version = variables
+        .get("version")
+        .ok_or_else(|| missing("version"))?
+        .parse()
+        .map_err(|error| SessionError::Protocol(format!("{error}")))?;
+    let gtids = |name: &str| answers.gtids(variables.get(name).unwrap_or_default());
+    let (executed, purged) = match profile.flavor {
+        Flavor::MySql => (gtids("gtid_executed")?, Some(gtids("gtid_purged")?)),
+        Flavor::MariaDb => {
+            let mut executed = gtids("gtid_binlog_state")?;
+            executed.merge(&gtids("gtid_replica_pos")?);
+            (executed, None)
+        }
+    };
+    let connections = status.number("threads_connected").zip(variables.number("max_connections"));
+    Ok(ServerFacts {
+        identity: identity(profile.flavor, &variables).ok_or_else(|| missing("server_id"))?,
+        version,
+        started_at_s: variables
+            .number::<u64>("now_s")
+            .zip(status.number("uptime"))
+            .map(|(now, up)| now.saturating_sub(up)),
+        reports_as: reports_as(&variables),
+        read_only: read_only(&variables).ok_or_else(|| missing("read_only"))?,
+        super_read_only: variables.switch("super_read_only"),
+        offline_mode: variables.switch("offline_mode"),
+        gtid_on: profile.flavor == Flavor::MariaDb || variables.get("gtid_mode") == Some("ON"),
+        executed,
+        purged,
+        log_bin: needed("log_bin")?,
+        log_replica_updates: needed("log_replica_updates")?,
+        binlog_format: variables.filled("binlog_format").map(str::to_owned),
+        semi_sync: semi_sync(profile.flavor, &variables, &status),
+        connections,
+        channels: channels::read(&answers)?,
+        replicas: answers.of(Part::Replicas).map(|set| set.rows().filter_map(|row| replica(&row)).collect()),
+        dump_clients: answers
+            .of(Part::DumpThreads)
+            .map(|set| set.rows().filter_map(|row| dump_client(&row)).collect()),
+        durability: answers
+            .of(Part::Durability)
+            .and_then(ResultSet::first)
+            .and_then(|row| row.number("sync_binlog").zip(row.number("innodb_flush_log_at_trx_commit"))),
+    })
+}
+
+/// Counters, by lower-case name.
+struct Status<'a>(Option<&'a ResultSet>);
+
+impl Status<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        let row = self.0?.rows().find(|row| row.get("name").is_some_and(|n| n.eq_ignore_ascii_case(name)))?;
+        row.get("value")
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        self.text(name)?.trim().parse().ok()
+    }
+
+    /// Of a semi-sync counter under either name.
+    fn semi(&self, role: [&str; 2], of: &str) -> Option<&str> {
+        role.iter().find_map(|role| self.text(&format!("rpl_semi_sync_{role}_{of}")))
+    }
+}
+
+pub(in crate::session) fn identity(flavor: Flavor, variables: &Row<'_>) -> Option<Identity> {
+    Some(Identity {
+        flavor,
+        server_uuid: variables.filled("server_uuid").map(str::to_ascii_lowercase),
+        server_id: variables.number("server_id")?,
+        // `unknown` where the machine has no network card to derive it from.
+        server_uid: variables.filled("server_uid").filter(|uid| *uid != "unknown").map(str::to_owned),
+    })
+}
+
+/// MariaDB 12 made it an enumeration whose values other than `OFF` all refuse ordinary writes.
+fn read_only(variables: &Row<'_>) -> Option<bool> {
+    let text = variables.filled("read_only")?;
+    Some(switch(text).unwrap_or(true))
+}
+
+fn reports_as(variables: &Row<'_>) -> Option<Address> {
+    let host = variables.filled("report_host").or_else(|| variables.filled("hostname"))?;
+    let port =
+        variables.number("report_port").filter(|port| *port != 0).or_else(|| variables.number("port"))?;
+    Some(Address::new(host, port))
+}
+
+fn semi_sync(flavor: Flavor, variables: &Row<'_>, status: &Status<'_>) -> SemiSync {
+    let source_enabled = variables.switch("semi_source_enabled");
+    SemiSync {
+        source_enabled,
+        source_status: status.semi(["source", "master"], "status").and_then(switch),
+        source_timeout_ms: variables.number("semi_source_timeout"),
+        source_wait_no_replica: variables.switch("semi_source_wait_no_replica"),
+        source_wait_for: match flavor {
+            Flavor::MySql => variables.number("semi_source_wait_for"),
+            Flavor::MariaDb => source_enabled.map(|_| 1),
+        },
+        source_clients: status
+            .semi(["source", "master"], "clients")
+            .and_then(|text| text.trim().parse().ok()),
+        replica_enabled: variables.switch("semi_replica_enabled"),
+        replica_status: status.semi(["replica", "slave"], "status").and_then(switch),
+    }
+}
+
+fn replica(row: &Row<'_>) -> Option<ListedReplica> {
+    let port = row.number("port").filter(|port| *port != 0);
+    Some(ListedReplica {
+        server_id: row.number("server_id")?,
+        address: row.filled("host").zip(port).map(|(host, port)| Address::new(host, port)),
+        server_uuid: row.filled("replica_uuid").map(str::to_ascii_lowercase),
+    })
+}
+
+fn dump_client(row: &Row<'_>) -> Option<DumpClient> {
+    let host = row.get("host").unwrap_or_default();
+    Some(DumpClient {
+        id: row.number("id")?,
+        user: row.get("user").unwrap_or_default().to_owned(),
+        host: host.rsplit_once(':').map_or(host, |(host, _)| host).to_owned(),
+    })
+}
+
+/// Reads answers kept in a file: `== profile`, `== variables` ... each followed by rows of `Name: value`, rows divided
+/// by lines of `*`. For tests; the parts are those of a reading with inventory.
+#[doc(hidden)]
+pub fn parse_recorded(flavor: Flavor, version: &str, text: &str) -> Result<ServerFacts, String> {
+    let section = |name: &str| {
+        let from = text.split(&format!("\n== {name}\n")).nth(1)?;
+        Some(vertical(from.split("\n== ").next()?))
+    };
+    debug_assert!(ASK_PROFILE.starts_with("SHOW"));
+    let profile = section("profile").ok_or("no section `profile`")?;
+    let version: Version = version.parse().map_err(|error| format!("{error}"))?;
+    let profile = Profile::new(flavor, version, &profile);
+    let parts = profile.statements(true);
+    let name = |part: Part| format!("{part:?}").to_ascii_lowercase();
+    let mut present = Vec::new();
+    let mut sets = Vec::new();
+    for (part, sql) in parts {
+        if let Some(set) = section(&name(part)) {
+            present.push((part, sql));
+            sets.push(set);
+        }
+    }
+    facts(&profile, &present, &sets).map_err(|error| error.to_string())
+}
+
+fn vertical(text: &str) -> ResultSet {
+    let mut columns: Vec<String> = Vec::new();
+    let mut rows: Vec<Vec<Option<String>>> = Vec::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        if line.starts_with('*') {
+            rows.push(Vec::new());
+        } else if let (Some((name, value)), Some(row)) = (line.split_once(':'), rows.last_mut()) {
+            if row.len() >= columns.len() {
+                columns.push(name.trim().to_owned());
+            }
+            row.push(Some(value.trim().to_owned()).filter(|value| value != "NULL"));
+        }
+    }
+    ResultSet::new(columns, rows)
+}

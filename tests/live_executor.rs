@@ -1,0 +1,152 @@
+//! Each action of the executor on real servers of both flavours: facts and orders, never durations.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
+mod live;
+
+use std::time::{Duration, Instant};
+
+use live::{Install, PATIENCE, Server, account, one_at_a_time, replication};
+use quorate::{
+    core::plan::step::{Action, Step, StepEnd, StepReport, Target},
+    executor::{Executor, ExecutorOptions, Permit},
+    model::{facts::Receiver, server::Flavor},
+};
+
+/// Makes a test of each scenario for each flavour.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::scenario(super::Flavor::MySql, super::$name).await })*
+        }
+        mod mariadb {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::scenario(super::Flavor::MariaDb, super::$name).await })*
+        }
+    };
+}
+
+async fn scenario<F: Future<Output = ()>>(flavor: Flavor, run: impl FnOnce(Install) -> F) {
+    let Some(install) = Install::find(flavor) else { return };
+    let _turn = one_at_a_time().await;
+    run(install).await;
+}
+
+fn executor(node: u64) -> Executor {
+    Executor::new(ExecutorOptions {
+        group: "live".into(),
+        node,
+        account: account(),
+        replication: replication(),
+        nodes: vec![1, 2, 3],
+    })
+}
+
+fn permit() -> Permit {
+    Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE }
+}
+
+async fn run(executor: &Executor, target: &Target, action: Action) -> StepEnd {
+    let step = Step { target: target.clone(), action };
+    let end = executor.run(&permit(), &step, PATIENCE).await;
+    assert!(!format!("{end:?} {end}").contains("canary"), "a secret in the end of a step");
+    end
+}
+
+#[track_caller]
+fn done(end: StepEnd) -> StepReport {
+    match end {
+        StepEnd::Done(report) => report,
+        other => panic!("{other}"),
+    }
+}
+
+async fn pair(install: &Install) -> (Server, Server) {
+    let primary = Server::start(install, 1, &[]).await;
+    let replica = Server::start(install, 2, &[]).await;
+    replica.follow(&primary).await;
+    (primary, replica)
+}
+
+fn channel() -> String {
+    String::new()
+}
+
+on_both! {
+    a_replica_is_revoked_drained_detached_and_made_writable,
+}
+
+async fn a_replica_is_revoked_drained_detached_and_made_writable(install: Install) {
+    let (mut primary, replica) = pair(&install).await;
+    let executor = executor(1);
+    let target = replica.target().await;
+    executor.prepare(&target);
+    primary.sql("INSERT INTO app.t (v) VALUES (1),(2),(3)").await;
+    let goal = primary.facts().await.executed;
+    replica.until("the rows arrive", "SELECT COUNT(*) FROM app.t", |n| n == Some("3")).await;
+    primary.kill();
+
+    for again in [false, true] {
+        let t = Instant::now();
+        let report = done(run(&executor, &target, Action::StopReceiver { channel: channel() }).await);
+        eprintln!("stop {:?} {}", t.elapsed(), report.note);
+        let facts = report.facts.expect("facts");
+        assert_eq!(facts.channels[0].receiver, Receiver::Stopped, "{again}");
+        assert!(facts.in_hand().contains(&goal));
+    }
+    for _ in 0..2 {
+        let t = Instant::now();
+        let report =
+            done(run(&executor, &target, Action::Drain { channel: channel(), until: goal.clone() }).await);
+        eprintln!("drain {:?}", t.elapsed());
+        assert!(report.facts.expect("facts").executed.contains(&goal));
+    }
+    for _ in 0..2 {
+        let t = Instant::now();
+        let report =
+            done(run(&executor, &target, Action::Detach { channel: channel(), until: goal.clone() }).await);
+        eprintln!("detach {:?}", t.elapsed());
+        assert!(report.facts.expect("facts").channels.is_empty());
+    }
+    for _ in 0..2 {
+        let t = Instant::now();
+        let report = done(run(&executor, &target, Action::MakeWritable).await);
+        eprintln!("writable {:?}", t.elapsed());
+        assert!(report.facts.expect("facts").writable());
+    }
+    for epoch in [2, 2] {
+        let t = Instant::now();
+        done(run(&executor, &target, Action::VerifyWrite { recovery: "r1".into(), epoch }).await);
+        eprintln!("verify {:?}", t.elapsed());
+    }
+    // The old one comes back and is pointed at the new one.
+    primary.boot().await;
+    let old = primary.target().await;
+    for _ in 0..2 {
+        let t = Instant::now();
+        let mut options = replica.as_source();
+        if install.flavor == Flavor::MariaDb {
+            options.gtid_slave_pos = Some(goal.to_string());
+        }
+        let point = Action::Point { channel: channel(), options, semi_sync_replica: Some(true), wait: true };
+        let report = done(run(&executor, &old, point).await);
+        eprintln!("point {:?} {}", t.elapsed(), report.note);
+        let facts = report.facts.expect("facts");
+        assert!(facts.read_only && facts.channels[0].receiver == Receiver::Running);
+    }
+    primary
+        .until("the proof arrives", "SELECT COUNT(*) FROM quorate.verified_write", |n| n == Some("1"))
+        .await;
+    for _ in 0..2 {
+        let t = Instant::now();
+        let report = done(run(&executor, &target, Action::Fence).await);
+        eprintln!("fence {:?} {}", t.elapsed(), report.note);
+        assert!(!report.facts.expect("facts").writable());
+    }
+    for _ in 0..2 {
+        let report = done(run(&executor, &target, Action::Unfence { semi_sync_acks: None }).await);
+        assert!(report.facts.expect("facts").writable());
+    }
+    let _ = Duration::ZERO;
+}
