@@ -22,7 +22,7 @@ pub fn check(
     let step = Step { before, index, outcome, after };
     step.log_time_never_goes_back()?;
     step.a_cluster_has_one_running_recovery_and_its_slot_names_it()?;
-    step.epochs_and_generations_only_grow()?;
+    step.epochs_and_generations_only_grow(entry)?;
     step.a_recovery_moves_along_the_drawing()?;
     step.primaries_are_members_and_no_order_stands_against_them()?;
     step.a_server_belongs_to_one_cluster_and_a_name_to_one()?;
@@ -86,7 +86,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn epochs_and_generations_only_grow(&self) -> Law {
+    fn epochs_and_generations_only_grow(&self, entry: &Entry) -> Law {
         for (id, old) in &self.before.clusters {
             let Some(new) = self.after.clusters.get(id) else { continue };
             law(
@@ -95,6 +95,17 @@ impl Step<'_> {
             )?;
             let moved = new.primary != old.primary;
             law(!moved || new.epoch == old.epoch + 1, format!("{id}: another primary, not another epoch"))?;
+            for (server, was) in &old.members {
+                let Some(is) = new.members.get(server) else { continue };
+                law(is.source.as_ref() != Some(server), format!("{server} is its own source"))?;
+                let released = was.state != MemberState::Normal && is.state == MemberState::Normal;
+                let by_discovery =
+                    matches!(entry, Entry::Command(c) if matches!(c.change, Change::UpdateMembers { .. }));
+                law(
+                    !(released && by_discovery),
+                    format!("a discovery released {server} from {:?}", was.state),
+                )?;
+            }
             // The structure generation covers members and edges (design §4).
             let same = new.members == old.members && new.primary == old.primary;
             law(
