@@ -22,7 +22,7 @@ pub use self::{
 
 use std::sync::Arc;
 
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::{Interceptor, InterceptorLayer, Routes, RoutesBuilder};
 
 use self::{backend::Backend, desk::Desk};
 use crate::proto::v1::{
@@ -43,6 +43,14 @@ macro_rules! mount {
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         );
     )* };
+}
+
+/// The same services for the node port: `gate` lets members of the group in only.
+pub fn peer_routes<G>(backend: Arc<dyn Backend>, gate: G) -> Routes
+where
+    G: Interceptor + Clone + Send + Sync + 'static,
+{
+    Routes::from(routes(backend).into_axum_router().layer(InterceptorLayer::new(gate)))
 }
 
 /// The client services. They are served on the client port to everybody and on the node port to peers, who pass their

@@ -4,9 +4,13 @@ mod change;
 mod duty;
 mod init;
 #[cfg(test)]
+mod oddities;
+#[cfg(test)]
 mod promises;
 mod propose;
 mod read;
+#[cfg(test)]
+mod stage;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -171,6 +175,17 @@ impl Raft {
             nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
             changing: membership.get_joint_config().len() > 1,
         }
+    }
+
+    /// A kept connection to a member and the stamp its calls need, apart; see [`Raft::peer_channel`].
+    pub fn peer_parts(
+        &self,
+        node_id: u64,
+    ) -> Result<(tonic::transport::Channel, super::gate::Stamp), PeerError> {
+        let metrics = self.openraft().server_metrics();
+        let stored = metrics.borrow_watched().membership_config.clone();
+        let node = stored.get_node(&node_id).ok_or(PeerError::Unknown { node: node_id })?;
+        self.inner.peers.parts(node_id, node, Lane::Other)
     }
 
     /// A kept connection to a member, opened on first use, whose calls carry who makes them; for the caller's own

@@ -85,6 +85,12 @@ impl Peers {
 
     /// The connection to that node; dials nothing by itself.
     pub fn channel(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<PeerChannel, PeerError> {
+        let (channel, stamp) = self.parts(node_id, node, lane)?;
+        Ok(InterceptedService::new(channel, stamp))
+    }
+
+    /// The parts of [`Peers::channel`], for callers that put something of their own between them.
+    pub fn parts(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<(Channel, Stamp), PeerError> {
         let bad = |what: String| PeerError::Address { node: node_id, address: node.node_addr.clone(), what };
         let stamp = Stamp::new(self.me.clone(), node_id, &node.incarnation)
             .ok_or_else(|| bad("its incarnation is no plain text".to_owned()))?;
@@ -92,11 +98,11 @@ impl Peers {
         if let Some((address, channel)) = channels.get(&(node_id, lane))
             && *address == node.node_addr
         {
-            return Ok(InterceptedService::new(channel.clone(), stamp));
+            return Ok((channel.clone(), stamp));
         }
         let channel = self.dial_lazily(node_id, &node.node_addr).map_err(bad)?;
         channels.insert((node_id, lane), (node.node_addr.clone(), channel.clone()));
-        Ok(InterceptedService::new(channel, stamp))
+        Ok((channel, stamp))
     }
 
     /// A connection to whoever listens at `address` and can show that it is `node_id`.

@@ -1,18 +1,15 @@
 //! What the API asks of the node: reads, submissions, discovery, plans, and changes of the group of nodes.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::sync::{oneshot, watch};
+use tonic::service::Interceptor;
 
 use crate::{
     api::backend::{
-        Backend, Backup, Discovered, DiscoverWish, Failure, GroupChange, GroupTrouble, GroupView, LeaderChannel,
-        LiveServer, NodeRole, NodeView, PlanView, ProblemView, ServerTrouble, Wish,
+        Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
+        LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, ServerTrouble, Stamped, Wish,
     },
     core::{
         analysis::Repair,
@@ -122,8 +119,7 @@ impl NodeBackend {
     /// A switchover refuses, naming the session, when a long statement or table lock would stretch its pause.
     async fn blockers(&self, cluster: &Cluster) -> Result<(), Failure> {
         let Some(primary) = cluster.primary_member() else { return Ok(()) };
-        let older_than_ms =
-            self.tools.group.raft().read(|state| state.policy.switchover_long_statement_ms);
+        let older_than_ms = self.tools.group.raft().read(|state| state.policy.switchover_long_statement_ms);
         let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
         let permit = Permit {
             recovery: "preflight".into(),
@@ -133,7 +129,9 @@ impl NodeBackend {
         };
         match self.tools.executor.run(&permit, &step, BLOCKERS).await {
             StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),
-            StepEnd::Done(report) => Err(Refusal::LongStatement { sessions: sessions(&report.blockers) }.into()),
+            StepEnd::Done(report) => {
+                Err(Refusal::LongStatement { sessions: sessions(&report.blockers) }.into())
+            }
             StepEnd::Refused { why } | StepEnd::Unknown { why } => Err(Failure::Server {
                 trouble: ServerTrouble::Unreachable,
                 address: primary.address.clone(),
@@ -151,7 +149,9 @@ impl NodeBackend {
         });
         let mut warnings: Vec<String> =
             found.unread.iter().map(|(address, why)| format!("{address} could not be read: {why}")).collect();
-        warnings.extend(found.others.iter().map(|o| format!("dump client {o} is no member; listed, not managed")));
+        warnings.extend(
+            found.others.iter().map(|o| format!("dump client {o} is no member; listed, not managed")),
+        );
         if found.primary.is_none() {
             warnings.push("no single primary was found; nothing is recovered until there is one".into());
         }
@@ -172,8 +172,11 @@ impl NodeBackend {
                 return Err(refusal.into());
             }
         } else if !adopted {
-            let servers =
-                self.tools.group.raft().read(|s| s.clusters[&cluster].members.keys().cloned().collect::<Vec<_>>());
+            let servers = self
+                .tools
+                .group
+                .raft()
+                .read(|s| s.clusters[&cluster].members.keys().cloned().collect::<Vec<_>>());
             self.observer.inventory(servers).await;
             warnings.push("the cluster is known already; an inventory of its members was asked for".into());
         }
@@ -207,8 +210,10 @@ impl Backend for NodeBackend {
     fn leader_channel(&self) -> Option<LeaderChannel> {
         let raft = self.tools.group.raft();
         let leader = raft.leadership().borrow().leader.filter(|l| *l != raft.node_id())?;
-        let channel = raft.peer_channel(leader).ok()?;
-        Some(LeaderChannel::new(channel))
+        let (channel, stamp) = raft.peer_parts(leader).ok()?;
+        // Each call is stamped with who makes it; the leader's gate checks it.
+        let stamped = Stamped(Arc::new(move |request| stamp.clone().call(request)));
+        Some(LeaderChannel::new(channel, stamped))
     }
 
     async fn barrier(&self) -> Result<(), Failure> {
@@ -226,7 +231,12 @@ impl Backend for NodeBackend {
         }
     }
 
-    async fn submit(&self, change: Change, by: &str, request_id: Option<&str>) -> Result<(u64, Outcome), Failure> {
+    async fn submit(
+        &self,
+        change: Change,
+        by: &str,
+        request_id: Option<&str>,
+    ) -> Result<(u64, Outcome), Failure> {
         let submitted = self.tools.group.submit(change, by, request_id.map(str::to_owned)).await;
         submitted.map_err(|error| match error {
             SubmitError::NoLeader => Failure::NotLeader { leader: None },
@@ -248,7 +258,8 @@ impl Backend for NodeBackend {
 
     fn problems(&self, cluster: &ClusterId) -> Vec<ProblemView> {
         let Some(seen) = self.seen(cluster) else { return Vec::new() };
-        let verdicts = self.tools.group.raft().read(|state| state.verdicts.get(cluster).cloned().unwrap_or_default());
+        let verdicts =
+            self.tools.group.raft().read(|state| state.verdicts.get(cluster).cloned().unwrap_or_default());
         let me = self.node_id();
         let nodes = |code| {
             let mut nodes: Vec<u64> = verdicts
@@ -426,7 +437,9 @@ impl Backend for NodeBackend {
             GroupChange::Add { id, address } => {
                 let info = identify(id, &address).await?;
                 raft.add_learner(id, info).await.map_err(change_failure)?;
-                Ok(format!("node {id} at {address} follows as a learner; `quorate nodes make-voter {id}` lets it vote"))
+                Ok(format!(
+                    "node {id} at {address} follows as a learner; `quorate nodes make-voter {id}` lets it vote"
+                ))
             }
             GroupChange::MakeVoter { id } => {
                 raft.make_voter(id).await.map_err(change_failure)?;
@@ -455,7 +468,10 @@ impl Backend for NodeBackend {
     }
 
     async fn backup(&self) -> Result<Backup, Failure> {
-        let (index, bytes) = self.tools.group.raft().backup().await.map_err(Failure::Internal)?;
+        self.barrier().await?;
+        let raft = self.tools.group.raft();
+        let index = *raft.applied().borrow();
+        let bytes = raft.backup().map_err(|error| Failure::Internal(error.to_string()))?;
         let chunks: Vec<Result<Vec<u8>, Failure>> = bytes.chunks(64 * 1024).map(|c| Ok(c.to_vec())).collect();
         Ok((index, futures::stream::iter(chunks).boxed()))
     }
@@ -479,7 +495,10 @@ fn sessions(blockers: &[Blocker]) -> String {
     let each: Vec<String> = blockers
         .iter()
         .map(|b| {
-            format!("connection {} of {}@{}: {} for {} ms ({})", b.id, b.user, b.host, b.kind, b.for_ms, b.statement)
+            format!(
+                "connection {} of {}@{}: {} for {} ms ({})",
+                b.id, b.user, b.host, b.kind, b.for_ms, b.statement
+            )
         })
         .collect();
     format!(
@@ -534,6 +553,7 @@ fn change_failure(error: ChangeError) -> Failure {
         ChangeError::NotLeader { leader } => Failure::NotLeader { leader },
         ChangeError::NoQuorum => Failure::NoQuorum,
         ChangeError::Unknown { what } => Failure::Unknown(what),
+        ChangeError::Unfinished { .. } => Failure::Unknown(error.to_string()),
         ChangeError::Busy => Failure::Group { trouble: GroupTrouble::Busy, why: error.to_string() },
         ChangeError::Refused { what } => Failure::Group { trouble: GroupTrouble::Refused, why: what },
     }

@@ -48,7 +48,11 @@ pub fn watch_pauses() -> watch::Receiver<u64> {
             let skew_now = boottime_ms().saturating_sub(millis(ClockId::Monotonic));
             let slept = skew_now.abs_diff(skew) > LATE.as_millis() as u64;
             if late > LATE || slept {
-                tracing::warn!(late_ms = late.as_millis() as u64, slept, "this node paused; its open observations are void");
+                tracing::warn!(
+                    late_ms = late.as_millis() as u64,
+                    slept,
+                    "this node paused; its open observations are void"
+                );
                 tx.send_modify(|count| *count += 1);
             }
             (last, skew) = (Instant::now(), skew_now);

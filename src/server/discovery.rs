@@ -52,10 +52,14 @@ pub enum DiscoverError {
         why: String,
     },
     /// It stands alone.
-    #[error("{0} replicates from nobody and nobody replicates from it: there is no topology to adopt. Point a replica at it (with report_host and report_port set), then discover again")]
+    #[error(
+        "{0} replicates from nobody and nobody replicates from it: there is no topology to adopt. Point a replica at it (with report_host and report_port set), then discover again"
+    )]
     Alone(Address),
     /// Two servers with one identity.
-    #[error("{what} is used by both {first} and {second}: no two servers of a topology may share it. Give one of them another, then discover again")]
+    #[error(
+        "{what} is used by both {first} and {second}: no two servers of a topology may share it. Give one of them another, then discover again"
+    )]
     Duplicate {
         /// `server_id 7` or `server_uuid ...`.
         what: String,
@@ -128,7 +132,8 @@ fn same_server(
         if known.identity.flavor != facts.identity.flavor {
             return Err(DiscoverError::Mixed(other.clone(), address.clone()));
         }
-        let uuid = known.identity.server_uuid.is_some() && known.identity.server_uuid == facts.identity.server_uuid;
+        let uuid =
+            known.identity.server_uuid.is_some() && known.identity.server_uuid == facts.identity.server_uuid;
         if !uuid && known.identity.server_id != facts.identity.server_id {
             continue;
         }
@@ -151,7 +156,8 @@ fn found(
     unread: Vec<(Address, String)>,
 ) -> Result<Found, DiscoverError> {
     let flavor = read.first().map(|(_, f)| f.identity.flavor).unwrap_or(Flavor::MySql);
-    let mut members: Vec<Member> = read.iter().map(|(address, facts)| member_of(address, facts, None)).collect();
+    let mut members: Vec<Member> =
+        read.iter().map(|(address, facts)| member_of(address, facts, None)).collect();
     let by_address: BTreeMap<Address, ServerId> =
         members.iter().map(|m| (m.address.clone(), m.server.clone())).collect();
     for (i, (_, facts)) in read.iter().enumerate() {
@@ -167,7 +173,8 @@ fn found(
         members[i].source = source;
     }
     check_circle(&members)?;
-    let alone = read.len() == 1 && read[0].1.channels.is_empty() && read[0].1.replicas.iter().flatten().count() == 0;
+    let alone =
+        read.len() == 1 && read[0].1.channels.is_empty() && read[0].1.replicas.iter().flatten().count() == 0;
     if alone {
         return Err(DiscoverError::Alone(seed.clone()));
     }

@@ -170,7 +170,10 @@ impl Driver {
                 true
             }
             Ok(_) => {
-                tracing::warn!(recovery = self.id, "no longer the leader of its term; another node goes on with it");
+                tracing::warn!(
+                    recovery = self.id,
+                    "no longer the leader of its term; another node goes on with it"
+                );
                 false
             }
             Err(error) => {
@@ -264,7 +267,14 @@ impl Driver {
 }
 
 /// Asks another node to do a step of a committed recovery.
-async fn delegate(tools: &Tools, node: u64, recovery: u64, term: u64, step: &Step, deadline: Duration) -> StepEnd {
+async fn delegate(
+    tools: &Tools,
+    node: u64,
+    recovery: u64,
+    term: u64,
+    step: &Step,
+    deadline: Duration,
+) -> StepEnd {
     let unknown = |why: String| StepEnd::Unknown { why };
     let channel = match tools.group.raft().peer_channel(node) {
         Ok(channel) => channel,

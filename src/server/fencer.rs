@@ -36,9 +36,11 @@ impl Fencer {
 
     /// A server answered that an order may be about.
     pub fn answered(&self, server: &ServerId, writable: bool) {
-        let order = self.tools.group.raft().read(|state| {
-            state.orders.values().find(|order| &order.target.server == server).cloned()
-        });
+        let order = self
+            .tools
+            .group
+            .raft()
+            .read(|state| state.orders.values().find(|order| &order.target.server == server).cloned());
         let Some(order) = order.filter(|o| writable || o.stage == OrderStage::Waiting) else { return };
         if !self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(order.id) {
             return;

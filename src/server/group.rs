@@ -30,7 +30,9 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Nobody leads.
-    #[error("no leader is known: fewer than a majority of the nodes can reach each other, or an election is under way")]
+    #[error(
+        "no leader is known: fewer than a majority of the nodes can reach each other, or an election is under way"
+    )]
     NoLeader,
     /// It was not proposed.
     #[error("{0}")]

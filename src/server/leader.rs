@@ -25,9 +25,7 @@ use self::gather::Gathered;
 use crate::{
     core::{
         analysis::Verdict,
-        replicated::{
-            Change, EventKind, Outcome, Refusal, command::StartRecovery, recovery::Testimony,
-        },
+        replicated::{Change, EventKind, Outcome, Refusal, command::StartRecovery, recovery::Testimony},
     },
     model::server::{ClusterId, ServerId},
     raft::{Committed, Leadership, ProposeError},
@@ -137,7 +135,11 @@ impl LeaderHandle {
 }
 
 /// Starts the task and returns its mailbox.
-pub fn lead(tools: Tools, observer: ObserverHandle, discovery: Arc<crate::server::discovery::Discovery>) -> LeaderHandle {
+pub fn lead(
+    tools: Tools,
+    observer: ObserverHandle,
+    discovery: Arc<crate::server::discovery::Discovery>,
+) -> LeaderHandle {
     let (inbox, messages) = mpsc::channel(INBOX);
     let leader = Leader {
         tools,
@@ -232,12 +234,16 @@ impl Leader {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Verdict { verdict, age_ms, received_ms } => self.hear_verdict(verdict, age_ms, received_ms),
+            Message::Verdict { verdict, age_ms, received_ms } => {
+                self.hear_verdict(verdict, age_ms, received_ms)
+            }
             Message::RoundEnded { cluster, verdicts } => self.round_ended(&cluster, verdicts),
             Message::Started { cluster, proposed_ms, result, reply } => {
                 self.started(&cluster, proposed_ms, result, reply);
             }
-            Message::Operator { start, by, request_id, reply } => self.propose_start(*start, by, request_id, Some(reply)),
+            Message::Operator { start, by, request_id, reply } => {
+                self.propose_start(*start, by, request_id, Some(reply))
+            }
             Message::TakenOver { id, result } => self.taken_over(id, result),
             Message::PrimaryAnswers { cluster, how } => self.primary_answers(&cluster, &how),
             Message::Evidence { cluster, reply } => {

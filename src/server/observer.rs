@@ -183,7 +183,12 @@ struct Observer {
 }
 
 /// Starts observing.
-pub fn observe(raft: Raft, executor: Arc<Executor>, account: Arc<Account>, out: mpsc::Sender<Sighting>) -> ObserverHandle {
+pub fn observe(
+    raft: Raft,
+    executor: Arc<Executor>,
+    account: Arc<Account>,
+    out: mpsc::Sender<Sighting>,
+) -> ObserverHandle {
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let (probes, probe_ends) = mpsc::channel(PROBES);
     let views = Views::default();
@@ -287,10 +292,7 @@ impl Observer {
             }
             return;
         }
-        let probe = ProbeTarget {
-            server: Some(target.server.clone()),
-            address: target.address.clone(),
-        };
+        let probe = ProbeTarget { server: Some(target.server.clone()), address: target.address.clone() };
         let (account, node) = (self.account.clone(), self.raft.node_id());
         let handle = probe::spawn(probe, account, node, settings, self.probes.clone());
         self.executor.prepare(&target);
@@ -491,7 +493,8 @@ impl Observer {
     }
 
     fn look(&self, id: &ClusterId) -> Option<Seen> {
-        let (problems, finding) = self.with_view(id, |view| (problem::problems(view), problem::finding(view)))?;
+        let (problems, finding) =
+            self.with_view(id, |view| (problem::problems(view), problem::finding(view)))?;
         let of_cluster = || self.watched.iter().filter(|(_, w)| &w.cluster == id);
         let primary = of_cluster().find(|(_, w)| w.is_primary);
         let old_primary: Option<GtidSet> =
@@ -536,7 +539,11 @@ impl Observer {
         let now = clock::now_ms();
         if now.saturating_sub(self.published_ms) >= PUBLISH_MS {
             self.published_ms = now;
-            let seen = self.clusters().into_iter().filter_map(|id| self.look(&id).map(|s| (id, Arc::new(s)))).collect();
+            let seen = self
+                .clusters()
+                .into_iter()
+                .filter_map(|id| self.look(&id).map(|s| (id, Arc::new(s))))
+                .collect();
             *self.views.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         }
     }
@@ -553,7 +560,9 @@ fn outcome(outcome: Outcome) -> (AttemptEnd, Option<Box<ServerFacts>>) {
     let end = match outcome {
         Outcome::Answered { facts, .. } => return (AttemptEnd::Answered, Some(facts)),
         Outcome::Refused => AttemptEnd::Refused,
-        Outcome::Silent(text) => AttemptEnd::Silent { greeted: text.contains("login") || text.contains("answer") },
+        Outcome::Silent(text) => {
+            AttemptEnd::Silent { greeted: text.contains("login") || text.contains("answer") }
+        }
         Outcome::Closed(_) => AttemptEnd::Closed,
         Outcome::TooManyConnections(_) => AttemptEnd::TooManyConnections,
         Outcome::ShuttingDown(_) => AttemptEnd::ShuttingDown,

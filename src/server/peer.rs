@@ -84,7 +84,9 @@ impl PeerService for PeerApi {
         for report in request.into_inner().reports {
             let verdict: Verdict = decode(&report.verdict_bytes).map_err(Status::invalid_argument)?;
             // A node speaks for itself only.
-            let own = peer.as_ref().is_some_and(|p| p.node_id == verdict.node && p.incarnation == verdict.incarnation);
+            let own = peer
+                .as_ref()
+                .is_some_and(|p| p.node_id == verdict.node && p.incarnation == verdict.incarnation);
             if !own {
                 return Err(Status::permission_denied("a node reports its own verdicts only"));
             }
@@ -103,11 +105,15 @@ impl PeerService for PeerApi {
         Ok(Response::new(UrgentResponse { verdict_bytes: encode(&verdict), age_ms: 0 }))
     }
 
-    async fn delegate(&self, request: Request<DelegateRequest>) -> Result<Response<DelegateResponse>, Status> {
+    async fn delegate(
+        &self,
+        request: Request<DelegateRequest>,
+    ) -> Result<Response<DelegateResponse>, Status> {
         let request = request.into_inner();
         let step: Step = decode(&request.step_bytes).map_err(Status::invalid_argument)?;
         // Measured from the receipt: nothing begins after it.
-        let expires = std::time::Instant::now() + Duration::from_millis(request.expires_in_ms.min(STEP_MAX_MS));
+        let expires =
+            std::time::Instant::now() + Duration::from_millis(request.expires_in_ms.min(STEP_MAX_MS));
         let end = match self.allowed(&request, &step).await {
             Err(why) => StepEnd::Refused { why },
             Ok(()) => {

@@ -73,7 +73,12 @@ pub fn decide(state: &State, cluster: &Cluster, wish: &Wish, sets: &Sets) -> Res
 }
 
 /// The stages that would follow, in order; the steps of one stage run side by side.
-pub fn stages(state: &State, cluster: &Cluster, wish: &Wish, decision: &Decision) -> Vec<(String, Vec<Step>)> {
+pub fn stages(
+    state: &State,
+    cluster: &Cluster,
+    wish: &Wish,
+    decision: &Decision,
+) -> Vec<(String, Vec<Step>)> {
     let Some(old) = cluster.primary_member().map(|m| m.target()) else { return Vec::new() };
     let step = |target: &crate::core::plan::step::Target, action| Step { target: target.clone(), action };
     let candidate = &decision.candidate;
@@ -90,7 +95,10 @@ pub fn stages(state: &State, cluster: &Cluster, wish: &Wish, decision: &Decision
         stages.push(("revoke and fence".into(), steps));
     }
     let (channel, until) = (decision.channel.clone(), decision.must_hold.clone());
-    stages.push(("drain".into(), vec![step(candidate, Action::Drain { channel: channel.clone(), until: until.clone() })]));
+    stages.push((
+        "drain".into(),
+        vec![step(candidate, Action::Drain { channel: channel.clone(), until: until.clone() })],
+    ));
     let point = |wait: bool, acker: Option<bool>, channel: &str| Action::Point {
         channel: channel.to_owned(),
         options: SourceOptions {

@@ -147,14 +147,17 @@ impl World {
             index: 10,
             term: 1,
             node: 1,
-            facts: (1..=4).map(|n| (id(n), facts(n, &format!("{OLD}:1-10"), &format!("{OLD}:1-10")))).collect(),
+            facts: (1..=4)
+                .map(|n| (id(n), facts(n, &format!("{OLD}:1-10"), &format!("{OLD}:1-10"))))
+                .collect(),
             ends: BTreeMap::new(),
             fence: StepEnd::Refused { why: "connection refused".into() },
             trace: Vec::new(),
             dies_before: None,
         };
         let evidence = if kind == Kind::Failover { vec![dead(1), dead(2)] } else { vec![] };
-        let revoked = (2..=4).map(|n| Revoked { target: member(n).target(), channel: String::new() }).collect();
+        let revoked =
+            (2..=4).map(|n| Revoked { target: member(n).target(), channel: String::new() }).collect();
         let outcome = world.commit(Change::StartRecovery(Box::new(StartRecovery {
             kind,
             cluster: ClusterId("c".into()),
@@ -270,11 +273,17 @@ impl World {
     }
 
     fn position(&self, what: &str) -> usize {
-        self.trace.iter().position(|t| t.starts_with(what)).unwrap_or_else(|| panic!("no {what} in {:?}", self.trace))
+        self.trace
+            .iter()
+            .position(|t| t.starts_with(what))
+            .unwrap_or_else(|| panic!("no {what} in {:?}", self.trace))
     }
 
     fn last(&self, what: &str) -> usize {
-        self.trace.iter().rposition(|t| t.starts_with(what)).unwrap_or_else(|| panic!("no {what} in {:?}", self.trace))
+        self.trace
+            .iter()
+            .rposition(|t| t.starts_with(what))
+            .unwrap_or_else(|| panic!("no {what} in {:?}", self.trace))
     }
 }
 
@@ -457,14 +466,18 @@ fn a_successor_ends_it_wherever_the_leader_died() {
         world.dies_before = None;
         (world.node, world.term) = (2, 2);
         let id = world.recovery().id;
-        assert!(matches!(world.commit(Change::TakeOver { recovery: id, evidence: vec![] }), Outcome::Done { .. }));
+        assert!(matches!(
+            world.commit(Change::TakeOver { recovery: id, evidence: vec![] }),
+            Outcome::Done { .. }
+        ));
         world.machine = Machine::new(world.recovery().clone(), Policy::default(), world.now_ms);
         world.trace.push("--- successor".into());
         assert!(world.run(true), "{point}");
         assert_eq!(world.recovery().ending, Some(Ending::Succeeded), "{point}: {:?}", world.trace);
         let cleared = world.trace.iter().skip_while(|t| *t != "--- successor").nth(1).unwrap();
         assert!(cleared.starts_with("kill_predecessors"), "{point}: {cleared}");
-        let ends = world.state.audit.iter().filter(|a| a.kind == crate::core::replicated::EventKind::RecoveryEnded);
+        let ends =
+            world.state.audit.iter().filter(|a| a.kind == crate::core::replicated::EventKind::RecoveryEnded);
         assert_eq!(ends.count(), 1, "{point}");
         assert!(world.state.clusters[&ClusterId("c".into())].slot.is_none());
     }

@@ -45,7 +45,8 @@ impl Leader {
                 continue;
             }
             self.orders.insert(order.id);
-            let worker = Rejoin { tools: self.tools.clone(), term: self.leadership.term, order, primary, policy };
+            let worker =
+                Rejoin { tools: self.tools.clone(), term: self.leadership.term, order, primary, policy };
             let inbox = self.inbox.clone();
             self.work.spawn(async move {
                 let id = worker.order.id;

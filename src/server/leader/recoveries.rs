@@ -22,8 +22,11 @@ impl Leader {
         if term != self.leadership.term || self.driven.contains_key(&id) {
             return;
         }
-        let (recovery, start_within_ms) =
-            self.tools.group.raft().read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
+        let (recovery, start_within_ms) = self
+            .tools
+            .group
+            .raft()
+            .read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
         let Some(recovery) = recovery.filter(Recovery::running) else { return };
         let late = clock::now_ms().saturating_sub(proposed_ms) > start_within_ms;
         match late && recovery.kind == Kind::Failover {
@@ -59,7 +62,13 @@ impl Leader {
     pub(super) fn tend_recoveries(&mut self) {
         self.driven.retain(|_, driven| !driven.task.is_finished());
         let running: Vec<Recovery> = self.tools.group.raft().read(|state| {
-            state.clusters.values().filter_map(|c| c.slot).filter_map(|id| state.recoveries.get(&id)).cloned().collect()
+            state
+                .clusters
+                .values()
+                .filter_map(|c| c.slot)
+                .filter_map(|id| state.recoveries.get(&id))
+                .cloned()
+                .collect()
         });
         for recovery in running {
             let ours = self.driven.contains_key(&recovery.id)
@@ -77,12 +86,14 @@ impl Leader {
 
     fn resume(&mut self, recovery: Recovery) {
         tracing::warn!(recovery = recovery.id, phase = ?recovery.phase, "taking a recovery over");
-        let unproven = recovery.phase == Phase::Started && !recovery.side_effects && recovery.kind == Kind::Failover;
+        let unproven =
+            recovery.phase == Phase::Started && !recovery.side_effects && recovery.kind == Kind::Failover;
         if unproven {
             return self.resume_later(&recovery);
         }
-        let cancel = (recovery.kind == Kind::Switchover && recovery.phase < Phase::Intent)
-            .then(|| "the node that executed the switchover stopped before its point of no return".to_owned());
+        let cancel = (recovery.kind == Kind::Switchover && recovery.phase < Phase::Intent).then(|| {
+            "the node that executed the switchover stopped before its point of no return".to_owned()
+        });
         self.take_over(recovery, Vec::new(), cancel);
     }
 
@@ -142,11 +153,7 @@ impl Leader {
         });
     }
 
-    pub(super) fn taken_over(
-        &mut self,
-        id: u64,
-        result: Result<Committed, ProposeError>,
-    ) {
+    pub(super) fn taken_over(&mut self, id: u64, result: Result<Committed, ProposeError>) {
         let cancel = self.takeovers.remove(&id).flatten();
         let done = matches!(&result, Ok(c) if matches!(c.outcome, Outcome::Done { .. }));
         let recovery = self.tools.group.raft().read(|state| state.recoveries.get(&id).cloned());

@@ -52,7 +52,8 @@ impl Leader {
             state.verdicts.get(&verdict.cluster).and_then(|of| of.get(&verdict.node)).map(Verdict::label)
         });
         let now = clock::now_ms();
-        let pending = self.logged.get(&key).is_some_and(|(l, at)| *l == label && now.saturating_sub(*at) < 5_000);
+        let pending =
+            self.logged.get(&key).is_some_and(|(l, at)| *l == label && now.saturating_sub(*at) < 5_000);
         if known.as_ref() != Some(&label) && !pending {
             self.logged.insert(key, (label, now));
             self.commit_aside(Change::ReportVerdict { verdict: verdict.clone() });
@@ -88,7 +89,11 @@ impl Leader {
         self.propose_start(start, SELF.into(), None, None);
     }
 
-    fn agreed(&self, id: &ClusterId, testimonies: &[Testimony]) -> Option<(Cluster, Agreed, Option<Refusal>)> {
+    fn agreed(
+        &self,
+        id: &ClusterId,
+        testimonies: &[Testimony],
+    ) -> Option<(Cluster, Agreed, Option<Refusal>)> {
         self.tools.group.raft().read(|state| {
             let cluster = state.clusters.get(id)?;
             let question = Question {
@@ -197,7 +202,13 @@ impl Leader {
     }
 }
 
-async fn ask(tools: &Tools, observer: &ObserverHandle, node: u64, cluster: &ClusterId, bound_ms: u64) -> Option<Verdict> {
+async fn ask(
+    tools: &Tools,
+    observer: &ObserverHandle,
+    node: u64,
+    cluster: &ClusterId,
+    bound_ms: u64,
+) -> Option<Verdict> {
     if node == tools.group.raft().node_id() {
         return observer.urgent(cluster.clone(), bound_ms).await;
     }
@@ -233,7 +244,9 @@ pub fn revoked(cluster: &Cluster) -> Vec<Revoked> {
     let Some(primary) = &cluster.primary else { return Vec::new() };
     cluster
         .replicas_of(primary)
-        .filter(|m| m.channels <= 1 && !matches!(m.state, MemberState::Quarantined { .. } | MemberState::Replaced))
+        .filter(|m| {
+            m.channels <= 1 && !matches!(m.state, MemberState::Quarantined { .. } | MemberState::Replaced)
+        })
         .map(|m| Revoked { target: m.target(), channel: m.channel.clone() })
         .collect()
 }

@@ -51,7 +51,9 @@ impl Leader {
         self.upkeep.running = true;
         self.upkeep.last_ms = now;
         let expiry = self.tools.group.raft().read(|state| state.next_expiry());
-        if expiry.is_some_and(|at| self.tools.group.log_now_ms(self.leadership.term).is_some_and(|log| log >= at)) {
+        if expiry
+            .is_some_and(|at| self.tools.group.log_now_ms(self.leadership.term).is_some_and(|log| log >= at))
+        {
             self.commit_aside(Change::Tick);
         }
         let pass = Pass {
@@ -77,7 +79,8 @@ struct Pass {
 
 impl Pass {
     async fn run(&self) {
-        let ids: Vec<ClusterId> = self.tools.group.raft().read(|state| state.clusters.keys().cloned().collect());
+        let ids: Vec<ClusterId> =
+            self.tools.group.raft().read(|state| state.clusters.keys().cloned().collect());
         for id in ids {
             let cluster = self.tools.group.raft().read(|state| state.clusters.get(&id).cloned());
             let Some(cluster) = cluster.filter(|c| c.slot.is_none()) else { continue };
@@ -144,8 +147,7 @@ impl Pass {
                 }
                 match self.discovery.read(address).await {
                     Ok(found) => {
-                        let datacenter =
-                            self.tools.group.raft().read(|state| state.datacenter_of(address));
+                        let datacenter = self.tools.group.raft().read(|state| state.datacenter_of(address));
                         let mut member = member_of(address, &found, datacenter);
                         member.source = Some(source.clone());
                         why.push(format!("new replica {address}"));
@@ -187,7 +189,9 @@ fn changed(
         let mut now = member.clone();
         if let Some(facts) = facts.get(&member.server) {
             let channel = facts.channels.first();
-            now.source = channel.and_then(|c| source_of(cluster, c)).or(member.source.clone().filter(|_| channel.is_some()));
+            now.source = channel
+                .and_then(|c| source_of(cluster, c))
+                .or(member.source.clone().filter(|_| channel.is_some()));
             now.channel = channel.map(|c| c.name.clone()).unwrap_or_else(|| member.channel.clone());
             now.channels = facts.channels.len() as u32;
             now.version = facts.version.text.clone();
@@ -229,9 +233,10 @@ fn describe(cluster: &Cluster, before: &Member, now: &Member) -> String {
 }
 
 fn source_of(cluster: &Cluster, channel: &crate::model::facts::Channel) -> Option<ServerId> {
-    let by_uuid = channel.source_uuid.as_ref().and_then(|uuid| {
-        cluster.members.values().find(|m| m.identity.server_uuid.as_ref() == Some(uuid))
-    });
+    let by_uuid = channel
+        .source_uuid
+        .as_ref()
+        .and_then(|uuid| cluster.members.values().find(|m| m.identity.server_uuid.as_ref() == Some(uuid)));
     let by_address = || cluster.member_at(&channel.source);
     let by_server_id = || {
         let id = channel.source_server_id.filter(|id| *id != 0)?;
@@ -239,4 +244,3 @@ fn source_of(cluster: &Cluster, channel: &crate::model::facts::Channel) -> Optio
     };
     by_address().or(by_uuid).or_else(by_server_id).map(|m| m.server.clone())
 }
-

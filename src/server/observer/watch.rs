@@ -31,7 +31,13 @@ pub struct Watch {
 
 impl Watch {
     /// Takes in a finished attempt. `expected` is what the server must say of itself.
-    pub fn attempt(&mut self, ended_ms: u64, end: AttemptEnd, facts: Option<ServerFacts>, expected: Option<&Identity>) {
+    pub fn attempt(
+        &mut self,
+        ended_ms: u64,
+        end: AttemptEnd,
+        facts: Option<ServerFacts>,
+        expected: Option<&Identity>,
+    ) {
         let end = match (&facts, expected) {
             (Some(facts), Some(expected)) if !expected.matches(&facts.identity) => {
                 AttemptEnd::WrongIdentity { seen: facts.identity.to_string() }

@@ -213,6 +213,9 @@ impl State {
         if recovery.phase != Phase::Started {
             return Err(wrong(recovery, "started"));
         }
+        let (cluster, old_primary) = (recovery.cluster.clone(), recovery.old_primary.server.clone());
+        self.check_decision(&cluster, &old_primary, decision)?;
+        let recovery = self.owned_mut(context, id)?;
         recovery.phase = Phase::Decided;
         recovery.side_effects = true;
         recovery.decision = Some(decision.clone());
