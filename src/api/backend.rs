@@ -7,7 +7,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::BoxStream;
 use tokio::sync::watch;
-use tonic::{Request, Status, service::{Interceptor, interceptor::InterceptedService}, transport::Channel};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
 use crate::{
     core::{
