@@ -96,10 +96,7 @@ impl<'a> Stage<'a> {
             primary: 1,
             pause_dir,
         };
-        let ready = stage.get_ready().await;
-        if let Err(error) = ready {
-            return Err(error.context(stage.group.log_tails()));
-        }
+        stage.get_ready().await?;
         Ok(stage)
     }
 
