@@ -122,6 +122,13 @@ impl Applied {
         Ok(outcome)
     }
 
+    /// Makes the state large: some 100 bytes for each of `count` members that never were.
+    #[cfg(test)]
+    pub fn stuff(&self, count: u64) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.members_ever.extend((1_000..=count).map(|id| (id, format!("{id:-<90}"))));
+    }
+
     fn install(&self, meta: &SnapshotMeta, image: Image) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         *inner = Inner {

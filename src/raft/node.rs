@@ -4,9 +4,13 @@ mod change;
 mod duty;
 mod init;
 #[cfg(test)]
+mod oddities;
+#[cfg(test)]
 mod promises;
 mod propose;
 mod read;
+#[cfg(test)]
+mod stage;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};

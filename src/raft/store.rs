@@ -43,6 +43,7 @@ pub struct Store {
     snap: sled::Tree,
     db: sled::Db,
     folder: PathBuf,
+    saving: tokio::sync::Mutex<()>,
     // Whatever guards the directory (its lock), and who waits for the end.
     _guard: Box<dyn Send + Sync>,
     _closed: oneshot::Sender<()>,
@@ -119,7 +120,17 @@ impl Store {
         let seen = mark.get();
         let flusher = Flusher::start(folder, db.clone(), mark, disk)?;
         let folder = folder.to_owned();
-        let store = Store { flusher, log, meta, snap, db, folder, _guard: guard, _closed: closed };
+        let store = Store {
+            flusher,
+            log,
+            meta,
+            snap,
+            db,
+            folder,
+            saving: Default::default(),
+            _guard: guard,
+            _closed: closed,
+        };
         verify::verify(&store, seen)?;
         Ok((Arc::new(store), ended))
     }

@@ -25,9 +25,14 @@ struct Head {
 }
 
 impl Store {
-    /// Makes it the snapshot of this node; durable on return.
+    /// Makes it the snapshot of this node; durable on return. One that is not newer than what is there is not kept:
+    /// building one and receiving one may overlap.
     pub async fn save_snapshot(&self, meta: &SnapshotMeta, data: &Bytes) -> io::Result<()> {
+        let _one_at_a_time = self.saving.lock().await;
         let old = self.head()?;
+        if old.as_ref().is_some_and(|old| old.meta.last_log_id >= meta.last_log_id) {
+            return Ok(());
+        }
         let number = old.as_ref().map_or(1, |head| head.number + 1);
         let mut chunks = 0;
         for chunk in data.chunks(CHUNK_BYTES) {

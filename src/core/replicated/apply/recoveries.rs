@@ -134,6 +134,9 @@ impl State {
         if cluster.primary.as_ref() != Some(&start.subject) {
             return Err(unknown("primary", &start.subject.0));
         }
+        if start.kind == Kind::Failover && !start.waived.is_empty() {
+            return Err(Refusal::Invalid("only an operator waives rules, by name".into()));
+        }
         if start.class != Class::Primary {
             return Err(Refusal::Invalid("only the primary class is repaired by this version".into()));
         }
@@ -213,6 +216,9 @@ impl State {
         if recovery.phase != Phase::Started {
             return Err(wrong(recovery, "started"));
         }
+        let (cluster, old_primary) = (recovery.cluster.clone(), recovery.old_primary.server.clone());
+        self.check_decision(&cluster, &old_primary, decision)?;
+        let recovery = self.owned_mut(context, id)?;
         recovery.phase = Phase::Decided;
         recovery.side_effects = true;
         recovery.decision = Some(decision.clone());
@@ -343,7 +349,7 @@ impl State {
             return;
         }
         let primary = cluster.primary.clone();
-        for server in repointed {
+        for server in repointed.iter().filter(|server| Some(*server) != primary.as_ref()) {
             if let Some(member) = cluster.members.get_mut(server) {
                 member.source = primary.clone();
                 member.channels = 1;

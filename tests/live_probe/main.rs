@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
+#[path = "../live/mod.rs"]
 mod live;
 
 use std::{
