@@ -4,5 +4,6 @@
 pub mod address;
 pub mod facts;
 pub mod gtid;
+pub mod near;
 pub mod policy;
 pub mod server;

@@ -1,3 +1,7 @@
-//! What the executor can be asked to do, in terms that leave it no choice.
+//! Plans: who is promoted and why, and what the executor is asked to do, in terms that leave it no choice.
 
+pub mod choose;
+pub mod durability;
+pub mod preview;
+pub mod rejoin;
 pub mod step;

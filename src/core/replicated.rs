@@ -1,30 +1,22 @@
-//! The replicated state: what the group has agreed on, and the commands that change it.
+//! The replicated state: what the group has agreed on, and the commands that change it. `State::apply` is a pure,
+//! total function; every node that applied the same entries holds the same state.
 
-use serde::{Deserialize, Serialize};
+pub mod apply;
+pub mod audit;
+pub mod cluster;
+pub mod command;
+pub mod orders;
+pub mod query;
+pub mod recovery;
+pub mod refusal;
+pub mod state;
 
-/// What the log carries: one change of the replicated state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Command {
-    /// Log time in milliseconds, stamped by the leader that proposes (P10).
-    pub at_ms: u64,
-}
-
-/// What `apply` answers to whoever proposed the command.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {}
-
-/// The state every node holds after applying the same entries.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Log time in milliseconds; never goes back.
-    pub log_time_ms: u64,
-}
-
-impl State {
-    /// Applies the command of log entry `index`. Total: no command panics in any state.
-    pub fn apply(&mut self, index: u64, command: &Command) -> Outcome {
-        let _ = index;
-        self.log_time_ms = self.log_time_ms.max(command.at_ms);
-        Outcome {}
-    }
-}
+pub use self::{
+    audit::{AuditEntry, EventKind},
+    cluster::{Cluster, Durability, Member, MemberState},
+    command::{Change, Command, Outcome, Switch},
+    orders::{OrderStage, StandingOrder},
+    recovery::{Decision, Ending, Kind, Phase, Recovery, StepRecord},
+    refusal::Refusal,
+    state::State,
+};

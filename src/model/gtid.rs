@@ -109,3 +109,28 @@ impl fmt::Display for GtidSet {
         }
     }
 }
+
+impl GtidSet {
+    /// The part that this server wrote as a primary: MySQL by `server_uuid`, MariaDB by `server_id`.
+    pub fn written_by(&self, identity: &super::server::Identity) -> Self {
+        match self {
+            Self::MySql(set) => match &identity.server_uuid {
+                Some(uuid) => Self::MySql(set.of_source(uuid)),
+                None => Self::empty(Flavor::MySql),
+            },
+            Self::MariaDb(set) => Self::MariaDb(set.of_server(identity.server_id)),
+        }
+    }
+
+    /// What remains to be compared when `other` is a server's set and `self` a position in it (MariaDB), or the set
+    /// itself (MySQL).
+    pub fn position(&self) -> Self {
+        match self {
+            Self::MySql(set) => Self::MySql(set.clone()),
+            Self::MariaDb(set) => Self::MariaDb(set.position()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

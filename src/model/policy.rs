@@ -68,6 +68,9 @@ pub struct Policy {
     pub breaker_window_ms: u64,
     /// Deadline of revocation and of each fence attempt. Default 1500.
     pub revoke_deadline_ms: u64,
+    /// How long a recovery waits for the fence of the old primary beside the revocation; it goes on by standing
+    /// order afterwards. Default 100.
+    pub fence_deadline_ms: u64,
     /// Drain: how long the candidate may take to apply what it received. Default 10000.
     pub drain_deadline_ms: u64,
     /// Drain: what to do when it did not. Default wait.
@@ -123,6 +126,7 @@ impl Default for Policy {
             breaker_recoveries: 5,
             breaker_window_ms: 600_000,
             revoke_deadline_ms: 1_500,
+            fence_deadline_ms: 100,
             drain_deadline_ms: 10_000,
             drain_policy: DrainPolicy::Wait,
             drain_max_ms: 600_000,
@@ -141,5 +145,34 @@ impl Default for Policy {
             semi_sync_acks: 1,
             datacenters: BTreeMap::new(),
         }
+    }
+}
+
+impl Policy {
+    /// Checks the values against each other; the message names the key.
+    pub fn check(&self) -> Result<(), String> {
+        let at_least = |key: &str, value: u64, least: u64| match value >= least {
+            true => Ok(()),
+            false => Err(format!("policy key `{key}` is {value}; it must be at least {least}")),
+        };
+        at_least("primary_probe_interval_ms", self.primary_probe_interval_ms, 50)?;
+        at_least("replica_probe_interval_ms", self.replica_probe_interval_ms, 100)?;
+        at_least("inventory_interval_ms", self.inventory_interval_ms, 1_000)?;
+        at_least("silence_ms", self.silence_ms, 2 * self.primary_probe_interval_ms)?;
+        at_least("urgent_round_ms", self.urgent_round_ms, 50)?;
+        at_least("verdict_fresh_for_ms", self.verdict_fresh_for_ms, 200)?;
+        at_least("start_within_ms", self.start_within_ms, 100)?;
+        at_least("retry_backoff_max_ms", self.retry_backoff_max_ms, self.retry_backoff_ms)?;
+        at_least("breaker_recoveries", self.breaker_recoveries.into(), 1)?;
+        at_least("breaker_window_ms", self.breaker_window_ms, 1_000)?;
+        at_least("revoke_deadline_ms", self.revoke_deadline_ms, 50)?;
+        at_least("drain_deadline_ms", self.drain_deadline_ms, 100)?;
+        at_least("drain_max_ms", self.drain_max_ms, self.drain_deadline_ms)?;
+        at_least("heartbeat_ms", self.heartbeat_ms, 50)?;
+        at_least("connect_retry_s", self.connect_retry_s, 1)?;
+        at_least("switchover_pause_ms", self.switchover_pause_ms, 100)?;
+        at_least("audit_keep", self.audit_keep, 100)?;
+        at_least("recoveries_keep", self.recoveries_keep, 10)?;
+        at_least("semi_sync_acks", self.semi_sync_acks.into(), 1)
     }
 }

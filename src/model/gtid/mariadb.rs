@@ -45,6 +45,11 @@ impl MariaDbGtids {
         self.last.len() as u64
     }
 
+    /// The part that one server wrote.
+    pub fn of_server(&self, server_id: u32) -> Self {
+        Self { last: self.last.iter().filter(|((_, s), _)| *s == server_id).map(|(p, q)| (*p, *q)).collect() }
+    }
+
     /// The highest sequence number of each domain with the server that wrote it: a position for `gtid_slave_pos`.
     pub fn position(&self) -> Self {
         let mut by_domain: BTreeMap<u32, (u64, u32)> = BTreeMap::new();

@@ -1,0 +1,216 @@
+//! A group of nodes, and what its command line says. Only documented keys of `--json` output are read here.
+
+use crate::{net::Net, node::Node, process, product::Product, run_dir::RunDir, topology::Topology, wait};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Running nodes.
+pub struct Group {
+    /// In order of their ids, from 1.
+    pub nodes: Vec<Arc<Node>>,
+    product: Product,
+}
+
+/// How long a group may take to get going.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// One recovery, as `recoveries --json` gives it.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Its id.
+    pub id: String,
+    /// `running`, `succeeded`, `failed`, `cancelled`.
+    pub state: String,
+    /// Who is primary after it.
+    pub new_primary: Option<String>,
+    /// Why it ended as it did.
+    pub reason: String,
+    /// The whole object.
+    pub raw: Value,
+}
+
+impl Group {
+    /// Starts the nodes; they know nothing of each other yet.
+    pub async fn start(
+        run: &RunDir,
+        net: &Net,
+        product: &Product,
+        count: u64,
+        name: &str,
+        env: &[(String, String)],
+    ) -> Result<Group> {
+        let mut nodes = Vec::new();
+        for id in 1..=count {
+            nodes.push(Arc::new(Node::start(run, net, product, id, name, env).await?));
+        }
+        Ok(Group { nodes, product: product.clone() })
+    }
+
+    /// The node of that id.
+    pub fn node(&self, id: u64) -> Arc<Node> {
+        self.nodes[id as usize - 1].clone()
+    }
+
+    /// Makes a group of them and waits for a leader that every node follows.
+    pub async fn init(&self) -> Result<()> {
+        let members: Vec<String> = self.nodes.iter().map(|n| n.member()).collect();
+        let words: Vec<&str> =
+            ["nodes", "init"].into_iter().chain(members.iter().map(String::as_str)).collect();
+        let first = [self.nodes[0].endpoint()];
+        // The listener may not be up yet: exit code 3.
+        wait::every(Duration::from_millis(50), "`nodes init` to be accepted", READY_WITHIN, async || {
+            match self.run(&first, &words, 10).await {
+                Ok((0, _)) => Some(Ok(())),
+                Ok((3, _)) if self.nodes[0].is_running() => None,
+                Ok((code, said)) => Some(Err(anyhow::anyhow!("nodes init: exit code {code}: {said}"))),
+                Err(e) => Some(Err(e)),
+            }
+        })
+        .await??;
+        self.wait_ready().await
+    }
+
+    /// Waits for a leader and for every running node to take part.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let mut last = String::new();
+        let ready = wait::every(
+            Duration::from_millis(50),
+            "a leader and all running nodes",
+            READY_WITHIN,
+            async || {
+                let status =
+                    self.json(&["nodes", "status"]).await.inspect_err(|e| last = format!("{e:#}")).ok()?;
+                last = status.to_string();
+                status.get("leader")?.as_u64()?;
+                let nodes = status.get("nodes")?.as_array()?;
+                let role = |id: u64| {
+                    nodes.iter().find(|n| n["id"].as_u64() == Some(id)).and_then(|n| n["role"].as_str())
+                };
+                let all = self
+                    .nodes
+                    .iter()
+                    .filter(|n| n.is_member())
+                    .all(|n| matches!(role(n.id), Some("leader" | "follower")));
+                all.then_some(())
+            },
+        );
+        ready.await.with_context(|| format!("the last answer: {last}"))
+    }
+
+    /// The leader's id, as the nodes say.
+    pub async fn leader(&self) -> Result<u64> {
+        wait::every(Duration::from_millis(20), "a leader", READY_WITHIN, async || {
+            self.json(&["nodes", "status"]).await.ok()?.get("leader")?.as_u64()
+        })
+        .await
+    }
+
+    /// Adopts the topology through one of its servers and waits until the group sees all of it, without problems.
+    pub async fn discover(&self, topology: &Topology, through: &str) -> Result<()> {
+        self.json(&["discover", through]).await?;
+        self.wait_settled(&topology.server(1).address(), topology.servers.len()).await
+    }
+
+    /// Waits until the cluster has that primary, that many members and no problem.
+    pub async fn wait_settled(&self, primary: &str, members: usize) -> Result<()> {
+        let mut last = String::new();
+        let what = format!("a cluster of {members} under {primary} without problems");
+        let settled = wait::every(Duration::from_millis(50), &what, READY_WITHIN, async || {
+            let clusters = self.json(&["clusters"]).await.inspect_err(|e| last = format!("{e:#}")).ok()?;
+            last = clusters.to_string();
+            let cluster = clusters.as_array()?.iter().find(|c| c["primary"] == primary)?;
+            let whole = cluster["members"].as_u64() == Some(members as u64);
+            (whole && cluster["problems"].as_array().is_none_or(Vec::is_empty)).then_some(())
+        });
+        settled.await.with_context(|| format!("the last answer: {last}"))
+    }
+
+    /// Every recovery, newest first.
+    pub async fn recoveries(&self) -> Result<Vec<Recovery>> {
+        let list = self.json(&["recoveries"]).await?;
+        let text = |v: &Value| {
+            v.as_str().map_or_else(|| if v.is_null() { String::new() } else { v.to_string() }, str::to_string)
+        };
+        Ok(list
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|r| Recovery {
+                id: text(&r["id"]),
+                state: text(&r["state"]),
+                new_primary: r["new_primary"].as_str().map(str::to_string),
+                reason: text(&r["reason"]),
+                raw: r.clone(),
+            })
+            .collect())
+    }
+
+    /// Every event so far.
+    pub async fn events(&self) -> Result<Vec<Value>> {
+        let (code, text) = self.run(&self.endpoints(), &["--json", "events", "--from", "0"], 30).await?;
+        if code != 0 {
+            bail!("events: exit code {code}: {text}");
+        }
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// The answer of a verb, as JSON.
+    pub async fn json(&self, words: &[&str]) -> Result<Value> {
+        let (code, text) = self.verb(words).await?;
+        if code != 0 {
+            bail!("quorate {}: exit code {code}: {}", words.join(" "), text.trim());
+        }
+        serde_json::from_str(&text).with_context(|| format!("quorate --json {}: {text}", words.join(" ")))
+    }
+
+    /// Exit code and output of a verb with `--json`.
+    pub async fn verb(&self, words: &[&str]) -> Result<(i32, String)> {
+        let all: Vec<&str> = ["--json"].into_iter().chain(words.iter().copied()).collect();
+        self.run(&self.endpoints(), &all, 90).await
+    }
+
+    /// Client addresses of the members that run.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.nodes.iter().filter(|n| n.is_member()).map(|n| n.endpoint()).collect()
+    }
+
+    /// Runs the command line; on failure the output is what it printed as errors.
+    async fn run(&self, endpoints: &[String], words: &[&str], seconds: u32) -> Result<(i32, String)> {
+        // `timeout`: a client that hangs must not hang the rig.
+        let mut command = std::process::Command::new("timeout");
+        command.args(["-k", "1", &seconds.to_string()]).arg(&self.product.program);
+        for endpoint in endpoints {
+            command.args(["--endpoint", endpoint]);
+        }
+        command.args(words).stdin(std::process::Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output()).await?.context("run quorate")?;
+        let code = output.status.code().unwrap_or(-1);
+        let said = if code == 0 { output.stdout } else { [output.stderr, output.stdout].concat() };
+        Ok((code, String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// The last lines of every node's log, for a failing run.
+    pub fn log_tails(&self) -> String {
+        self.nodes
+            .iter()
+            .map(|n| format!("--- node {}\n{}\n", n.id, crate::template::tail(&n.log())))
+            .collect()
+    }
+
+    /// Kills every node, then sees them gone.
+    pub async fn kill_all(&self) -> Result<()> {
+        for node in &self.nodes {
+            if let Some(process) = node.process() {
+                let _ = process::stat(process.pid()).map(|_| process.kill());
+            }
+        }
+        for node in &self.nodes {
+            if let Some(process) = node.process() {
+                process.wait_end(Duration::from_secs(10)).await?;
+            }
+        }
+        Ok(())
+    }
+}

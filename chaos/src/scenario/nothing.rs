@@ -1,0 +1,66 @@
+//! Scenarios in which nothing may happen: no recovery, no statement that changes a server.
+
+use super::sent;
+use crate::{net::firewall::Cut, record::Outcome, stage::Stage};
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// How long nothing must happen. Verdicts come after 1.2 s, recoveries at once after them.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// Stopped for 1.0 s, then alive again.
+pub async fn short_freeze(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.primary();
+    stage.mark_fault();
+    primary.signal(Signal::STOP)?;
+    let stopped = tokio::time::Instant::now();
+    primary.process().context("no process")?.wait_stopped().await?;
+    tokio::time::sleep_until(stopped + Duration::from_millis(1000)).await;
+    primary.signal(Signal::CONT)?;
+    stage.fault_is_in_place();
+    stage.await_nothing(Duration::from_secs(4)).await?;
+    sent::accuse(stage)
+}
+
+/// One node is cut off from the primary. All else is well, or an operator had stopped all receivers before.
+pub async fn one_observer_blind(stage: &mut Stage<'_>) -> Result<()> {
+    if stage.record.variant.contains("receivers stopped") {
+        for replica in stage.topology.others(1) {
+            replica.admin(&[stage.topology.flavor.stop_receiver()]).await?;
+        }
+    }
+    let leader = stage.group.leader().await?;
+    let count = stage.group.nodes.len() as u64;
+    let blind = if stage.record.variant.starts_with("leader") { leader } else { leader % count + 1 };
+    stage.mark_fault();
+    let cut = Cut::between(&stage.group.node(blind).place, &[stage.primary().place.ip])?;
+    cut.wait_hit().await?;
+    stage.fault_is_in_place();
+    stage.await_nothing(WATCHED).await?;
+    cut.heal()?;
+    sent::accuse(stage)
+}
+
+/// A majority of the nodes is down, then the primary dies.
+pub async fn minority(stage: &mut Stage<'_>) -> Result<()> {
+    let down = stage.group.nodes.len() / 2 + 1;
+    let leader = stage.group.leader().await?;
+    // Half of the runs keep the leader.
+    let keep_leader = stage.record.run % 2 == 0;
+    let mut order: Vec<u64> = stage.group.nodes.iter().map(|n| n.id).collect();
+    order.sort_by_key(|id| (*id == leader) == keep_leader);
+    for id in order.into_iter().take(down) {
+        stage.group.node(id).kill().await?;
+    }
+    stage.record.variant = if keep_leader { "the leader survives" } else { "the leader is down" }.into();
+    stage.mark_fault();
+    stage.primary().kill().await?;
+    stage.fault_is_in_place();
+    stage.await_nothing(WATCHED).await?;
+    sent::accuse(stage)?;
+    if stage.record.outcome == Outcome::Nothing {
+        stage.record.reason = format!("{down} of {} nodes were down", stage.group.nodes.len());
+    }
+    Ok(())
+}

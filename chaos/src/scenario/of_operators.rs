@@ -1,0 +1,84 @@
+//! What operators do: planned changes, and what stands between two failovers.
+
+use crate::{
+    client::longest_gap,
+    record::Outcome,
+    stage::{Stage, millis},
+    wait,
+};
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// A planned change under load. The longest gap in the client's writes is what it costs.
+pub async fn switchover(stage: &mut Stage<'_>) -> Result<()> {
+    let old = stage.primary();
+    let address = old.address();
+    let since = stage.mark_fault();
+    stage.fault_is_in_place();
+    let (code, said) = stage.group.verb(&["switchover", &address]).await?;
+    if code != 0 {
+        stage.record.outcome = Outcome::Refused;
+        stage.record.reason = format!("exit code {code}: {}", said.trim());
+        return Ok(());
+    }
+    stage.await_recovery(&[], since).await?;
+    if stage.record.outcome != Outcome::Recovered {
+        return Ok(());
+    }
+    // Enough writes afterwards that the gap has an end.
+    let seen = stage.client().count();
+    wait::until("writes after the switchover", Duration::from_secs(30), async || {
+        (stage.client().count() > seen + 50).then_some(())
+    })
+    .await?;
+    stage.record.first_write_ms = longest_gap(&stage.client().acks(), since).map(millis);
+    Ok(())
+}
+
+/// Two deaths within the block window: the second waits for a person.
+pub async fn flap(stage: &mut Stage<'_>) -> Result<()> {
+    super::of_primaries::kill(stage).await?;
+    if stage.record.outcome != Outcome::Recovered {
+        return Ok(());
+    }
+    let second = stage.primary();
+    let address = stage
+        .topology
+        .servers
+        .iter()
+        .find(|s| s.number != 1 && s.number != second.number)
+        .context("no survivor")?
+        .address();
+    let since = std::time::Instant::now();
+    second.kill().await?;
+    let blocked = wait::every(
+        Duration::from_millis(100),
+        "the group to say that it is blocked",
+        Duration::from_secs(30),
+        async || {
+            let clusters = stage.group.json(&["clusters"]).await.ok()?;
+            clusters.as_array()?.iter().any(|c| c["blocked"] == true).then_some(())
+        },
+    )
+    .await;
+    if let Err(error) = blocked {
+        stage.record.violations.push(format!("{error:#}"));
+    }
+    // Long enough for a verdict and a recovery, if one came.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    if let Some(change) = stage.watch().first_writable_elsewhere(second.number, since) {
+        stage
+            .record
+            .violations
+            .push(format!("server {} was promoted within the block window", change.server));
+        stage.record.outcome = Outcome::Recovered;
+        return Ok(());
+    }
+    stage.group.json(&["ack", "--cluster", &address, "--comment", "seen by the rig"]).await?;
+    stage.await_recovery(&[1, second.number], since).await?;
+    if stage.record.outcome == Outcome::Recovered {
+        stage.record.outcome = Outcome::Refused;
+        stage.record.reason = "refused until acknowledged, then recovered".into();
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Faults of the primary itself, after which another server must take over.
+
+use crate::{net::firewall::Cut, record::Outcome, stage::Stage};
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// SIGKILL.
+pub async fn kill(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.primary();
+    let since = stage.mark_fault();
+    primary.kill().await?;
+    stage.fault_is_in_place();
+    stage.await_recovery(&[1], since).await
+}
+
+/// SIGKILL; once replaced, the old primary is started again as an init system would: writable.
+pub async fn kill_and_return(stage: &mut Stage<'_>) -> Result<()> {
+    kill(stage).await?;
+    if stage.record.outcome != Outcome::Recovered {
+        return Ok(());
+    }
+    stage
+        .old_primary_returns(1, async |stage| {
+            let old = stage.topology.server(1);
+            old.launch(stage.run_dir)?;
+            old.wait_answer().await
+        })
+        .await
+}
+
+/// SIGSTOP; once replaced, SIGCONT.
+pub async fn freeze(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.primary();
+    let since = stage.mark_fault();
+    primary.signal(Signal::STOP)?;
+    primary.process().context("no process")?.wait_stopped().await?;
+    stage.fault_is_in_place();
+    stage.await_recovery(&[1], since).await?;
+    if stage.record.outcome != Outcome::Recovered {
+        return primary.signal(Signal::CONT);
+    }
+    stage.old_primary_returns(1, async |stage| stage.topology.server(1).signal(Signal::CONT)).await
+}
+
+/// The SHUTDOWN statement, as an operator's mistake or a host's reboot.
+pub async fn shutdown(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.primary();
+    let mut admin = primary.root(Duration::from_secs(5));
+    admin.exec("SELECT 1").await?;
+    let since = stage.mark_fault();
+    // The server may close the connection before it answers.
+    let _ = admin.exec("SHUTDOWN").await;
+    // The end of the process is the proof; a new primary need not wait for it.
+    stage.await_recovery(&[1], since).await?;
+    primary.process().context("no process")?.wait_end(Duration::from_secs(30)).await?;
+    stage.fault_is_in_place();
+    Ok(())
+}
+
+/// Every packet dropped; once replaced, healed.
+pub async fn partition(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.primary();
+    let since = stage.mark_fault();
+    let cut = Cut::off(&primary.place)?;
+    cut.wait_hit().await?;
+    stage.fault_is_in_place();
+    stage.await_recovery(&[1], since).await?;
+    if stage.record.outcome != Outcome::Recovered {
+        return cut.heal();
+    }
+    stage.old_primary_returns(1, async |_| cut.heal()).await
+}

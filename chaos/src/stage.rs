@@ -1,0 +1,299 @@
+//! One run's stage: a topology, a group that watches it, the client, the watch, and the record being written.
+
+use crate::{
+    client::{Client, wall_ms},
+    flavor::Flavor,
+    group::{Group, Recovery},
+    install::Install,
+    net::Net,
+    product::Product,
+    record::{Outcome, Record},
+    rig_error::RigError,
+    run_dir::RunDir,
+    server::Server,
+    topology::{Shape, Topology},
+    wait,
+    watch::Watch,
+};
+use anyhow::{Context, Result, anyhow};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a run is set up from.
+pub struct Setup<'a> {
+    /// This process's directory.
+    pub run_dir: &'a RunDir,
+    /// The servers.
+    pub install: &'a Install,
+    /// Loopback or namespaces.
+    pub net: &'a Net,
+    /// The binary under test.
+    pub product: &'a Product,
+    /// The topology.
+    pub shape: Shape,
+    /// How many nodes.
+    pub nodes: u64,
+    /// For names of directories.
+    pub name: String,
+    /// Environment of the nodes.
+    pub env: Vec<(String, String)>,
+    /// Seed of this run.
+    pub seed: u64,
+    /// Where nodes with pause points and the rig talk.
+    pub pause_dir: Option<PathBuf>,
+}
+
+/// Everything on stage.
+pub struct Stage<'a> {
+    /// This process's directory.
+    pub run_dir: &'a RunDir,
+    /// The servers.
+    pub topology: Topology,
+    /// The nodes.
+    pub group: Group,
+    /// Choices of this run.
+    pub rng: StdRng,
+    /// What will be written.
+    pub record: Record,
+    /// Present while it writes.
+    pub client: Option<Client>,
+    /// Present once the load has begun.
+    pub watch: Option<Watch>,
+    /// Monotonic and wall time of the fault.
+    pub fault: Option<(Instant, u64)>,
+    /// Semi-sync acknowledgements, when on: then no acknowledged write may be lost.
+    pub semi_sync: bool,
+    /// Number of the server the clients should be on at the end.
+    pub primary: usize,
+    /// Where nodes with pause points and the rig talk.
+    pub pause_dir: Option<PathBuf>,
+}
+
+/// A recovery must be over within this; tests assert facts, not durations.
+pub const RECOVER_WITHIN: Duration = Duration::from_secs(60);
+
+impl<'a> Stage<'a> {
+    /// Starts servers and nodes, lets the group adopt the topology, and begins the load.
+    pub async fn set(setup: Setup<'a>, record: &mut Record) -> Result<Stage<'a>> {
+        let Setup { run_dir, install, net, product, shape, nodes, name, env, seed, pause_dir } = setup;
+        let flavor: Flavor = install.flavor;
+        let topology = Topology::start(run_dir, install, net, &shape, &name)
+            .await
+            .map_err(|e| RigError::Failed(format!("the {flavor} topology did not start: {e:#}")))?;
+        let group = Group::start(run_dir, net, product, nodes, &name, &env).await?;
+        let mut stage = Stage {
+            run_dir,
+            topology,
+            group,
+            rng: StdRng::seed_from_u64(seed),
+            record: record.clone(),
+            client: None,
+            watch: None,
+            fault: None,
+            semi_sync: shape.settings.semi_sync.is_some(),
+            primary: 1,
+            pause_dir,
+        };
+        stage.get_ready().await?;
+        Ok(stage)
+    }
+
+    async fn get_ready(&mut self) -> Result<()> {
+        self.group.init().await.context("the group did not form")?;
+        // Any server will do; a replica shows that both directions are followed.
+        let through = self.topology.servers[self.rng.random_range(0..self.topology.servers.len())].address();
+        self.group.discover(&self.topology, &through).await.context("the topology was not adopted")?;
+        self.client = Some(Client::start(&self.topology));
+        self.watch = Some(Watch::start(&self.topology));
+        wait::until("the client's first 100 writes", Duration::from_secs(30), async || {
+            (self.client().count() >= 100).then_some(())
+        })
+        .await?;
+        // The fault falls anywhere in the nodes' rhythm.
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..1000))).await;
+        Ok(())
+    }
+
+    /// The running client.
+    pub fn client(&self) -> &Client {
+        self.client.as_ref().expect("the client runs from `set` to `judge`")
+    }
+
+    /// The running watch.
+    pub fn watch(&self) -> &Watch {
+        self.watch.as_ref().expect("the watch runs from `set` on")
+    }
+
+    /// The server clients should be on now.
+    pub fn primary(&self) -> Arc<Server> {
+        self.topology.server(self.primary)
+    }
+
+    /// Marks the moment of the fault: all times count from here.
+    pub fn mark_fault(&mut self) -> Instant {
+        let now = Instant::now();
+        self.fault = Some((now, wall_ms()));
+        now
+    }
+
+    /// The fault was seen to be in place.
+    pub fn fault_is_in_place(&mut self) {
+        self.record.fault_installed = true;
+    }
+
+    /// Milliseconds from the fault.
+    fn since_fault(&self, at: Instant) -> Option<f64> {
+        let (fault, _) = self.fault?;
+        Some(millis(at.saturating_duration_since(fault)))
+    }
+
+    /// Waits for the recovery of a primary that failed at `since`: the client writes elsewhere, the survivors follow,
+    /// and the group says it is over. Fills the record's times at the first call.
+    pub async fn await_recovery(&mut self, gone: &[usize], since: Instant) -> Result<()> {
+        let before = self.primary;
+        let recovered = self.see_recovery(gone, since).await;
+        match recovered {
+            Ok(()) => self.record.outcome = Outcome::Recovered,
+            Err(error) => {
+                let newest = self.group.recoveries().await.ok().and_then(|list| list.into_iter().next());
+                self.record.outcome = match newest.as_ref().map(|r| r.state.as_str()) {
+                    Some("cancelled") => Outcome::Cancelled,
+                    _ => Outcome::Failed,
+                };
+                let told = newest.map_or_else(
+                    || "no recovery is recorded".to_string(),
+                    |r| format!("{}: {}", r.state, r.reason),
+                );
+                self.record.reason = format!("{error:#}; {told}");
+                self.primary = before;
+            }
+        }
+        Ok(())
+    }
+
+    async fn see_recovery(&mut self, gone: &[usize], since: Instant) -> Result<()> {
+        let deadline = Instant::now() + RECOVER_WITHIN;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let old = self.primary;
+        let write = wait::until("a client write on another server", left(), async || {
+            self.client().first_elsewhere(old, since)
+        })
+        .await;
+        let writable = self.watch().first_writable_elsewhere(old, since);
+        let is_first = self.record.writable_ms.is_none();
+        if is_first {
+            self.record.writable_ms = writable.and_then(|c| self.since_fault(c.at));
+        }
+        let write = write?;
+        if is_first {
+            self.record.first_write_ms = self.since_fault(write.at);
+        }
+        self.primary = write.server;
+
+        let new = self.primary();
+        for replica in
+            self.topology.servers.iter().filter(|s| s.number != new.number && !gone.contains(&s.number))
+        {
+            self.topology.wait_follows(replica, &new, left()).await?;
+        }
+        if self.record.repointed_ms.is_none() {
+            self.record.repointed_ms = self.since_fault(Instant::now());
+        }
+        let address = new.address();
+        wait::every(Duration::from_millis(50), "the group to end its recovery", left(), async || {
+            let recoveries = self.group.recoveries().await.ok()?;
+            let is_done = |r: &Recovery| r.state == "succeeded" && r.new_primary.as_deref() == Some(&address);
+            (recoveries.iter().all(|r| r.state != "running") && recoveries.iter().any(is_done)).then_some(())
+        })
+        .await
+    }
+
+    /// For scenarios in which nothing may happen: watches for a while; a recovery or another writable server fails it.
+    pub async fn await_nothing(&mut self, during: Duration) -> Result<()> {
+        let since = self.fault.map_or_else(Instant::now, |(at, _)| at);
+        let end = Instant::now() + during;
+        while Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if let Some(change) = self.watch().first_writable_elsewhere(self.primary, since) {
+                self.record.violations.push(format!("server {} became writable", change.server));
+                self.record.outcome = Outcome::Failed;
+                return Ok(());
+            }
+        }
+        self.record.outcome = Outcome::Nothing;
+        Ok(())
+    }
+
+    /// The old primary comes back by `action`: it must be fenced, and follow the new one or be quarantined.
+    pub async fn old_primary_returns(
+        &mut self,
+        old: usize,
+        action: impl AsyncFnOnce(&Stage) -> Result<()>,
+    ) -> Result<()> {
+        // A client that missed the failover keeps trying it.
+        self.client().pin(old);
+        let back = Instant::now();
+        action(self).await?;
+        let new = self.primary().address();
+        let server = self.topology.server(old);
+        let mut last = String::new();
+        let settled = wait::every(
+            Duration::from_millis(20),
+            &format!("{server} to be fenced and rejoined or quarantined"),
+            RECOVER_WITHIN,
+            async || {
+                let fenced = server.is_read_only().await;
+                let status = server.replica_status().await;
+                last = format!("read only {fenced:?}, replication {status:?}");
+                let rejoined = status.is_some_and(|s| s.source == new && s.is_running());
+                (fenced? && (rejoined || self.is_quarantined(&server).await)).then_some(())
+            },
+        )
+        .await;
+        let greeted = self.watch().greets_since(old, back).unwrap_or(back);
+        let last_ack =
+            self.client().acks().into_iter().filter(|a| a.server == old && a.at > back).map(|a| a.at).max();
+        self.record.returned_acks_ms =
+            Some(last_ack.map_or(0.0, |at| millis(at.saturating_duration_since(greeted))));
+        if self.semi_sync && last_ack.is_some() {
+            self.record
+                .violations
+                .push("the returned old primary acknowledged writes in semi-sync mode".into());
+        }
+        if let Err(error) = settled {
+            self.record.violations.push(format!("{error:#}; {last}"));
+        }
+        Ok(())
+    }
+
+    async fn is_quarantined(&self, server: &Server) -> bool {
+        let address = server.address();
+        let events = self.group.events().await.unwrap_or_default();
+        events.iter().any(|e| e["kind"] == "quarantined" && e["server"] == address.as_str())
+    }
+
+    /// Times the group itself recorded: the first verdict and the first start of a recovery after the fault.
+    pub async fn read_event_times(&mut self) -> Result<()> {
+        let Some((_, wall)) = self.fault else { return Ok(()) };
+        let events = self.group.events().await?;
+        let first = |kind: &str| {
+            let times = events.iter().filter(|e| e["kind"] == kind).filter_map(|e| e["time_ms"].as_u64());
+            times.filter(|t| *t >= wall).min().map(|t| (t - wall) as f64)
+        };
+        self.record.detected_ms = first("verdict");
+        self.record.started_ms = first("recovery_started");
+        Ok(())
+    }
+
+    /// Hands the client out, to be stopped.
+    pub fn take_client(&mut self) -> Result<Client> {
+        self.client.take().ok_or_else(|| anyhow!("the client was stopped before"))
+    }
+}
+
+/// Milliseconds with a fraction.
+pub fn millis(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}

@@ -1,0 +1,72 @@
+//! The gRPC API `quorate.v1`: services over a [`backend::Backend`], errors with reasons, forwarding to the leader,
+//! health and reflection. It translates, routes and words; what may be done is judged by `core`.
+
+pub mod backend;
+mod call;
+mod convert;
+mod desk;
+mod events;
+mod forward;
+mod listener;
+mod nodes;
+mod operations;
+mod policy;
+mod recovery;
+mod status;
+mod topology;
+
+pub use self::{
+    listener::{ClientTls, ListenError, bind, serve},
+    status::{DOMAIN, ErrorInfo, error_info},
+};
+
+use std::sync::Arc;
+
+use tonic::service::{Interceptor, InterceptorLayer, Routes, RoutesBuilder};
+
+use self::{backend::Backend, desk::Desk};
+use crate::proto::v1::{
+    events_server::EventsServer, nodes_server::NodesServer, operations_server::OperationsServer,
+    policy_server::PolicyServer, recovery_server::RecoveryServer, topology_server::TopologyServer,
+};
+
+/// Longest request that is read.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Longest answer that is sent.
+pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+macro_rules! mount {
+    ($routes:expr, $desk:expr, $($server:ident: $module:ident::$service:ident),* $(,)?) => { $(
+        $routes.add_service(
+            $server::new($module::$service { desk: $desk.clone() })
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        );
+    )* };
+}
+
+/// The same services for the node port: `gate` lets members of the group in only.
+pub fn peer_routes<G>(backend: Arc<dyn Backend>, gate: G) -> Routes
+where
+    G: Interceptor + Clone + Send + Sync + 'static,
+{
+    Routes::from(routes(backend).into_axum_router().layer(InterceptorLayer::new(gate)))
+}
+
+/// The client services. They are served on the client port to everybody and on the node port to peers, who pass their
+/// clients' calls on.
+pub fn routes(backend: Arc<dyn Backend>) -> Routes {
+    let desk = Desk { backend };
+    let mut routes = RoutesBuilder::default();
+    mount!(
+        routes,
+        desk,
+        TopologyServer: topology::Topology,
+        RecoveryServer: recovery::Recovery,
+        OperationsServer: operations::Operations,
+        PolicyServer: policy::Policy,
+        NodesServer: nodes::Nodes,
+        EventsServer: events::Events,
+    );
+    routes.routes()
+}

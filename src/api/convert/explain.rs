@@ -1,0 +1,133 @@
+//! Who saw what, and whether it is agreed.
+
+use std::collections::BTreeMap;
+
+use super::{Addresses, class_name};
+use crate::{
+    core::{
+        agreement::{self, Question, majority},
+        analysis::{Finding, PrimarySign, ReplicaSign, Verdict},
+        replicated::{Cluster, Refusal, State, recovery::Testimony},
+    },
+    proto::v1 as pb,
+};
+
+/// A node's word.
+pub fn witness(verdict: &Verdict, voter: bool, addresses: &Addresses) -> pb::Witness {
+    let mut witness = pb::Witness {
+        node: verdict.node,
+        voter,
+        finding: verdict.label(),
+        epoch: verdict.epoch,
+        class: "none".into(),
+        ..Default::default()
+    };
+    match &verdict.finding {
+        Finding::Healthy => {}
+        Finding::Blind { why } => witness.text = why.clone(),
+        Finding::Failure { class, evidence, .. } => {
+            witness.class = class_name(*class).to_owned();
+            witness.hard = evidence.hard;
+            witness.text = evidence.text.clone();
+            witness.primary = match &evidence.primary {
+                PrimarySign::Gone { how } => how.clone(),
+                PrimarySign::Silent { for_ms } => format!("silent for {for_ms} ms"),
+            };
+            let signs = evidence.replicas.iter();
+            witness.replicas = signs
+                .map(|(server, sign)| pb::ReplicaSign {
+                    server: server.0.clone(),
+                    address: addresses.name(server),
+                    sign: sign_name(*sign).to_owned(),
+                })
+                .collect();
+        }
+    }
+    witness
+}
+
+fn sign_name(sign: ReplicaSign) -> &'static str {
+    match sign {
+        ReplicaSign::Connected => "connected",
+        ReplicaSign::Lost => "lost",
+        ReplicaSign::Stopped => "stopped",
+        ReplicaSign::Unproven => "unproven",
+        ReplicaSign::Unreachable => "unreachable",
+    }
+}
+
+/// Every node's word and whether a majority agrees on a failure of the primary.
+pub fn agreement(
+    state: &State,
+    cluster: &Cluster,
+    testimonies: &[Testimony],
+) -> (Vec<pb::Witness>, pb::Agreement) {
+    let addresses = Addresses::of(Some(cluster));
+    let mut witnesses: BTreeMap<u64, pb::Witness> = BTreeMap::new();
+    for node in state.voters.keys() {
+        let silent = pb::Witness {
+            node: *node,
+            voter: true,
+            class: "none".into(),
+            not_counted: "no verdict".into(),
+            ..Default::default()
+        };
+        witnesses.insert(*node, silent);
+    }
+    for testimony in testimonies {
+        let voter = state.voters.contains_key(&testimony.verdict.node);
+        let word = witness(&testimony.verdict, voter, &addresses);
+        let not_counted = if voter { String::new() } else { "does not vote".to_owned() };
+        let age_ms = (testimony.age_ms != u64::MAX).then_some(testimony.age_ms);
+        witnesses.insert(word.node, pb::Witness { age_ms, not_counted, ..word });
+    }
+    let agreement = judge(state, cluster, testimonies, &mut witnesses);
+    (witnesses.into_values().collect(), agreement)
+}
+
+fn judge(
+    state: &State,
+    cluster: &Cluster,
+    testimonies: &[Testimony],
+    witnesses: &mut BTreeMap<u64, pb::Witness>,
+) -> pb::Agreement {
+    let voters = state.voters.len() as u32;
+    let need = majority(state.voters.len()) as u32;
+    let none = |have, text: String| pb::Agreement { have, need, voters, text, ..Default::default() };
+    let Some(subject) = &cluster.primary else {
+        return none(0, "the cluster has no primary to be judged".into());
+    };
+    let question = Question {
+        voters: &state.voters,
+        cluster: &cluster.id,
+        epoch: cluster.epoch,
+        subject,
+        fresh_for_ms: state.policy.verdict_fresh_for_ms,
+        newest: state.verdicts.get(&cluster.id),
+    };
+    match agreement::agree(&question, testimonies) {
+        Ok(agreed) => pb::Agreement {
+            agreed: true,
+            code: agreed.code.to_string(),
+            class: class_name(agreed.class).to_owned(),
+            hard: agreed.hard,
+            have: agreed.nodes.len() as u32,
+            need,
+            voters,
+            text: format!("{} of {voters} voters agree on {}", agreed.nodes.len(), agreed.code),
+        },
+        Err(refusal) => {
+            let text = refusal.to_string();
+            let mut have = 0;
+            if let Refusal::NoMajority { have: agree, missing, .. } = refusal {
+                have = agree;
+                for (node, why) in missing {
+                    if let Some(witness) = witnesses.get_mut(&node) {
+                        witness.not_counted = why;
+                    }
+                }
+            }
+            none(have, text)
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Service `Events`: the audit trail as a stream that resumes from a log index.
+//!
+//! A watcher reads from the applied state, not from a queue of its own: what is buffered for one that reads slowly is
+//! a few batches, and one that does not read at all is dropped.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::Stream;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    desk::{Desk, found},
+    forward::service,
+    status::{bad_field, status},
+};
+use crate::{
+    core::replicated::{AuditEntry, State},
+    model::server::ClusterId,
+    proto::v1::{self as pb, events_client::EventsClient, events_server},
+};
+
+/// Batches that wait for a watcher.
+const BATCHES_MAX: usize = 4;
+/// Events of one batch, unless one index has more.
+const BATCH_EVENTS: usize = 256;
+/// How long a full buffer is waited for before its watcher is dropped.
+const SLOW_READER: Duration = Duration::from_secs(10);
+/// A bookmark is sent after this long without an event.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
+/// Most events of one list.
+const LIST_MAX: u32 = 10_000;
+
+/// The service.
+pub struct Events {
+    /// Where its calls arrive.
+    pub desk: Desk,
+}
+
+service!(Events: events_server::Events, EventsClient<crate::api::backend::LeaderChannel> {
+    list_events(ListEventsRequest) -> EventBatch;
+}
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<pb::EventBatch, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<pb::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let input = request.into_inner();
+        if input.only_new && input.from_index != 0 {
+            return Err(bad_field("from_index", "must be 0 together with only_new"));
+        }
+        let filter = self.desk.look(|state| Filter::read(state, input.filter.as_ref()))?;
+        let from = match input.only_new {
+            true => self.desk.backend.applied().borrow().saturating_add(1),
+            false => input.from_index,
+        };
+        let (sender, receiver) = mpsc::channel(BATCHES_MAX);
+        tokio::spawn(feed(self.desk.clone(), filter, from, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+);
+
+async fn list_events(desk: Desk, input: pb::ListEventsRequest) -> Result<pb::EventBatch, Status> {
+    if input.limit > LIST_MAX {
+        return Err(bad_field("limit", format!("at most {LIST_MAX}")));
+    }
+    let limit = if input.limit == 0 { 1_000 } else { input.limit } as usize;
+    desk.look(|state| {
+        let filter = Filter::read(state, input.filter.as_ref())?;
+        let applied = *desk.backend.applied().borrow();
+        if !input.newest {
+            return batch(state, &filter, input.from_index, applied, limit);
+        }
+        let newest = state.audit.iter().rev().take_while(|e| e.index >= input.from_index);
+        let mut events: Vec<pb::Event> = newest.filter(|e| filter.wants(e)).take(limit).map(event).collect();
+        events.reverse();
+        Ok(pb::EventBatch { events, next_index: applied.saturating_add(1) })
+    })
+}
+
+/// What a watcher wants to see.
+struct Filter {
+    cluster: Option<ClusterId>,
+    kinds: Vec<String>,
+}
+
+impl Filter {
+    fn read(state: &State, filter: Option<&pb::EventFilter>) -> Result<Self, Status> {
+        let Some(filter) = filter else { return Ok(Self { cluster: None, kinds: vec![] }) };
+        let cluster = match filter.cluster.is_empty() {
+            true => None,
+            false => Some(found(state.find_cluster(&filter.cluster))?.id.clone()),
+        };
+        Ok(Self { cluster, kinds: filter.kinds.clone() })
+    }
+
+    fn wants(&self, entry: &AuditEntry) -> bool {
+        let cluster = self.cluster.is_none() || entry.cluster == self.cluster;
+        cluster && (self.kinds.is_empty() || self.kinds.contains(&entry.kind.name()))
+    }
+}
+
+/// Events from an index on, in whole indexes. `applied` was read before the state, so that nothing up to it is missing.
+fn batch(
+    state: &State,
+    filter: &Filter,
+    from: u64,
+    applied: u64,
+    limit: usize,
+) -> Result<pb::EventBatch, Status> {
+    check_kept(state, from)?;
+    let start = state.audit.partition_point(|entry| entry.index < from);
+    let mut events = Vec::new();
+    let mut next_index = applied.saturating_add(1).max(from);
+    for entry in state.audit.range(start..) {
+        if events.len() >= limit && events.last().is_some_and(|last: &pb::Event| last.index < entry.index) {
+            next_index = entry.index;
+            break;
+        }
+        next_index = next_index.max(entry.index.saturating_add(1));
+        if filter.wants(entry) {
+            events.push(event(entry));
+        }
+    }
+    Ok(pb::EventBatch { events, next_index })
+}
+
+/// A cursor older than the oldest event kept may have missed something; 0 asks for no more than what is kept.
+fn check_kept(state: &State, from: u64) -> Result<(), Status> {
+    let Some(oldest) = state.audit.front() else { return Ok(()) };
+    let trimmed = state.audit.len() as u64 >= state.policy.audit_keep;
+    if from == 0 || from >= oldest.index || !trimmed {
+        return Ok(());
+    }
+    let text = format!(
+        "events from index {from} on are not kept any more, the oldest is of index {}; read the state anew and watch from there",
+        oldest.index
+    );
+    Err(status(
+        Code::OutOfRange,
+        "EVENTS_COMPACTED",
+        text,
+        vec![("oldest_index", oldest.index.to_string())],
+        None,
+    ))
+}
+
+fn event(entry: &AuditEntry) -> pb::Event {
+    pb::Event {
+        index: entry.index,
+        part: entry.part,
+        time_unix_ms: entry.wall_ms,
+        log_ms: entry.at_ms,
+        kind: entry.kind.name(),
+        cluster: entry.cluster.as_ref().map(|c| c.0.clone()).unwrap_or_default(),
+        server: entry.server.clone().unwrap_or_default(),
+        recovery: entry.recovery.unwrap_or_default(),
+        by: entry.by.clone(),
+        text: entry.text.clone(),
+    }
+}
+
+/// Feeds one watcher until it goes away, falls behind what is kept, or stops reading.
+async fn feed(
+    desk: Desk,
+    filter: Filter,
+    mut from: u64,
+    sender: mpsc::Sender<Result<pb::EventBatch, Status>>,
+) {
+    let mut applied = desk.backend.applied();
+    let mut silent = false;
+    loop {
+        let index = *applied.borrow_and_update();
+        let next = desk.look(|state| batch(state, &filter, from, index, BATCH_EVENTS));
+        let (send, last) = match next {
+            Ok(batch) => {
+                from = batch.next_index;
+                let send = !batch.events.is_empty() || !silent;
+                (send.then_some(Ok(batch)), false)
+            }
+            Err(status) => (Some(Err(status)), true),
+        };
+        if let Some(message) = send {
+            match timeout(SLOW_READER, sender.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return drop_slow(&sender),
+            }
+        }
+        if last {
+            return;
+        }
+        if from <= index {
+            continue;
+        }
+        tokio::select! {
+            changed = applied.changed() => match changed {
+                Ok(()) => silent = true,
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(BOOKMARK_EVERY) => silent = false,
+            () = sender.closed() => return,
+        }
+    }
+}
+
+/// The buffer is full, so the reason can only be told if the watcher has just read.
+fn drop_slow(sender: &mpsc::Sender<Result<pb::EventBatch, Status>>) {
+    let text =
+        format!("nothing was read for {} s; come back with the last next_index", SLOW_READER.as_secs());
+    let reason = status(Code::ResourceExhausted, "SLOW_READER", text, vec![], None);
+    tracing::warn!("a watcher of events was dropped: {}", reason.message());
+    let _gone_or_full = sender.try_send(Err(reason));
+}

@@ -1,0 +1,123 @@
+//! Each rule of agreement, one test a rule.
+
+use super::*;
+use crate::core::analysis::Evidence;
+
+fn voters() -> BTreeMap<u64, String> {
+    (1..=3).map(|n| (n, format!("i{n}"))).collect()
+}
+
+fn failure(hard: bool, urgent: bool) -> Finding {
+    Finding::Failure {
+        class: Class::Primary,
+        code: Code::DeadPrimary,
+        evidence: Evidence {
+            primary: if hard {
+                PrimarySign::Gone { how: "connection refused".into() }
+            } else {
+                PrimarySign::Silent { for_ms: 1_300 }
+            },
+            replicas: vec![],
+            hard,
+            urgent_round_done: urgent,
+            text: String::new(),
+        },
+    }
+}
+
+fn says(node: u64, finding: Finding) -> Testimony {
+    Testimony {
+        verdict: Verdict {
+            node,
+            incarnation: format!("i{node}"),
+            sequence: 10,
+            cluster: ClusterId("c".into()),
+            epoch: 4,
+            subject: ServerId("p".into()),
+            finding,
+        },
+        age_ms: 5,
+    }
+}
+
+fn judge(testimonies: &[Testimony]) -> Result<Agreed, Refusal> {
+    judge_with(testimonies, None)
+}
+
+fn judge_with(testimonies: &[Testimony], newest: Option<&BTreeMap<u64, Verdict>>) -> Result<Agreed, Refusal> {
+    let (voters, cluster, subject) = (voters(), ClusterId("c".into()), ServerId("p".into()));
+    let question = Question {
+        voters: &voters,
+        cluster: &cluster,
+        epoch: 4,
+        subject: &subject,
+        fresh_for_ms: 2_000,
+        newest,
+    };
+    agree(&question, testimonies)
+}
+
+#[test]
+fn a_majority_of_hard_verdicts_agrees() {
+    let agreed = judge(&[says(1, failure(true, false)), says(3, failure(true, false))]).unwrap();
+    assert_eq!((agreed.class, agreed.code, agreed.hard), (Class::Primary, Code::DeadPrimary, true));
+    assert_eq!(agreed.nodes, BTreeSet::from([1, 3]));
+}
+
+#[test]
+fn one_observer_is_never_enough_however_often_it_says_so() {
+    let once = says(2, failure(true, true));
+    assert!(matches!(judge(&[once.clone(), once]), Err(Refusal::NoMajority { have: 1, need: 2, .. })));
+}
+
+#[test]
+fn learners_and_strangers_count_for_nobody() {
+    let stranger = says(9, failure(true, true));
+    assert!(judge(&[says(1, failure(true, true)), stranger]).is_err());
+    let mut wiped = says(2, failure(true, true));
+    wiped.verdict.incarnation = "another".into();
+    assert!(judge(&[says(1, failure(true, true)), wiped]).is_err());
+}
+
+#[test]
+fn stale_outdated_blind_and_foreign_verdicts_do_not_count() {
+    let good = says(1, failure(true, true));
+    let mut stale = says(2, failure(true, true));
+    stale.age_ms = 2_001;
+    let mut other_epoch = says(2, failure(true, true));
+    other_epoch.verdict.epoch = 3;
+    let mut other_subject = says(2, failure(true, true));
+    other_subject.verdict.subject = ServerId("q".into());
+    let blind = says(2, Finding::Blind { why: "own pause".into() });
+    for second in [stale, other_epoch, other_subject, blind] {
+        assert!(judge(&[good.clone(), second.clone()]).is_err(), "{second:?}");
+    }
+}
+
+#[test]
+fn a_verdict_older_than_the_newest_applied_does_not_count() {
+    let newer = BTreeMap::from([(2, Verdict { sequence: 11, ..says(2, Finding::Healthy).verdict })]);
+    let both = [says(1, failure(true, true)), says(2, failure(true, true))];
+    assert!(judge_with(&both, Some(&newer)).is_err());
+    let same = BTreeMap::from([(2, says(2, failure(true, true)).verdict)]);
+    assert!(judge_with(&both, Some(&same)).is_ok());
+}
+
+#[test]
+fn soft_evidence_needs_a_finished_urgent_round_of_each() {
+    assert!(judge(&[says(1, failure(false, true)), says(2, failure(false, false))]).is_err());
+    assert!(!judge(&[says(1, failure(false, true)), says(2, failure(false, true))]).unwrap().hard);
+}
+
+#[test]
+fn any_voters_answer_ends_soft_evidence_but_not_hard() {
+    let soft = [says(1, failure(false, true)), says(2, failure(false, true)), says(3, Finding::Healthy)];
+    assert!(matches!(judge(&soft), Err(Refusal::StillAnswers { node: 3, .. })));
+    let hard = [says(1, failure(true, true)), says(2, failure(true, true)), says(3, Finding::Healthy)];
+    assert!(judge(&hard).is_ok());
+}
+
+#[test]
+fn majorities_are_of_the_voters() {
+    assert_eq!([1, 2, 3, 4, 5].map(majority), [1, 2, 2, 3, 3]);
+}

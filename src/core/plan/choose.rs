@@ -1,0 +1,365 @@
+//! The second decision of a recovery: who is promoted, what it must hold, what is lost.
+//!
+//! Completeness of received transactions comes first; then promotion rule, datacenter, how much is still to apply, and
+//! the address as the last tie-break. Every member gets a sentence that says why it was chosen or passed over.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use crate::{
+    core::replicated::{
+        cluster::{Cluster, Member, MemberState},
+        recovery::{Considered, Decision, Kind, Recovery, Revoked, Waiver},
+        refusal::Refusal,
+        state::State,
+    },
+    model::{
+        facts::{Channel, ServerFacts},
+        gtid::GtidSet,
+        policy::PromotionRule,
+        server::ServerId,
+    },
+};
+
+/// What was read from the servers after revocation, and what was known of the old primary before.
+#[derive(Debug, Clone, Default)]
+pub struct Sets {
+    /// Facts of each member whose receiver was seen stopped (failover) or whose facts were read (switchover).
+    pub facts: BTreeMap<ServerId, ServerFacts>,
+    /// The old primary's executed set as last seen: a lower bound of what it had (failover), or what it held when it
+    /// was seen read-only (switchover).
+    pub old_primary: Option<GtidSet>,
+    /// Per server, the largest set a node has seen it hold since it started: a set that shrank is unknown (P6).
+    pub high_water: BTreeMap<ServerId, GtidSet>,
+}
+
+struct Candidate<'a> {
+    member: &'a Member,
+    facts: &'a ServerFacts,
+    channel: &'a Channel,
+    in_hand: GtidSet,
+    rule: PromotionRule,
+}
+
+/// Chooses. Pure: the same sets give the same decision.
+pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decision, Refusal> {
+    let cluster = state.clusters.get(&recovery.cluster).ok_or_else(|| Refusal::Unknown {
+        what: "cluster".into(),
+        name: recovery.cluster.0.clone(),
+        near: vec![],
+    })?;
+    let mut considered = Vec::new();
+    let mut candidates = Vec::new();
+    for member in cluster.members.values().filter(|m| m.server != recovery.old_primary.server) {
+        match eligible(state, recovery, member, sets) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(why) => considered.push(passed(member, why)),
+        }
+    }
+    drop_errant(&mut candidates, sets, &mut considered);
+    let held = union(cluster, recovery, sets);
+    check_semi_sync(recovery, sets)?;
+    let best = best(state, recovery, &mut candidates, &held, &mut considered)?;
+    let known = known_transactions(&held, sets);
+    let mut must_hold = best.in_hand.clone();
+    // A switchover waits for equality with the fenced old primary, so that nothing is lost.
+    if recovery.kind == Kind::Switchover {
+        must_hold.merge(&known);
+    }
+    let lost = known.subtract(&must_hold);
+    check_loss(state, recovery, &lost)?;
+    let others: Vec<&Member> = cluster
+        .members
+        .values()
+        .filter(|m| m.server != best.member.server && is_sibling(recovery, m))
+        .collect();
+    let ackers: Vec<Revoked> =
+        others.iter().filter(|m| is_acker(recovery, sets, m)).map(|m| revoked(m, recovery)).collect();
+    let acks =
+        recovery.semi_sync.as_ref().map(|(acks, _)| *acks).filter(|acks| ackers.len() >= *acks as usize);
+    let ackers = if acks.is_some() { ackers } else { Vec::new() };
+    considered.sort_by(|a, b| (Reverse(a.chosen), &a.address).cmp(&(Reverse(b.chosen), &b.address)));
+    Ok(Decision {
+        candidate: best.member.target(),
+        channel: best.channel.name.clone(),
+        must_hold,
+        lost,
+        semi_sync_acks: acks,
+        ackers,
+        siblings: others.into_iter().map(|m| revoked(m, recovery)).collect(),
+        considered,
+    })
+}
+
+fn passed(member: &Member, why: String) -> Considered {
+    Considered { server: member.server.clone(), address: member.address.to_string(), chosen: false, why }
+}
+
+/// Hard conditions; each refusal is a sentence for the operator.
+fn eligible<'a>(
+    state: &State,
+    recovery: &Recovery,
+    member: &'a Member,
+    sets: &'a Sets,
+) -> Result<Candidate<'a>, String> {
+    match &member.state {
+        MemberState::Normal => {}
+        MemberState::Changed { what } => {
+            return Err(format!("its identity changed ({what}); confirm it first"));
+        }
+        MemberState::Quarantined { errant, .. } => return Err(format!("quarantined: holds {errant}")),
+        MemberState::Replaced => return Err("a replaced primary that has not returned".into()),
+    }
+    let rule = state.rule_of(&member.server);
+    if rule == PromotionRule::MustNot {
+        return Err("its promotion rule is must_not".into());
+    }
+    let Some(facts) = sets.facts.get(&member.server) else {
+        return Err(match recovery.kind {
+            Kind::Switchover => "not reached".into(),
+            _ => "its receiver was not seen stopped, so what it holds is unknown".into(),
+        });
+    };
+    if facts.channels.len() > 1 || member.channels > 1 {
+        return Err(format!(
+            "it has {} sources; multi-source servers are never promoted",
+            facts.channels.len()
+        ));
+    }
+    let Some(channel) = facts.channels.first() else {
+        return Err("it replicates from nobody".into());
+    };
+    if member.source.as_ref() != Some(&recovery.old_primary.server) {
+        return Err("it is no direct replica of the old primary".into());
+    }
+    if !facts.gtid_on || !channel.by_gtid {
+        return Err("it does not replicate by GTID".into());
+    }
+    if !facts.log_bin || !facts.log_replica_updates {
+        return Err("it does not log what it applies (log_bin and log_replica_updates must be on)".into());
+    }
+    if channel.filtered {
+        return Err("it has replication filters, so it does not hold everything".into());
+    }
+    if let Some((number, text)) = &channel.applier_error {
+        return Err(format!("its applier is broken: error {number}, {text}"));
+    }
+    if channel.delay_s > 0 {
+        return Err(format!("it is delayed by {} s on purpose", channel.delay_s));
+    }
+    let in_hand = facts.in_hand();
+    if let Some(high) = sets.high_water.get(&member.server).filter(|high| !in_hand.contains(high)) {
+        return Err(format!("it held {} before and does not now", high.subtract(&in_hand)));
+    }
+    Ok(Candidate { member, facts, channel, in_hand, rule })
+}
+
+/// A candidate that holds transactions of its own which nobody else knows is passed over where another is left.
+fn drop_errant(candidates: &mut Vec<Candidate<'_>>, sets: &Sets, considered: &mut Vec<Considered>) {
+    let errant: Vec<(usize, GtidSet)> = candidates
+        .iter()
+        .enumerate()
+        .map(|(i, c)| (i, errant_of(c, sets)))
+        .filter(|(_, errant)| !errant.is_empty())
+        .collect();
+    for (i, errant) in errant.into_iter().rev() {
+        let candidate = candidates.remove(i);
+        considered.push(passed(candidate.member, format!("it holds errant transactions: {errant}")));
+    }
+}
+
+/// What a server wrote itself and nobody else, the old primary included, is known to hold.
+fn errant_of(candidate: &Candidate<'_>, sets: &Sets) -> GtidSet {
+    let mut elsewhere = GtidSet::empty(candidate.in_hand.flavor());
+    for (server, facts) in &sets.facts {
+        if server != &candidate.member.server {
+            elsewhere.merge(&facts.in_hand());
+        }
+    }
+    if let Some(old) = &sets.old_primary {
+        elsewhere.merge(old);
+    }
+    candidate.in_hand.written_by(&candidate.facts.identity).subtract(&elsewhere)
+}
+
+/// Everything that those who were reached hold. A quarantined or changed member's transactions are not the cluster's.
+fn union(cluster: &Cluster, recovery: &Recovery, sets: &Sets) -> GtidSet {
+    let mut held = GtidSet::empty(cluster.flavor);
+    for (server, facts) in &sets.facts {
+        let counts = cluster
+            .members
+            .get(server)
+            .is_some_and(|m| m.state == MemberState::Normal && m.server != recovery.old_primary.server);
+        if counts {
+            let mut in_hand = facts.in_hand();
+            // What it wrote itself and nobody else holds is errant, not lost.
+            let own = in_hand.written_by(&facts.identity);
+            let known_elsewhere = sets.old_primary.as_ref().is_some_and(|old| old.contains(&own));
+            if !known_elsewhere {
+                in_hand = in_hand.subtract(&own);
+            }
+            held.merge(&in_hand);
+        }
+    }
+    held
+}
+
+fn known_transactions(held: &GtidSet, sets: &Sets) -> GtidSet {
+    let mut known = held.clone();
+    if let Some(old) = &sets.old_primary {
+        known.merge(old);
+    }
+    known
+}
+
+/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, one may be on none that was.
+fn check_semi_sync(recovery: &Recovery, sets: &Sets) -> Result<(), Refusal> {
+    let Some((acks, ackers)) = &recovery.semi_sync else { return Ok(()) };
+    if recovery.kind == Kind::Switchover || recovery.waived.contains(&Waiver::Loss) {
+        return Ok(());
+    }
+    let unreached: Vec<String> =
+        ackers.iter().filter(|a| !sets.facts.contains_key(a)).map(|a| a.to_string()).collect();
+    match unreached.len() < *acks as usize {
+        true => Ok(()),
+        false => Err(Refusal::PossibleDataLoss {
+            why: format!(
+                "a commit waits for {acks} of {} ackers, and {} of them were not reached ({}): a write acknowledged by \
+                 those alone would be missing",
+                ackers.len(),
+                unreached.len(),
+                unreached.join(", ")
+            ),
+        }),
+    }
+}
+
+fn best<'a, 'b>(
+    state: &State,
+    recovery: &Recovery,
+    candidates: &'b mut Vec<Candidate<'a>>,
+    held: &GtidSet,
+    considered: &mut Vec<Considered>,
+) -> Result<&'b Candidate<'a>, Refusal> {
+    let old_datacenter = state.datacenter_of(&recovery.old_primary.address);
+    let allowed = |c: &Candidate<'_>| {
+        state.policy.allow_other_datacenter
+            || old_datacenter.is_none()
+            || state.datacenter_of(&c.member.address) == old_datacenter
+    };
+    let mut kept = Vec::new();
+    for candidate in candidates.drain(..) {
+        if allowed(&candidate) {
+            kept.push(candidate);
+        } else {
+            considered
+                .push(passed(candidate.member, "policy forbids a primary in another datacenter".into()));
+        }
+    }
+    *candidates = kept;
+    candidates.sort_by_cached_key(|c| {
+        (
+            recovery.to.as_ref() != Some(&c.member.server) && recovery.kind == Kind::Switchover,
+            held.subtract(&c.in_hand).count(),
+            recovery.to.as_ref() != Some(&c.member.server),
+            c.rule,
+            state.datacenter_of(&c.member.address) != old_datacenter,
+            c.in_hand.subtract(&c.facts.executed).count(),
+            c.member.address.clone(),
+        )
+    });
+    check_wish(recovery, candidates, considered)?;
+    let Some(first) = candidates.first() else {
+        return Err(Refusal::NoSafeCandidate { considered: std::mem::take(considered) });
+    };
+    let missing = held.subtract(&first.in_hand);
+    if recovery.semi_sync.is_some() && !missing.is_empty() && !recovery.waived.contains(&Waiver::Loss) {
+        return Err(Refusal::PossibleDataLoss {
+            why: format!(
+                "no candidate holds everything that the ackers received; {} lacks {missing}",
+                first.member.address
+            ),
+        });
+    }
+    explain(first, &candidates[1..], held, considered);
+    Ok(first)
+}
+
+/// An operator's wish is granted or refused by name, never silently replaced.
+fn check_wish(
+    recovery: &Recovery,
+    candidates: &[Candidate<'_>],
+    considered: &mut Vec<Considered>,
+) -> Result<(), Refusal> {
+    let Some(wish) = &recovery.to else { return Ok(()) };
+    if candidates.first().is_some_and(|c| &c.member.server == wish) {
+        return Ok(());
+    }
+    if let Some(wished) = candidates.iter().find(|c| &c.member.server == wish) {
+        considered.push(passed(
+            wished.member,
+            "it was asked for, but another server holds transactions that it lacks".into(),
+        ));
+    }
+    Err(Refusal::NoSafeCandidate { considered: std::mem::take(considered) })
+}
+
+fn explain(
+    chosen: &Candidate<'_>,
+    others: &[Candidate<'_>],
+    held: &GtidSet,
+    considered: &mut Vec<Considered>,
+) {
+    considered.push(Considered {
+        server: chosen.member.server.clone(),
+        address: chosen.member.address.to_string(),
+        chosen: true,
+        why: format!(
+            "holds {}, {} still to apply, rule {:?}",
+            match held.subtract(&chosen.in_hand).is_empty() {
+                true => "everything that was received".to_owned(),
+                false => format!("most (lacks {})", held.subtract(&chosen.in_hand)),
+            },
+            chosen.in_hand.subtract(&chosen.facts.executed).count(),
+            chosen.rule
+        ),
+    });
+    for other in others {
+        let lacks = held.subtract(&other.in_hand);
+        let why = if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
+            format!("it lacks {lacks}")
+        } else if other.rule != chosen.rule {
+            format!("its promotion rule is {:?}, the chosen one's {:?}", other.rule, chosen.rule)
+        } else {
+            "as complete as the chosen one, which comes first by datacenter, lag or address".into()
+        };
+        considered.push(passed(other.member, why));
+    }
+}
+
+fn check_loss(state: &State, recovery: &Recovery, lost: &GtidSet) -> Result<(), Refusal> {
+    let accepted = state.policy.allow_known_loss || recovery.waived.contains(&Waiver::Loss);
+    // A switchover loses nothing: the candidate waits for equality. Semi-sync: what was not received by the ackers was
+    // not acknowledged; it is recorded, not refused.
+    if lost.is_empty() || accepted || recovery.kind == Kind::Switchover || recovery.semi_sync.is_some() {
+        return Ok(());
+    }
+    Err(Refusal::PossibleDataLoss { why: format!("{lost} would be lost and policy forbids known loss") })
+}
+
+/// Who is re-pointed: direct replicas of the old primary, in service, with one source.
+fn is_sibling(recovery: &Recovery, member: &Member) -> bool {
+    let follows = member.source.as_ref() == Some(&recovery.old_primary.server);
+    let returns = recovery.kind == Kind::Switchover && member.server == recovery.old_primary.server;
+    (follows || returns) && member.channels <= 1 && member.state == MemberState::Normal
+}
+
+fn is_acker(recovery: &Recovery, sets: &Sets, member: &Member) -> bool {
+    let listed = recovery.semi_sync.as_ref().is_some_and(|(_, ackers)| ackers.contains(&member.server));
+    listed && sets.facts.contains_key(&member.server) && member.server != recovery.old_primary.server
+}
+
+fn revoked(member: &Member, recovery: &Recovery) -> Revoked {
+    let listed = recovery.revoked.iter().find(|r| r.target.server == member.server);
+    let channel = listed.map(|r| r.channel.clone()).unwrap_or_else(|| member.channel.clone());
+    Revoked { target: member.target(), channel }
+}

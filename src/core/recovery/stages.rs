@@ -1,0 +1,509 @@
+//! The stages, each: how it starts, what ends it.
+
+use std::collections::BTreeSet;
+
+use super::{Context, Effect, Machine, Purpose, Stage};
+use crate::{
+    core::{
+        plan::{
+            choose,
+            step::{Action, SourceOptions, Step, StepEnd, Target},
+        },
+        replicated::{
+            Change,
+            recovery::{Decision, Ending, Kind, Revoked},
+        },
+    },
+    model::{policy::DrainPolicy, server::ServerId},
+};
+
+/// How often making the candidate writable, or proving it, is tried before the recovery is called failed.
+const WRITABLE_TRIES: u32 = 5;
+/// Bound of one statement that should take milliseconds.
+const QUICK_MS: u64 = 3_000;
+/// Bound of pointing a replica, its connection included.
+const POINT_MS: u64 = 15_000;
+
+impl Machine {
+    // ---- Clear: a successor makes sure that no predecessor's session is left on a server it will use.
+
+    pub(super) fn start_clear(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Clear, context.now_ms);
+        let mut targets: Vec<Target> = self.recovery.revoked.iter().map(|r| r.target.clone()).collect();
+        if let Some(decision) = &self.decision {
+            targets.extend(decision.siblings.iter().map(|s| s.target.clone()));
+            targets.push(decision.candidate.clone());
+        }
+        if self.is_switchover() {
+            targets.push(self.recovery.old_primary.clone());
+        }
+        targets.sort_by(|a, b| a.server.cmp(&b.server));
+        targets.dedup_by(|a, b| a.server == b.server);
+        let mut effects: Vec<Effect> = targets
+            .into_iter()
+            .map(|target| self.run(Purpose::Clear, target, Action::KillPredecessors, QUICK_MS))
+            .collect();
+        if effects.is_empty() {
+            effects = self.start_work(context);
+        }
+        effects
+    }
+
+    pub(super) fn clear_ended(
+        &mut self,
+        server: &ServerId,
+        end: &StepEnd,
+        context: &Context<'_>,
+    ) -> Vec<Effect> {
+        if !end.is_done() {
+            self.left_behind.insert(server.clone(), format!("a predecessor's session may live on: {end}"));
+        }
+        if self.waiting_for(Purpose::Clear) {
+            return Vec::new();
+        }
+        self.start_work(context)
+    }
+
+    // ---- Revoke, and the fence from every node beside it.
+
+    pub(super) fn start_revoke(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Revoke, context.now_ms);
+        let revoked: Vec<Revoked> = self.usable(self.recovery.revoked.clone());
+        let mut effects = vec![Effect::FenceEverywhere {
+            step: Step { target: self.recovery.old_primary.clone(), action: Action::Fence },
+            deadline_ms: self.policy.revoke_deadline_ms,
+        }];
+        for Revoked { target, channel } in revoked {
+            self.touched.insert(target.server.clone());
+            let deadline = self.policy.revoke_deadline_ms;
+            effects.push(self.run(Purpose::Revoke, target, Action::StopReceiver { channel }, deadline));
+        }
+        effects.extend(self.maybe_decide(context));
+        effects
+    }
+
+    /// Servers on which a predecessor's session may live on are no candidates and are not touched.
+    fn usable(&self, revoked: Vec<Revoked>) -> Vec<Revoked> {
+        revoked.into_iter().filter(|r| !self.left_behind.contains_key(&r.target.server)).collect()
+    }
+
+    /// Revocation is over when every receiver's stop ended; the fence when every node's attempt ended or its own
+    /// short deadline passed. Then, and only then, the sets are judged.
+    pub(super) fn maybe_decide(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        if !matches!(self.stage, Stage::Revoke | Stage::Fence) {
+            return Vec::new();
+        }
+        if let Some(how) = self.alive_and_fenced() {
+            return self.start_undo(how, context);
+        }
+        let reading = self.waiting_for(Purpose::Revoke) || self.waiting_for(Purpose::Read);
+        if reading || self.waiting_for(Purpose::Fence) || self.waiting_for(Purpose::KillWriters) {
+            return Vec::new();
+        }
+        if self.stage == Stage::Revoke && !self.fence_settled(context) {
+            return Vec::new();
+        }
+        match &self.decision {
+            Some(decision) => self.resume_decision(decision.clone(), context),
+            None => self.start_decide(context),
+        }
+    }
+
+    fn fence_settled(&self, context: &Context<'_>) -> bool {
+        let all = context.fencers.iter().all(|node| self.fence_ends.contains_key(node));
+        let fenced = self.fence_ends.values().any(StepEnd::is_done);
+        let waited = context.now_ms.saturating_sub(self.since_ms) >= self.policy.fence_deadline_ms;
+        all || fenced || waited
+    }
+
+    /// A fence that succeeded in an automatic failover means that the primary lives: nothing may be promoted (P4).
+    fn alive_and_fenced(&self) -> Option<String> {
+        if self.recovery.kind != Kind::Failover {
+            return None;
+        }
+        let node = self.fence_ends.iter().find(|(_, end)| end.is_done()).map(|(node, _)| node)?;
+        Some(format!("the old primary is alive: node {node} could fence it, and nothing was promoted"))
+    }
+
+    // ---- Switchover: the old primary read-only, everybody's sets.
+
+    pub(super) fn start_fence(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Fence, context.now_ms);
+        self.fence_and_read()
+    }
+
+    fn fence_and_read(&mut self) -> Vec<Effect> {
+        let old = self.recovery.old_primary.clone();
+        self.touched.insert(old.server.clone());
+        let lock_wait_s = self.policy.switchover_pause_ms.div_ceil(1_000).max(1);
+        let deadline = self.policy.switchover_pause_ms + 1_000;
+        let mut effects = vec![self.run(Purpose::Fence, old, Action::MakeReadOnly { lock_wait_s }, deadline)];
+        for Revoked { target, .. } in self.usable(self.recovery.revoked.clone()) {
+            effects.push(self.run(Purpose::Read, target, Action::ReadFacts, QUICK_MS));
+        }
+        effects
+    }
+
+    pub(super) fn switchover_fence_ended(
+        &mut self,
+        step: &Step,
+        end: StepEnd,
+        context: &Context<'_>,
+    ) -> Vec<Effect> {
+        if self.stage != Stage::Fence {
+            return Vec::new();
+        }
+        match end {
+            StepEnd::Done(report) => {
+                let Some(facts) = report.facts else {
+                    return self.start_undo("the old primary's set could not be read".into(), context);
+                };
+                self.sets.old_primary = Some(facts.executed.clone());
+                self.maybe_decide(context)
+            }
+            other if self.recovery.kill_writers && !self.kill_tried => {
+                self.kill_tried = true;
+                self.undone.push(format!("read-only at the first try: {other}"));
+                vec![self.run(Purpose::KillWriters, step.target.clone(), Action::KillWriters, QUICK_MS)]
+            }
+            other => self.start_undo(
+                format!(
+                    "the old primary could not be made read-only within {} ms ({other})",
+                    self.policy.switchover_pause_ms
+                ),
+                context,
+            ),
+        }
+    }
+
+    pub(super) fn retry_fence(&mut self, _context: &Context<'_>) -> Vec<Effect> {
+        self.fence_and_read()
+    }
+
+    // ---- Decide.
+
+    fn start_decide(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Decide, context.now_ms);
+        match choose::decide(context.state, &self.recovery, &self.sets) {
+            Ok(decision) => {
+                self.decision = Some(decision.clone());
+                vec![Effect::Propose(Change::DecidePromotion {
+                    recovery: self.recovery.id,
+                    decision: Box::new(decision),
+                })]
+            }
+            Err(refusal) => self.start_undo(refusal.to_string(), context),
+        }
+    }
+
+    /// A successor goes by the committed decision when the candidate is there and still holds what it must.
+    fn resume_decision(&mut self, decision: Decision, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Decide, context.now_ms);
+        let candidate = &decision.candidate;
+        let holds = self.sets.facts.get(&candidate.server).is_some_and(|facts| {
+            let detached = facts.channels.is_empty();
+            let held = if detached { facts.executed.clone() } else { facts.in_hand() };
+            held.contains(&decision.must_hold) || self.is_switchover()
+        });
+        match holds {
+            true => self.start_drain(context),
+            false => self.start_undo(
+                format!("the chosen server {} is not there with what it held", candidate.address),
+                context,
+            ),
+        }
+    }
+
+    // ---- Drain.
+
+    pub(super) fn start_drain(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Drain, context.now_ms);
+        vec![self.drain_step()]
+    }
+
+    fn drain_step(&mut self) -> Effect {
+        let decision = self.decided();
+        let deadline = match self.is_switchover() {
+            true => self.policy.switchover_pause_ms,
+            false => self.policy.drain_deadline_ms,
+        };
+        let action = Action::Drain { channel: decision.channel.clone(), until: decision.must_hold.clone() };
+        self.run(Purpose::Drain, decision.candidate, action, deadline)
+    }
+
+    pub(super) fn drain_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+        if self.stage != Stage::Drain {
+            return Vec::new();
+        }
+        if end.is_done() {
+            return self.start_ackers(context);
+        }
+        let waited = context.now_ms.saturating_sub(self.since_ms);
+        let wait_on = !self.is_switchover()
+            && self.policy.drain_policy != DrainPolicy::Refuse
+            && waited < self.policy.drain_max_ms;
+        match wait_on {
+            true => vec![self.drain_step()],
+            false => self.start_undo(
+                format!("the candidate did not apply what it received within {waited} ms ({end})"),
+                context,
+            ),
+        }
+    }
+
+    // ---- Ackers (semi-sync): k of them at the still read-only candidate, its source side on.
+
+    fn start_ackers(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        let decision = self.decided();
+        let Some(acks) = decision.semi_sync_acks else {
+            return self.start_commit(context);
+        };
+        self.enter(Stage::Ackers, context.now_ms);
+        let mut effects = vec![self.run(
+            Purpose::SemiSyncSource,
+            decision.candidate.clone(),
+            Action::EnableSemiSyncSource { acks },
+            QUICK_MS,
+        )];
+        for acker in decision.ackers.clone() {
+            self.touched.insert(acker.target.server.clone());
+            let action = self.point_at(&decision.candidate, &acker.channel, Some(true), None);
+            effects.push(self.run(Purpose::Acker, acker.target, action, POINT_MS));
+        }
+        effects
+    }
+
+    pub(super) fn acker_ended(
+        &mut self,
+        purpose: Purpose,
+        end: StepEnd,
+        context: &Context<'_>,
+    ) -> Vec<Effect> {
+        if end.is_done() {
+            match purpose {
+                Purpose::SemiSyncSource => self.semi_sync_source_on = true,
+                _ => self.ackers_done += 1,
+            }
+        }
+        if self.stage != Stage::Ackers {
+            return Vec::new();
+        }
+        let needed = self.decided().semi_sync_acks.unwrap_or(0);
+        if self.semi_sync_source_on && self.ackers_done >= needed {
+            return self.start_commit(context);
+        }
+        let waiting = self.waiting_for(Purpose::Acker) || self.waiting_for(Purpose::SemiSyncSource);
+        match waiting {
+            true => Vec::new(),
+            false => self.start_undo(
+                format!("{} of {needed} ackers follow the candidate ({end})", self.ackers_done),
+                context,
+            ),
+        }
+    }
+
+    // ---- Commit: intent and detachment side by side.
+
+    pub(super) fn start_commit(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Commit, context.now_ms);
+        let decision = self.decided();
+        self.touched.insert(decision.candidate.server.clone());
+        let action = Action::Detach { channel: decision.channel.clone(), until: decision.must_hold.clone() };
+        let mut effects = Vec::new();
+        if !self.intent_committed {
+            effects.push(Effect::Propose(Change::RecordIntent { recovery: self.recovery.id }));
+        }
+        effects.push(self.run(Purpose::Detach, decision.candidate, action, QUICK_MS + 5_000));
+        effects
+    }
+
+    pub(super) fn detach_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+        if self.stage != Stage::Commit {
+            return Vec::new();
+        }
+        if end.is_done() {
+            self.detached = true;
+            return self.maybe_promote(context);
+        }
+        self.writable_tries += 1;
+        if self.writable_tries < WRITABLE_TRIES {
+            let decision = self.decided();
+            let action =
+                Action::Detach { channel: decision.channel.clone(), until: decision.must_hold.clone() };
+            return vec![self.run(Purpose::Detach, decision.candidate, action, QUICK_MS + 5_000)];
+        }
+        self.finish(Ending::Failed, format!("the candidate could not be detached: {end}"), context)
+    }
+
+    pub(super) fn maybe_promote(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        if self.stage != Stage::Commit || !self.intent_committed || !self.detached {
+            return Vec::new();
+        }
+        self.enter(Stage::Writable, context.now_ms);
+        self.writable_tries = 0;
+        vec![self.writable_step()]
+    }
+
+    fn writable_step(&mut self) -> Effect {
+        let candidate = self.decided().candidate;
+        self.run(Purpose::Writable, candidate, Action::MakeWritable, QUICK_MS)
+    }
+
+    pub(super) fn writable_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+        if !end.is_done() {
+            self.writable_tries += 1;
+            return match self.writable_tries < WRITABLE_TRIES {
+                true => vec![self.writable_step()],
+                false => self.finish(
+                    Ending::Failed,
+                    format!("the candidate could not be made writable: {end}"),
+                    context,
+                ),
+            };
+        }
+        if !self.policy.verify_by_write {
+            return self.start_publish(context);
+        }
+        self.enter(Stage::Verify, context.now_ms);
+        self.writable_tries = 0;
+        vec![self.verify_step()]
+    }
+
+    fn verify_step(&mut self) -> Effect {
+        let candidate = self.decided().candidate;
+        let action =
+            Action::VerifyWrite { recovery: self.recovery.id.to_string(), epoch: self.recovery.epoch + 1 };
+        self.run(Purpose::Verify, candidate, action, QUICK_MS)
+    }
+
+    pub(super) fn verify_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+        if end.is_done() {
+            return self.start_publish(context);
+        }
+        self.writable_tries += 1;
+        match self.writable_tries < WRITABLE_TRIES {
+            true => vec![self.verify_step()],
+            false => self.finish(
+                Ending::Failed,
+                format!("the candidate is set writable, but a write could not be proven: {end}"),
+                context,
+            ),
+        }
+    }
+
+    fn start_publish(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Publish, context.now_ms);
+        vec![Effect::Propose(Change::Publish { recovery: self.recovery.id })]
+    }
+
+    // ---- Re-point.
+
+    pub(super) fn start_repoint(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Repoint, context.now_ms);
+        let decision = self.decided();
+        let done: BTreeSet<ServerId> = self.repointed.clone();
+        let mut effects = Vec::new();
+        for sibling in decision.siblings.iter().filter(|s| !done.contains(&s.target.server)) {
+            if sibling.target.server == self.recovery.old_primary.server && decision.semi_sync_acks.is_some()
+            {
+                let action = Action::DisableSemiSyncSource;
+                effects.push(self.run(Purpose::Repoint, sibling.target.clone(), action, QUICK_MS));
+                continue;
+            }
+            effects.push(self.repoint_step(&decision, sibling));
+        }
+        if effects.is_empty() {
+            return self.finish_succeeded(context);
+        }
+        effects
+    }
+
+    fn repoint_step(&mut self, decision: &Decision, sibling: &Revoked) -> Effect {
+        let old = sibling.target.server == self.recovery.old_primary.server;
+        let acker = decision.semi_sync_acks.is_some();
+        // A former MariaDB primary has no slave position, or a stale one: it resumes from its own binlog's end.
+        let position = old.then(|| decision.must_hold.position().to_string());
+        let channel = if old { String::new() } else { sibling.channel.clone() };
+        let action = self.point_at(&decision.candidate, &channel, acker.then_some(true), position);
+        self.run(Purpose::Repoint, sibling.target.clone(), action, POINT_MS)
+    }
+
+    pub(super) fn repoint_ended(
+        &mut self,
+        server: &ServerId,
+        action: &Action,
+        end: StepEnd,
+        context: &Context<'_>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let decision = self.decided();
+        match (action, end) {
+            (Action::DisableSemiSyncSource, _) => {
+                if let Some(sibling) = decision.siblings.iter().find(|s| &s.target.server == server) {
+                    effects.push(self.repoint_step(&decision, sibling));
+                }
+            }
+            (_, StepEnd::Done(_)) => {
+                self.repointed.insert(server.clone());
+                self.left_behind.remove(server);
+            }
+            (_, end) => {
+                self.left_behind.insert(server.clone(), end.to_string());
+            }
+        }
+        if !self.waiting_for(Purpose::Repoint) {
+            effects.extend(self.finish_succeeded(context));
+        }
+        effects
+    }
+
+    fn finish_succeeded(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        let decision = self.decided();
+        let mut reason = format!("{} is the primary", decision.candidate.address);
+        if !decision.lost.is_empty() {
+            reason += &format!("; known lost: {}", decision.lost);
+        }
+        if !self.left_behind.is_empty() {
+            reason += &format!("; {} left behind", self.left_behind.len());
+        }
+        self.finish(Ending::Succeeded, reason, context)
+    }
+
+    pub(super) fn finish(&mut self, ending: Ending, reason: String, context: &Context<'_>) -> Vec<Effect> {
+        self.enter(Stage::Finish, context.now_ms);
+        self.ending = Some((ending, reason.clone()));
+        vec![Effect::Propose(Change::FinishRecovery {
+            recovery: self.recovery.id,
+            ending,
+            reason,
+            left_behind: self.left_behind.clone().into_iter().collect(),
+            repointed: self.repointed.iter().cloned().collect(),
+        })]
+    }
+
+    // ---- Shared.
+
+    pub(super) fn decided(&self) -> Decision {
+        self.decision.clone().expect("stages from Drain on are entered with a decision")
+    }
+
+    pub(super) fn point_at(
+        &self,
+        source: &Target,
+        channel: &str,
+        semi_sync_replica: Option<bool>,
+        gtid_slave_pos: Option<String>,
+    ) -> Action {
+        Action::Point {
+            channel: channel.to_owned(),
+            options: SourceOptions {
+                source: source.address.clone(),
+                heartbeat_ms: self.policy.heartbeat_ms,
+                connect_retry_s: self.policy.connect_retry_s,
+                gtid_slave_pos,
+            },
+            semi_sync_replica,
+            wait: true,
+        }
+    }
+}

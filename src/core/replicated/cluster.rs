@@ -1,0 +1,142 @@
+//! Clusters and their members as the group knows them. Membership is committed; nothing is concluded from absence.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::Switch;
+use crate::{
+    core::plan::step::Target,
+    model::{
+        address::Address,
+        server::{ClusterId, Flavor, Identity, ServerId},
+    },
+};
+
+/// How safe an acknowledged write of this cluster is (P6).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "mode")]
+pub enum Durability {
+    /// No semi-sync: what the promoted replica had not received is lost, and recorded.
+    #[default]
+    Async,
+    /// Semi-sync as P6 wants it: a commit waits for `acks` of `ackers`, for ever.
+    SemiSync {
+        /// Acknowledgements a commit waits for (k).
+        acks: u32,
+        /// Who may acknowledge.
+        ackers: Vec<ServerId>,
+    },
+    /// Semi-sync is there but does not hold (finite time-out, fell back, too few ackers): asynchronous rules.
+    Unprotected {
+        /// What is missing.
+        why: String,
+    },
+}
+
+/// Whether a member can be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum MemberState {
+    /// In service.
+    #[default]
+    Normal,
+    /// A part of its identity changed: no candidate until a person confirms.
+    Changed {
+        /// Bound and seen identity.
+        what: String,
+    },
+    /// A former primary that holds transactions the cluster does not have; read-only, replicates from nobody.
+    Quarantined {
+        /// The errant set.
+        errant: String,
+        /// What is known about it.
+        why: String,
+    },
+    /// Replaced as primary; not seen since.
+    Replaced,
+}
+
+/// A server of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Quorate's name for it.
+    pub server: ServerId,
+    /// What it must say of itself.
+    pub identity: Identity,
+    /// Where it is dialled.
+    pub address: Address,
+    /// Version text as last committed.
+    pub version: String,
+    /// Whom it replicates from on its only channel, as last committed; `None` for a primary.
+    pub source: Option<ServerId>,
+    /// Name of that channel.
+    pub channel: String,
+    /// Number of channels; more than one is shown and never promoted.
+    pub channels: u32,
+    /// Datacenter by policy, if any.
+    pub datacenter: Option<String>,
+    /// Whether it can be used.
+    pub state: MemberState,
+}
+
+impl Member {
+    /// The member as a step's target.
+    pub fn target(&self) -> Target {
+        Target { server: self.server.clone(), identity: self.identity.clone(), address: self.address.clone() }
+    }
+}
+
+/// A replication topology under Quorate's care.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Own id; outlives its primary.
+    pub id: ClusterId,
+    /// Name given by people; unique.
+    pub alias: Option<String>,
+    /// Dialect of its members.
+    pub flavor: Flavor,
+    /// The primary; `None` while two or none are seen.
+    pub primary: Option<ServerId>,
+    /// Counts the changes of the primary.
+    pub epoch: u64,
+    /// Members by name.
+    pub members: BTreeMap<ServerId, Member>,
+    /// Structure generation: changes with members, identities, edges, primary epoch and policy; never with samples.
+    pub generation: u64,
+    /// Automatic recoveries of this cluster.
+    pub recoveries: Switch,
+    /// Durability as last committed.
+    pub durability: Durability,
+    /// The recovery or operation that holds the slot.
+    pub slot: Option<u64>,
+    /// Attempts since the last completed recovery that did not complete.
+    pub failed_attempts: u32,
+    /// Log time before which no further automatic attempt starts.
+    pub retry_not_before_ms: u64,
+    /// Position the last known primary was promoted with (GTID set as text), for R26: a server that lacks it is no
+    /// candidate without explicit acceptance.
+    pub primary_since: Option<String>,
+}
+
+impl Cluster {
+    /// What people call it: the alias, else the id.
+    pub fn name(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.id.0)
+    }
+
+    /// The primary's member entry.
+    pub fn primary_member(&self) -> Option<&Member> {
+        self.primary.as_ref().and_then(|id| self.members.get(id))
+    }
+
+    /// Direct replicas of `source`, as committed.
+    pub fn replicas_of<'a>(&'a self, source: &'a ServerId) -> impl Iterator<Item = &'a Member> {
+        self.members.values().filter(move |m| m.source.as_ref() == Some(source))
+    }
+
+    /// A member by address.
+    pub fn member_at(&self, address: &Address) -> Option<&Member> {
+        self.members.values().find(|m| &m.address == address)
+    }
+}

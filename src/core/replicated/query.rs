@@ -1,0 +1,134 @@
+//! Questions to the state.
+
+use super::{
+    cluster::{Cluster, Member},
+    refusal::Refusal,
+    state::State,
+};
+use crate::{
+    core::analysis::Class,
+    model::{
+        address::Address,
+        near::near,
+        policy::PromotionRule,
+        server::{ClusterId, ServerId},
+    },
+};
+
+impl State {
+    /// The cluster a server belongs to.
+    pub fn cluster_of(&self, server: &ServerId) -> Option<&Cluster> {
+        self.clusters.values().find(|c| c.members.contains_key(server))
+    }
+
+    /// The member at an address, with its cluster.
+    pub fn member_at(&self, address: &Address) -> Option<(&Cluster, &Member)> {
+        self.clusters.values().find_map(|c| c.member_at(address).map(|m| (c, m)))
+    }
+
+    /// Finds a cluster by id, alias, or the address of a member; suggests near names otherwise.
+    pub fn find_cluster(&self, name: &str) -> Result<&Cluster, Refusal> {
+        let by_name = self.clusters.values().find(|c| c.id.0 == name || c.alias.as_deref() == Some(name));
+        let by_member = || name.parse().ok().and_then(|address| self.member_at(&address)).map(|(c, _)| c);
+        by_name.or_else(by_member).ok_or_else(|| {
+            let names =
+                self.clusters.values().flat_map(|c| [Some(c.id.0.clone()), c.alias.clone()]).flatten();
+            Refusal::Unknown { what: "cluster".into(), name: name.into(), near: near(name, names) }
+        })
+    }
+
+    /// Finds a member by server id or address; suggests near names otherwise.
+    pub fn find_server(&self, name: &str) -> Result<(&Cluster, &Member), Refusal> {
+        let id = ServerId(name.to_owned());
+        let by_id = || self.clusters.values().find_map(|c| c.members.get(&id).map(|m| (c, m)));
+        let by_address = || name.parse().ok().and_then(|address| self.member_at(&address));
+        by_id().or_else(by_address).ok_or_else(|| {
+            let names =
+                self.clusters.values().flat_map(|c| c.members.values()).map(|m| m.address.to_string());
+            Refusal::Unknown { what: "server".into(), name: name.into(), near: near(name, names) }
+        })
+    }
+
+    /// Promotion rule of a server.
+    pub fn rule_of(&self, server: &ServerId) -> PromotionRule {
+        self.rules.get(server).map(|r| r.rule).unwrap_or_default()
+    }
+
+    /// Datacenter of an address by policy: the full address first, then the host.
+    pub fn datacenter_of(&self, address: &Address) -> Option<String> {
+        let by = |key: &str| self.policy.datacenters.get(key).cloned();
+        by(&address.to_string()).or_else(|| by(&address.host))
+    }
+
+    /// Why no automatic recovery of this cluster may start now, as far as switches, downtime and maintenance go.
+    pub fn automatic_pause(&self, cluster: &Cluster) -> Option<Refusal> {
+        let disabled = |switch: &super::command::Switch, scope: &str| Refusal::RecoveriesDisabled {
+            scope: scope.into(),
+            by: switch.by.clone(),
+            why: switch.why.clone(),
+        };
+        if !self.recoveries_switch.enabled {
+            return Some(disabled(&self.recoveries_switch, "globally"));
+        }
+        if !cluster.recoveries.enabled {
+            return Some(disabled(&cluster.recoveries, "for this cluster"));
+        }
+        let left = |until: u64| until.saturating_sub(self.log_time_ms) / 1_000;
+        if let Some(pause) = self.maintenance.get(&cluster.id) {
+            return Some(Refusal::Maintenance {
+                by: pause.by.clone(),
+                why: pause.why.clone(),
+                left_s: left(pause.until_ms),
+            });
+        }
+        let primary = cluster.primary.as_ref()?;
+        self.downtimes.get(primary).map(|pause| Refusal::Downtime {
+            server: primary.clone(),
+            by: pause.by.clone(),
+            why: pause.why.clone(),
+            left_s: left(pause.until_ms),
+        })
+    }
+
+    /// Why no automatic recovery of this class may start now, as far as blocks, back-off and breaker go.
+    pub fn automatic_rate(&self, cluster: &Cluster, class: Class) -> Option<Refusal> {
+        let now = self.log_time_ms;
+        let standing = self
+            .blocks
+            .values()
+            .find(|b| b.cluster == cluster.id && b.class == class && b.lifted.is_none() && b.until_ms > now);
+        if let Some(block) = standing {
+            return Some(Refusal::ClusterBlocked {
+                recovery: block.recovery,
+                left_s: (block.until_ms - now) / 1_000,
+            });
+        }
+        if cluster.retry_not_before_ms > now {
+            return Some(Refusal::BackOff {
+                attempts: cluster.failed_attempts,
+                left_ms: cluster.retry_not_before_ms - now,
+            });
+        }
+        let count = self.starts.len() as u32;
+        (count >= self.policy.breaker_recoveries).then(|| Refusal::Breaker {
+            count,
+            limit: self.policy.breaker_recoveries,
+            window_s: self.policy.breaker_window_ms / 1_000,
+        })
+    }
+
+    /// Whether a block stands on a cluster.
+    pub fn blocked(&self, cluster: &ClusterId) -> bool {
+        self.blocks
+            .values()
+            .any(|b| &b.cluster == cluster && b.lifted.is_none() && b.until_ms > self.log_time_ms)
+    }
+
+    /// When something next expires, log time; a leader proposes a tick then.
+    pub fn next_expiry(&self) -> Option<u64> {
+        let blocks = self.blocks.values().filter(|b| b.lifted.is_none()).map(|b| b.until_ms);
+        let pauses = self.downtimes.values().chain(self.maintenance.values()).map(|p| p.until_ms);
+        let rules = self.rules.values().filter_map(|r| r.until_ms);
+        blocks.chain(pauses).chain(rules).min()
+    }
+}

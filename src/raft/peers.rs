@@ -1,0 +1,158 @@
+//! Connections to the other nodes: kept, opened on first use, and opened anew when they break.
+//!
+//! Heartbeats, snapshots and everything else each have their own, so that none waits behind another. The name in an
+//! address is resolved at each dial.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+
+use super::error::PeerError;
+use super::gate::{Me, Stamp};
+use super::options::Profile;
+use super::tls::Tls;
+use super::types::NodeInfo;
+
+/// A connection to one peer whose calls carry who makes them and whom they are for.
+pub type PeerChannel = InterceptedService<Channel, Stamp>;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Log entries, votes, read indexes.
+    Log,
+    /// Heartbeats.
+    Heartbeat,
+    /// Snapshots.
+    Snapshot,
+    /// The caller's own services.
+    Other,
+}
+
+/// What is known about a peer from calls to it.
+#[derive(Debug, Clone, Default)]
+pub struct Contact {
+    /// When it last answered.
+    pub answered: Option<Instant>,
+    /// What the last call ended with, when that was no answer.
+    pub trouble: Option<String>,
+}
+
+/// All connections of this node.
+pub struct Peers {
+    me: Arc<Me>,
+    profile: Profile,
+    tls: Option<Tls>,
+    channels: Mutex<HashMap<(u64, Lane), (String, Channel)>>,
+    contacts: Mutex<HashMap<u64, Contact>>,
+    /// What the newest membership says: openraft's clients keep what was true when they were made.
+    book: Mutex<HashMap<u64, NodeInfo>>,
+}
+
+impl Peers {
+    /// None yet.
+    pub fn new(me: Arc<Me>, profile: Profile, tls: Option<Tls>) -> Arc<Self> {
+        Arc::new(Peers {
+            me,
+            profile,
+            tls,
+            channels: Mutex::default(),
+            contacts: Mutex::default(),
+            book: Mutex::default(),
+        })
+    }
+
+    /// Who this node is.
+    pub fn me(&self) -> &Arc<Me> {
+        &self.me
+    }
+
+    /// Takes note of the newest membership.
+    pub fn learn(&self, nodes: HashMap<u64, NodeInfo>) {
+        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    /// What is known of `node_id` by now, when `node` was true at some time: its address may have changed, its
+    /// incarnation never does.
+    pub fn current(&self, node_id: u64, node: &NodeInfo) -> NodeInfo {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = book.get(&node_id).filter(|newer| newer.incarnation == node.incarnation);
+        newer.unwrap_or(node).clone()
+    }
+
+    /// The connection to that node; dials nothing by itself.
+    pub fn channel(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<PeerChannel, PeerError> {
+        let (channel, stamp) = self.parts(node_id, node, lane)?;
+        Ok(InterceptedService::new(channel, stamp))
+    }
+
+    /// The parts of [`Peers::channel`], for callers that put something of their own between them.
+    pub fn parts(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<(Channel, Stamp), PeerError> {
+        let bad = |what: String| PeerError::Address { node: node_id, address: node.node_addr.clone(), what };
+        let stamp = Stamp::new(self.me.clone(), node_id, &node.incarnation)
+            .ok_or_else(|| bad("its incarnation is no plain text".to_owned()))?;
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((address, channel)) = channels.get(&(node_id, lane))
+            && *address == node.node_addr
+        {
+            return Ok((channel.clone(), stamp));
+        }
+        let channel = self.dial_lazily(node_id, &node.node_addr).map_err(bad)?;
+        channels.insert((node_id, lane), (node.node_addr.clone(), channel.clone()));
+        Ok((channel, stamp))
+    }
+
+    /// A connection to whoever listens at `address` and can show that it is `node_id`.
+    pub fn dial_lazily(&self, node_id: u64, address: &str) -> Result<Channel, String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+            .map_err(|error| error.to_string())?
+            .connect_timeout(self.profile.connect_timeout())
+            .tcp_nodelay(true)
+            // A peer that vanished without a word is noticed within two of these, whatever is in flight.
+            .http2_keep_alive_interval(self.keep_alive())
+            .keep_alive_timeout(self.keep_alive())
+            .keep_alive_while_idle(true);
+        if endpoint.uri().port().is_none() {
+            return Err("HOST:PORT is needed".to_owned());
+        }
+        if let Some(tls) = &self.tls {
+            endpoint = endpoint
+                .tls_config(tls.client(node_id, &self.me.group))
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(endpoint.connect_lazy())
+    }
+
+    /// What calls to that node have shown.
+    pub fn contact(&self, node_id: u64) -> Contact {
+        let contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        contacts.get(&node_id).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn answered(&self, node_id: u64) {
+        let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = contacts.entry(node_id).or_default();
+        contact.answered = Some(Instant::now());
+        if contact.trouble.take().is_some() {
+            tracing::info!(node = node_id, "peer answers again");
+        }
+    }
+
+    pub(super) fn failed(&self, node_id: u64, what: String) {
+        let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = contacts.entry(node_id).or_default();
+        // Once for each kind of trouble, not for each of many calls a second.
+        if contact.trouble.as_ref() != Some(&what) {
+            tracing::warn!(node = node_id, "peer: {what}");
+        }
+        contact.trouble = Some(what);
+    }
+
+    fn keep_alive(&self) -> Duration {
+        self.profile.election_timeout_max().max(Duration::from_millis(500))
+    }
+}

@@ -1,0 +1,229 @@
+//! The listening end of the node port: calls from peers, checked by the gate, handed to openraft.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use openraft::ReadPolicy;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::gate::{Call, Gate};
+use super::machine::Machine;
+use super::network::MESSAGE_BYTES_MAX;
+use super::options::Options;
+use super::store::Store;
+use super::store::sync::DurableSync;
+use super::types::{COMMAND_BYTES_MAX, Entry, Snapshot, SnapshotMeta, Types, Vote};
+use crate::proto::raft::v1::raft_server::{self, RaftServer};
+use crate::proto::raft::v1::{
+    Frame, IdentifyRequest, IdentifyResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
+    snapshot_part,
+};
+
+/// Largest snapshot that is accepted, in bytes.
+const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// What answers peers' calls. Add it to the node port's router.
+pub type GrpcService = RaftServer<Service>;
+
+/// The service behind [`GrpcService`].
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+/// Parts of a node that peers' calls need.
+pub struct Shared {
+    /// Who is this and who may call.
+    pub gate: Gate,
+    /// Identity on the wire.
+    pub me: Arc<super::gate::Me>,
+    /// openraft.
+    pub raft: openraft::Raft<Types, Machine>,
+    /// For the generation; gone after shutdown.
+    pub store: Mutex<Option<Arc<Store>>>,
+    /// What Identify says.
+    pub options: Options,
+    /// The last refusal, so that each is logged once.
+    pub refusing: Mutex<Option<String>>,
+}
+
+impl Service {
+    /// For an open node.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Service { shared }
+    }
+}
+
+/// Wraps it for a router.
+pub fn grpc(shared: Arc<Shared>) -> GrpcService {
+    RaftServer::new(Service::new(shared))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+impl Shared {
+    /// Lets a peer's call through, or says why not. A node of no group yet joins the caller's generation.
+    async fn admit<T>(&self, call: Call, request: &Request<T>) -> Result<(), Status> {
+        let (_, generation) = match self.gate.admit(call, request) {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                let mut last = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.as_deref() != Some(status.message()) {
+                    tracing::warn!("refused a peer's call: {}", status.message());
+                    *last = Some(status.message().to_owned());
+                }
+                return Err(status);
+            }
+        };
+        if generation != 0 && self.me.generation.load(Ordering::Relaxed) == 0 {
+            self.join(generation).await?;
+        }
+        Ok(())
+    }
+
+    async fn join(&self, generation: u64) -> Result<(), Status> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let store = store.ok_or_else(|| Status::unavailable("this node is shutting down"))?;
+        store
+            .save_generation(generation)
+            .await
+            .map_err(|error| Status::unavailable(format!("the generation cannot be stored: {error}")))?;
+        // Whoever came first decides; the next call is then checked against it.
+        let _ = self.me.generation.compare_exchange(0, generation, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn disk(&self) -> &Arc<dyn DurableSync> {
+        &self.options.sync
+    }
+}
+
+#[tonic::async_trait]
+impl raft_server::Raft for Service {
+    async fn append(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.shared.admit(Call::Leading, &request).await?;
+        let rpc: AppendEntriesRequest<Types> = decode(&request.into_inner().body)?;
+        if let Some(entry) = rpc.entries.iter().find(|entry| too_large(entry)) {
+            return Err(Status::invalid_argument(format!("log entry {} is too large", entry.log_id.index())));
+        }
+        let carries = !rpc.entries.is_empty();
+        let answer = self.shared.raft.append_entries(rpc).await.map_err(stopped)?;
+        if carries {
+            self.shared.disk().promised("append reply");
+        }
+        encode(&answer)
+    }
+
+    async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.shared.admit(Call::Voting, &request).await?;
+        let rpc: VoteRequest<Types> = decode(&request.into_inner().body)?;
+        let answer = self.shared.raft.vote(rpc).await.map_err(stopped)?;
+        self.shared.disk().promised("vote reply");
+        encode(&answer)
+    }
+
+    async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.shared.admit(Call::Voting, &request).await?;
+        let rpc: VoteRequest<Types> = decode(&request.into_inner().body)?;
+        encode(&self.shared.raft.pre_vote(rpc).await.map_err(stopped)?)
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Frame>, Status> {
+        self.shared.admit(Call::Leading, &request).await?;
+        let (vote, snapshot) = receive(request.into_inner()).await?;
+        let answer = self.shared.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        encode(&answer)
+    }
+
+    async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.shared.admit(Call::Leading, &request).await?;
+        let rpc: TransferLeaderRequest<Types> = decode(&request.into_inner().body)?;
+        encode(&self.shared.raft.handle_transfer_leader(rpc).await.map_err(stopped)?)
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexResponse>, Status> {
+        self.shared.admit(Call::Member, &request).await?;
+        let limit = self.shared.options.profile.answer_timeout();
+        let asked =
+            tokio::time::timeout(limit, self.shared.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        let (read, _) = asked
+            .map_err(|_| Status::unavailable("no majority of the nodes answers"))?
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(ReadIndexResponse { index: read.index() }))
+    }
+
+    async fn identify(
+        &self,
+        request: Request<IdentifyRequest>,
+    ) -> Result<Response<IdentifyResponse>, Status> {
+        let me = &self.shared.me;
+        let asked = request.into_inner().group;
+        if asked != me.group {
+            let what = format!("this is node {} of group {}, the call is for {asked}", me.node_id, me.group);
+            return Err(Status::failed_precondition(what));
+        }
+        let initialised = self.shared.raft.is_initialized().await.map_err(stopped)?;
+        Ok(Response::new(IdentifyResponse {
+            node_id: me.node_id,
+            group: me.group.clone(),
+            incarnation: me.incarnation.clone(),
+            node_address: self.shared.options.node_addr.clone(),
+            client_address: self.shared.options.client_addr.clone(),
+            datacenter: self.shared.options.datacenter.clone().unwrap_or_default(),
+            initialised,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+}
+
+async fn receive(mut parts: Streaming<SnapshotPart>) -> Result<(Vote, Snapshot), Status> {
+    let head = match parts.message().await?.and_then(|part| part.part) {
+        Some(snapshot_part::Part::Head(head)) => head,
+        _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
+    };
+    let (vote, meta): (Vote, SnapshotMeta) = decode(&head)?;
+    // openraft asserts this; a peer's bytes must not be able to stop this node.
+    if meta.last_log_id.is_none_or(|last| last.committed_leader_id().term > vote.leader_id.term) {
+        return Err(Status::invalid_argument(
+            "the snapshot is newer than the vote of its sender, or of nothing",
+        ));
+    }
+    let mut data = BytesMut::new();
+    while let Some(part) = parts.message().await? {
+        match part.part {
+            Some(snapshot_part::Part::Data(part)) if data.len() + part.len() <= SNAPSHOT_BYTES_MAX => {
+                data.extend_from_slice(&part);
+            }
+            Some(snapshot_part::Part::Data(_)) => {
+                return Err(Status::resource_exhausted(format!(
+                    "a snapshot over {SNAPSHOT_BYTES_MAX} bytes"
+                )));
+            }
+            _ => return Err(Status::invalid_argument("a snapshot has one head, then data")),
+        }
+    }
+    Ok((vote, Snapshot { meta, snapshot: data.freeze() }))
+}
+
+fn too_large(entry: &Entry) -> bool {
+    matches!(&entry.payload, openraft::EntryPayload::Normal(proposal) if proposal.len() > COMMAND_BYTES_MAX)
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
+    rmp_serde::from_slice(body).map_err(|error| Status::invalid_argument(format!("not understood: {error}")))
+}
+
+fn encode<T: Serialize>(answer: &T) -> Result<Response<Frame>, Status> {
+    let body = rmp_serde::to_vec_named(answer).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Response::new(Frame { body }))
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("raft has stopped: {error}"))
+}

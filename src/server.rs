@@ -1,0 +1,210 @@
+//! The daemon: joins the parts and decides nothing.
+//!
+//! `observer` sees, `reporter` carries verdicts to the leader, `leader` proposes and keeps the record, `driver` carries
+//! a recovery out, `fencer` fences returned primaries, `peer` answers other nodes, `backend` answers the API.
+
+pub mod backend;
+pub mod clock;
+pub mod discovery;
+pub mod driver;
+pub mod fencer;
+pub mod group;
+pub mod leader;
+pub mod observer;
+pub mod pause;
+pub mod peer;
+pub mod reporter;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use self::{
+    backend::NodeBackend, discovery::Discovery, driver::Tools, fencer::Fencer, group::Group,
+    leader::LeaderHandle, observer::ObserverHandle, peer::PeerApi,
+};
+use crate::{
+    api,
+    config::{self, Config},
+    executor::{Executor, ExecutorOptions},
+    proto::node::v1::peer_server::PeerServer,
+    raft::{NodeTls, Options, Profile, Raft},
+    session::{Account, Secret, Tls},
+};
+
+/// Sightings under way to the reporter.
+const SIGHTINGS: usize = 1_024;
+
+/// Runs a node until it is told to stop.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let options = raft_options(&config);
+    // The ports first: a taken port is said before the data directory is touched.
+    let node_port = bind_node(&config).await?;
+    let client_tls = client_tls(&config);
+    let client_port = api::bind(&config.listen.client.to_string(), client_tls.is_some()).await?;
+    let raft = Raft::open(options).await?;
+    let servers = Arc::new(server_account(&config));
+    let executor = Arc::new(Executor::new(ExecutorOptions {
+        group: config.group.clone(),
+        node: config.node_id,
+        account: (*servers).clone(),
+        replication: replication_account(&config),
+        nodes: raft.membership().nodes.keys().copied().collect(),
+    }));
+    let tools = Tools { group: Arc::new(Group::new(raft.clone())), executor: executor.clone() };
+    let discovery = Arc::new(Discovery::new((*servers).clone(), config.node_id));
+    let (sightings, seen) = mpsc::channel(SIGHTINGS);
+    let observer = observer::observe(raft.clone(), executor.clone(), servers, sightings);
+    let leader = leader::lead(tools.clone(), observer.clone(), discovery.clone());
+    reporter::report(raft.clone(), leader.clone(), Fencer::new(tools.clone()), seen);
+    let backend = Arc::new(NodeBackend {
+        tools: tools.clone(),
+        views: observer.views.clone(),
+        observer: observer.clone(),
+        leader: leader.clone(),
+        discovery,
+        leads: follow_leader(&raft, executor),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let peers =
+        tokio::spawn(serve_peers(tools, observer, leader, backend.clone(), node_port, stopping.clone()));
+    let clients =
+        tokio::spawn(async move { api::serve(backend, client_port, client_tls.as_ref(), stopping).await });
+    tracing::info!(node = config.node_id, group = config.group, client = %config.listen.client, "serving");
+    let why = tokio::select! {
+        why = stop_signal() => why,
+        why = raft.stopped() => format!("raft stopped: {why}"),
+    };
+    tracing::info!(why, "stopping");
+    hand_over(&raft).await;
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(Duration::from_secs(3), async { (peers.await, clients.await) }).await;
+    raft.shutdown().await;
+    match why.starts_with("raft stopped") {
+        true => anyhow::bail!(why),
+        false => Ok(()),
+    }
+}
+
+fn raft_options(config: &Config) -> Options {
+    let mut options = Options::new(config.node_id, config.group.clone(), config.data_dir.clone());
+    options.profile = match config.profile {
+        config::Profile::Lan => Profile::Lan,
+        config::Profile::Wan => Profile::Wan,
+    };
+    options.tls = config.tls.node().map(|pem| NodeTls { ca: pem.ca, cert: pem.cert, key: pem.key });
+    options.node_addr = config.listen.node_advertised().to_string();
+    options.client_addr = config.listen.client_advertised().to_string();
+    options.datacenter = config.datacenter.clone();
+    options
+}
+
+fn client_tls(config: &Config) -> Option<api::ClientTls> {
+    config.tls.client().map(|pem| api::ClientTls { ca: Some(pem.ca), cert: pem.cert, key: pem.key })
+}
+
+fn server_account(config: &Config) -> Account {
+    let servers = &config.servers;
+    let tls = match servers.tls {
+        config::ServerTls::Off => Tls::Off,
+        config::ServerTls::Required => Tls::Required {
+            ca: servers.tls_ca.clone(),
+            identity: servers.tls_cert.clone().zip(servers.tls_key.clone()),
+            host_name: None,
+            check_name: false,
+        },
+    };
+    Account { user: servers.user.clone(), password: Secret::new(servers.password.reveal()), tls }
+}
+
+fn replication_account(config: &Config) -> Account {
+    Account::plain(config.replication.user.clone(), config.replication.password.reveal())
+}
+
+async fn bind_node(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = &config.listen.node;
+    let listener = TcpListener::bind(address.to_string())
+        .await
+        .with_context(|| format!("the node port cannot be opened at {address} (key `listen.node`)"))?;
+    if config.tls.node().is_none() && listener.local_addr().is_ok_and(|bound| !bound.ip().is_loopback()) {
+        tracing::warn!(
+            "THE NODE PORT {address} IS OPEN TO THE NETWORK WITHOUT TLS: whoever reaches it can act as a node. \
+             Set `tls.node_ca`, `tls.node_cert` and `tls.node_key`"
+        );
+    }
+    Ok(listener)
+}
+
+async fn serve_peers(
+    tools: Tools,
+    observer: ObserverHandle,
+    leader: LeaderHandle,
+    backend: Arc<NodeBackend>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let raft = tools.group.raft().clone();
+    let peer = PeerServer::with_interceptor(PeerApi { tools, observer, leader }, raft.gate());
+    let mut server = Server::builder().tcp_nodelay(true).max_concurrent_streams(1_024);
+    if let Some(tls) = raft.server_tls() {
+        server = server.tls_config(tls)?;
+    }
+    server
+        .add_routes(api::peer_routes(backend, raft.gate()))
+        .add_service(raft.grpc_service())
+        .add_service(peer)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        })
+        .await?;
+    Ok(())
+}
+
+/// Mirrors who leads for the API, and tells the executor which nodes there are.
+fn follow_leader(raft: &Raft, executor: Arc<Executor>) -> watch::Receiver<Option<u64>> {
+    let mut leadership = raft.leadership();
+    let (tx, rx) = watch::channel(leadership.borrow().leader);
+    let raft = raft.clone();
+    tokio::spawn(async move {
+        while leadership.changed().await.is_ok() {
+            let leader = leadership.borrow_and_update().leader;
+            executor.set_nodes(raft.membership().nodes.keys().copied().collect());
+            tx.send_if_modified(|now| std::mem::replace(now, leader) != leader);
+        }
+    });
+    rx
+}
+
+/// A leader that stops on purpose hands over, so that nobody waits for an election.
+async fn hand_over(raft: &Raft) {
+    if !raft.leadership().borrow().is_leader {
+        return;
+    }
+    let status = raft.status();
+    let best =
+        status.peers.iter().filter(|(id, p)| p.trouble.is_none() && status.membership.voters.contains(id));
+    let Some((to, _)) = best.max_by_key(|(_, p)| p.matched) else { return };
+    let transfer = tokio::time::timeout(Duration::from_secs(1), raft.transfer_leader(*to));
+    if !matches!(transfer.await, Ok(Ok(()))) {
+        tracing::info!(to, "leadership was not handed over");
+    }
+}
+
+async fn stop_signal() -> String {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM".into(),
+        _ = interrupt.recv() => "SIGINT".into(),
+    }
+}

@@ -1,0 +1,560 @@
+//! What the API asks of the node: reads, submissions, discovery, plans, and changes of the group of nodes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use tokio::sync::{oneshot, watch};
+use tonic::service::Interceptor;
+
+use crate::{
+    api::backend::{
+        Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
+        LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, ServerTrouble, Stamped, Wish,
+    },
+    core::{
+        analysis::Repair,
+        plan::{
+            choose::Sets,
+            preview,
+            step::{Action, Blocker, Step, StepEnd},
+        },
+        replicated::{
+            Change, Cluster, Kind, Outcome, Refusal, State,
+            command::StartRecovery,
+            recovery::{Testimony, Waiver},
+        },
+    },
+    executor::Permit,
+    model::{
+        address::Address,
+        server::{ClusterId, ServerId},
+    },
+    raft::{ChangeError, InitError, PeerStatus, ReadError},
+    server::{
+        clock,
+        discovery::{DiscoverError, Discovery, Found},
+        driver::Tools,
+        group::SubmitError,
+        leader::{LeaderHandle, Message, start},
+        observer::{ObserverHandle, Seen, Views},
+    },
+};
+
+/// Bound of looking for long statements before a switchover.
+const BLOCKERS: Duration = Duration::from_secs(2);
+/// Facts older than this are not planned on, milliseconds.
+const FRESH_MS: u64 = 5_000;
+
+/// The node behind the API.
+pub struct NodeBackend {
+    /// Group and executor.
+    pub tools: Tools,
+    /// What this node sees, as last published.
+    pub views: Views,
+    /// The observer.
+    pub observer: ObserverHandle,
+    /// The leader's task here.
+    pub leader: LeaderHandle,
+    /// Crawls.
+    pub discovery: Arc<Discovery>,
+    /// Mirrors who leads.
+    pub leads: watch::Receiver<Option<u64>>,
+}
+
+impl NodeBackend {
+    fn seen(&self, cluster: &ClusterId) -> Option<Arc<Seen>> {
+        self.views.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(cluster).cloned()
+    }
+
+    fn cluster(&self, id: &ClusterId) -> Result<Cluster, Failure> {
+        let found = self.tools.group.raft().read(|state| state.clusters.get(id).cloned());
+        found.ok_or_else(|| {
+            Failure::Refused(Refusal::Unknown { what: "cluster".into(), name: id.0.clone(), near: vec![] })
+        })
+    }
+
+    /// What is planned on: facts of those who answer now.
+    fn sets(&self, cluster: &Cluster, seen: &Seen) -> Sets {
+        let mut sets = seen.sets.clone();
+        for (server, observation) in &seen.observations {
+            let fresh = observation.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS);
+            if let (true, Some(facts)) = (fresh, &observation.facts)
+                && cluster.primary.as_ref() != Some(server)
+            {
+                sets.facts.insert(server.clone(), facts.clone());
+            }
+        }
+        sets
+    }
+
+    fn wish(&self, cluster: &Cluster, wish: &Wish) -> preview::Wish {
+        preview::Wish {
+            kind: wish.kind,
+            to: wish.to.clone(),
+            waived: wish.waived.clone(),
+            kill_writers: wish.kill_writers,
+            revoked: start::revoked(cluster),
+            semi_sync: start::semi_sync(cluster),
+        }
+    }
+
+    /// What would refuse it now, besides the choice itself.
+    fn gates(&self, state: &State, cluster: &Cluster, wish: &Wish) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        if let Some(holder) = cluster.slot {
+            refusals.push(Refusal::SlotHeld { what: "recovery".into(), id: holder });
+        }
+        if wish.kind == Kind::Switchover {
+            return refusals;
+        }
+        if !wish.waived.contains(&Waiver::Disabled) {
+            refusals.extend(state.automatic_pause(cluster));
+        }
+        if wish.kind == Kind::Failover {
+            refusals.extend(state.automatic_rate(cluster, crate::core::analysis::Class::Primary));
+        }
+        refusals
+    }
+
+    /// A switchover refuses, naming the session, when a long statement or table lock would stretch its pause.
+    async fn blockers(&self, cluster: &Cluster) -> Result<(), Failure> {
+        let Some(primary) = cluster.primary_member() else { return Ok(()) };
+        let older_than_ms = self.tools.group.raft().read(|state| state.policy.switchover_long_statement_ms);
+        let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
+        let permit = Permit {
+            recovery: "preflight".into(),
+            log_index: *self.tools.group.raft().applied().borrow(),
+            term: self.tools.group.raft().leadership().borrow().term,
+            expires: std::time::Instant::now() + BLOCKERS,
+        };
+        match self.tools.executor.run(&permit, &step, BLOCKERS).await {
+            StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),
+            StepEnd::Done(report) => {
+                Err(Refusal::LongStatement { sessions: sessions(&report.blockers) }.into())
+            }
+            StepEnd::Refused { why } | StepEnd::Unknown { why } => Err(Failure::Server {
+                trouble: ServerTrouble::Unreachable,
+                address: primary.address.clone(),
+                why: format!("its sessions cannot be listed: {why}"),
+            }),
+        }
+    }
+
+    async fn commit_found(&self, wish: &DiscoverWish, found: Found) -> Result<Discovered, Failure> {
+        let known = self.tools.group.raft().read(|state| {
+            found.members.iter().find_map(|m| {
+                let by_address = state.member_at(&m.address).map(|(c, _)| c.id.clone());
+                by_address.or_else(|| state.cluster_of(&m.server).map(|c| c.id.clone()))
+            })
+        });
+        let mut warnings: Vec<String> =
+            found.unread.iter().map(|(address, why)| format!("{address} could not be read: {why}")).collect();
+        warnings.extend(
+            found.others.iter().map(|o| format!("dump client {o} is no member; listed, not managed")),
+        );
+        if found.primary.is_none() {
+            warnings.push("no single primary was found; nothing is recovered until there is one".into());
+        }
+        let adopted = known.is_none();
+        let cluster = known.unwrap_or_else(|| ClusterId(format!("c-{}", short_id())));
+        let mut index = 0;
+        if !wish.dry_run && adopted {
+            let change = Change::AdoptCluster {
+                cluster: cluster.clone(),
+                alias: wish.alias.clone(),
+                flavor: found.flavor,
+                primary: found.primary.clone(),
+                members: found.members.clone(),
+            };
+            let (at, outcome) = self.submit(change, &wish.by, wish.request_id.as_deref()).await?;
+            index = at;
+            if let Outcome::Refused(refusal) = outcome {
+                return Err(refusal.into());
+            }
+        } else if !adopted {
+            let servers = self
+                .tools
+                .group
+                .raft()
+                .read(|s| s.clusters[&cluster].members.keys().cloned().collect::<Vec<_>>());
+            self.observer.inventory(servers).await;
+            warnings.push("the cluster is known already; an inventory of its members was asked for".into());
+        }
+        let current = self.tools.group.raft().read(|state| state.clusters.get(&cluster).cloned());
+        let (alias, primary, members) = match current {
+            Some(c) => (c.alias.clone(), c.primary.clone(), c.members.values().cloned().collect()),
+            None => (wish.alias.clone(), found.primary, found.members),
+        };
+        Ok(Discovered { cluster, alias, adopted, primary, members, warnings, index })
+    }
+}
+
+#[tonic::async_trait]
+impl Backend for NodeBackend {
+    fn node_id(&self) -> u64 {
+        self.tools.group.raft().node_id()
+    }
+
+    fn look(&self, see: &mut dyn FnMut(&State)) {
+        self.tools.group.raft().read(|state| see(state));
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.tools.group.raft().applied()
+    }
+
+    fn leader(&self) -> watch::Receiver<Option<u64>> {
+        self.leads.clone()
+    }
+
+    fn leader_channel(&self) -> Option<LeaderChannel> {
+        let raft = self.tools.group.raft();
+        let leader = raft.leadership().borrow().leader.filter(|l| *l != raft.node_id())?;
+        let (channel, stamp) = raft.peer_parts(leader).ok()?;
+        // Each call is stamped with who makes it; the leader's gate checks it.
+        let stamped = Stamped(Arc::new(move |request| stamp.clone().call(request)));
+        Some(LeaderChannel::new(channel, stamped))
+    }
+
+    async fn barrier(&self) -> Result<(), Failure> {
+        let raft = self.tools.group.raft();
+        let leadership = *raft.leadership().borrow();
+        if !leadership.is_leader {
+            return Err(Failure::NotLeader { leader: leadership.leader });
+        }
+        match raft.read_barrier().await {
+            Ok(_) => Ok(()),
+            Err(ReadError::NoLeader | ReadError::LeaderUnreachable { .. }) => {
+                Err(Failure::NotLeader { leader: raft.leadership().borrow().leader })
+            }
+            Err(_) => Err(Failure::NoQuorum),
+        }
+    }
+
+    async fn submit(
+        &self,
+        change: Change,
+        by: &str,
+        request_id: Option<&str>,
+    ) -> Result<(u64, Outcome), Failure> {
+        let submitted = self.tools.group.submit(change, by, request_id.map(str::to_owned)).await;
+        submitted.map_err(|error| match error {
+            SubmitError::NoLeader => Failure::NotLeader { leader: None },
+            SubmitError::Refused(crate::raft::ProposeError::NoQuorum) => Failure::NoQuorum,
+            SubmitError::Refused(other) => Failure::Refused(Refusal::Invalid(other.to_string())),
+            SubmitError::Unknown(what) => Failure::Unknown(what),
+        })
+    }
+
+    fn live(&self, cluster: &ClusterId) -> BTreeMap<ServerId, LiveServer> {
+        let Some(seen) = self.seen(cluster) else { return BTreeMap::new() };
+        let now = clock::now_ms();
+        let live = |o: &crate::core::analysis::observation::Observation| LiveServer {
+            facts: o.facts.clone().zip(o.answered_ms.map(|at| now.saturating_sub(at))),
+            last_attempt: o.last_attempt.clone().map(|(at, end)| (end, now.saturating_sub(at))),
+        };
+        seen.observations.iter().map(|(server, o)| (server.clone(), live(o))).collect()
+    }
+
+    fn problems(&self, cluster: &ClusterId) -> Vec<ProblemView> {
+        let Some(seen) = self.seen(cluster) else { return Vec::new() };
+        let verdicts =
+            self.tools.group.raft().read(|state| state.verdicts.get(cluster).cloned().unwrap_or_default());
+        let me = self.node_id();
+        let nodes = |code| {
+            let mut nodes: Vec<u64> = verdicts
+                .values()
+                .filter(|v| v.node != me && v.failure().is_some_and(|(_, c, _)| c == code))
+                .map(|v| v.node)
+                .collect();
+            nodes.push(me);
+            nodes.sort_unstable();
+            nodes
+        };
+        seen.problems
+            .iter()
+            .map(|p| ProblemView {
+                code: p.code,
+                class: p.class,
+                severity: p.severity,
+                repaired: p.repair != Repair::Nothing,
+                server: Some(p.subject.clone()),
+                text: p.text.clone(),
+                nodes: nodes(p.code),
+            })
+            .collect()
+    }
+
+    fn testimonies(&self, cluster: &ClusterId) -> Vec<Testimony> {
+        self.tools.group.raft().read(|state| {
+            let of_cluster = state.verdicts.get(cluster).into_iter().flat_map(BTreeMap::values);
+            of_cluster.map(|v| Testimony { verdict: v.clone(), age_ms: 0 }).collect()
+        })
+    }
+
+    async fn discover(&self, wish: DiscoverWish) -> Result<Discovered, Failure> {
+        let found = self.discovery.crawl(&wish.address).await.map_err(discover_failure)?;
+        self.commit_found(&wish, found).await
+    }
+
+    async fn plan(&self, wish: &Wish) -> Result<PlanView, Failure> {
+        let cluster = self.cluster(&wish.cluster)?;
+        let old_primary = cluster.primary.clone().ok_or_else(|| no_primary(&cluster))?;
+        let seen = self.seen(&wish.cluster).unwrap_or_default();
+        let sets = self.sets(&cluster, &seen);
+        let preview_wish = self.wish(&cluster, wish);
+        let (decision, mut refused_by, stages) = self.tools.group.raft().read(|state| {
+            let decision = preview::decide(state, &cluster, &preview_wish, &sets);
+            let stages = decision
+                .as_ref()
+                .map(|d| preview::stages(state, &cluster, &preview_wish, d))
+                .unwrap_or_default();
+            (decision, self.gates(state, &cluster, wish), stages)
+        });
+        if wish.kind == Kind::Switchover
+            && !wish.kill_writers
+            && let Err(Failure::Refused(refusal)) = self.blockers(&cluster).await
+        {
+            refused_by.push(refusal);
+        }
+        let mut warnings = Vec::new();
+        if let crate::core::replicated::Durability::Unprotected { why } = &cluster.durability {
+            warnings.push(format!("unprotected: {why}"));
+        }
+        let (candidate, considered, lost) = match decision {
+            Ok(d) => (Some(d.candidate.server.clone()), d.considered, Some(d.lost)),
+            Err(refusal) => {
+                let considered = match &refusal {
+                    Refusal::NoSafeCandidate { considered } => considered.clone(),
+                    _ => Vec::new(),
+                };
+                refused_by.push(refusal);
+                (None, considered, None)
+            }
+        };
+        Ok(PlanView { old_primary, candidate, considered, lost, stages, refused_by, warnings })
+    }
+
+    async fn start(&self, wish: &Wish, by: &str, request_id: Option<&str>) -> Result<u64, Failure> {
+        let plan = self.plan(wish).await?;
+        if let Some(refusal) = plan.refused_by.into_iter().next() {
+            return Err(refusal.into());
+        }
+        let cluster = self.cluster(&wish.cluster)?;
+        let evidence = match wish.kind {
+            Kind::Switchover => Vec::new(),
+            _ => self.leader.evidence(&wish.cluster).await,
+        };
+        let start = StartRecovery {
+            kind: wish.kind,
+            cluster: wish.cluster.clone(),
+            class: crate::core::analysis::Class::Primary,
+            code: None,
+            epoch: cluster.epoch,
+            generation: cluster.generation,
+            subject: plan.old_primary,
+            evidence,
+            revoked: start::revoked(&cluster),
+            semi_sync: start::semi_sync(&cluster),
+            waived: wish.waived.clone(),
+            to: wish.to.clone(),
+            kill_writers: wish.kill_writers,
+        };
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Operator {
+            start: Box::new(start),
+            by: by.to_owned(),
+            request_id: request_id.map(str::to_owned),
+            reply,
+        };
+        self.leader.tell(message).await;
+        match answer.await {
+            Ok(Ok(id)) => Ok(id),
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(_) => Err(Failure::Unknown("this node stopped leading while it was committed".into())),
+        }
+    }
+
+    async fn init_group(&self, nodes: Vec<(u64, Address)>) -> Result<GroupView, Failure> {
+        let raft = self.tools.group.raft();
+        let mut members = BTreeMap::new();
+        for (id, address) in nodes {
+            let info = match id == raft.node_id() {
+                true => raft.own_info(),
+                false => raft.identify(id, &address.to_string()).await.map_err(init_failure)?.info,
+            };
+            members.insert(id, crate::raft::NodeInfo { node_addr: address.to_string(), ..info });
+        }
+        raft.init(members).await.map_err(init_failure)?;
+        Ok(self.group().await)
+    }
+
+    async fn group(&self) -> GroupView {
+        let raft = self.tools.group.raft();
+        let status = raft.status();
+        let leadership = *raft.leadership().borrow();
+        let me = raft.node_id();
+        let nodes = status
+            .membership
+            .nodes
+            .iter()
+            .map(|(id, info)| {
+                let peer = status.peers.get(id).cloned().unwrap_or_default();
+                let voter = status.membership.voters.contains(id);
+                let applied = if *id == me { status.applied } else { peer.matched };
+                NodeView {
+                    id: *id,
+                    address: info.node_addr.clone(),
+                    client_address: info.client_addr.clone(),
+                    role: role(*id, voter, &peer, leadership.leader, me),
+                    voter,
+                    applied,
+                    incarnation: info.incarnation.clone(),
+                    version: String::new(),
+                    datacenter: info.datacenter.clone().unwrap_or_default(),
+                    heard_ms: peer.answered.map(|age| age.as_millis() as u64),
+                }
+            })
+            .collect::<Vec<_>>();
+        GroupView {
+            group: raft.group().to_owned(),
+            node: me,
+            leader: leadership.leader,
+            term: leadership.term,
+            log_index: status.last_log.unwrap_or(0),
+            initialised: !nodes.is_empty(),
+            nodes,
+        }
+    }
+
+    async fn change_group(&self, change: GroupChange, _by: &str) -> Result<String, Failure> {
+        let raft = self.tools.group.raft();
+        let identify = async |id: u64, address: &Address| {
+            let found = raft.identify(id, &address.to_string()).await.map_err(init_failure)?;
+            Ok::<_, Failure>(crate::raft::NodeInfo { node_addr: address.to_string(), ..found.info })
+        };
+        match change {
+            GroupChange::Add { id, address } => {
+                let info = identify(id, &address).await?;
+                raft.add_learner(id, info).await.map_err(change_failure)?;
+                Ok(format!(
+                    "node {id} at {address} follows as a learner; `quorate nodes make-voter {id}` lets it vote"
+                ))
+            }
+            GroupChange::MakeVoter { id } => {
+                raft.make_voter(id).await.map_err(change_failure)?;
+                Ok(format!("node {id} votes"))
+            }
+            GroupChange::Remove { id } => {
+                raft.remove(id).await.map_err(change_failure)?;
+                Ok(format!("node {id} is no member any more; its id is never used again"))
+            }
+            GroupChange::Replace { old, id, address } => {
+                let info = identify(id, &address).await?;
+                raft.replace(old, id, info).await.map_err(change_failure)?;
+                Ok(format!("node {id} at {address} votes in the place of node {old}"))
+            }
+            GroupChange::TransferLeader { to } => {
+                let voters = raft.membership().voters;
+                let target = to.or_else(|| voters.into_iter().find(|id| *id != raft.node_id()));
+                let target = target.ok_or_else(|| Failure::Group {
+                    trouble: GroupTrouble::Refused,
+                    why: "there is no other voter".into(),
+                })?;
+                raft.transfer_leader(target).await.map_err(change_failure)?;
+                Ok(format!("node {target} leads"))
+            }
+        }
+    }
+
+    async fn backup(&self) -> Result<Backup, Failure> {
+        self.barrier().await?;
+        let raft = self.tools.group.raft();
+        let index = *raft.applied().borrow();
+        let bytes = raft.backup().map_err(|error| Failure::Internal(error.to_string()))?;
+        let chunks: Vec<Result<Vec<u8>, Failure>> = bytes.chunks(64 * 1024).map(|c| Ok(c.to_vec())).collect();
+        Ok((index, futures::stream::iter(chunks).boxed()))
+    }
+}
+
+fn role(id: u64, voter: bool, peer: &PeerStatus, leader: Option<u64>, me: u64) -> NodeRole {
+    if leader == Some(id) {
+        return NodeRole::Leader;
+    }
+    if id != me && peer.trouble.is_some() {
+        return NodeRole::Unreachable;
+    }
+    match (id == me || peer.answered.is_some(), voter) {
+        (false, _) => NodeRole::Unknown,
+        (true, true) => NodeRole::Follower,
+        (true, false) => NodeRole::Learner,
+    }
+}
+
+fn sessions(blockers: &[Blocker]) -> String {
+    let each: Vec<String> = blockers
+        .iter()
+        .map(|b| {
+            format!(
+                "connection {} of {}@{}: {} for {} ms ({})",
+                b.id, b.user, b.host, b.kind, b.for_ms, b.statement
+            )
+        })
+        .collect();
+    format!(
+        "{} would stretch the pause: {}. Wait for them, kill them, or switch over with --kill-writers",
+        if each.len() == 1 { "a session" } else { "sessions" },
+        each.join("; ")
+    )
+}
+
+fn short_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect()
+}
+
+fn no_primary(cluster: &Cluster) -> Failure {
+    Failure::Refused(Refusal::Invalid(format!("cluster {} has no known primary", cluster.name())))
+}
+
+fn discover_failure(error: DiscoverError) -> Failure {
+    let why = error.to_string();
+    let (trouble, address) = match error {
+        DiscoverError::Seed { address, why } => {
+            let trouble = if why.contains("access denied") || why.contains("grant") {
+                ServerTrouble::LoginFailed
+            } else if why.contains("not a MySQL") {
+                ServerTrouble::NotAServer
+            } else {
+                ServerTrouble::Unreachable
+            };
+            return Failure::Server { trouble, address, why };
+        }
+        DiscoverError::Duplicate { first, .. } => (ServerTrouble::DuplicateId, first),
+        DiscoverError::Mixed(first, _) => (ServerTrouble::NotAServer, first),
+        DiscoverError::Alone(_) | DiscoverError::Loop(_) | DiscoverError::TooLarge => {
+            return Failure::Refused(Refusal::Invalid(why));
+        }
+    };
+    Failure::Server { trouble, address, why }
+}
+
+fn init_failure(error: InitError) -> Failure {
+    let trouble = match &error {
+        InitError::AlreadyInitialised { .. } => GroupTrouble::AlreadyInitialised,
+        InitError::Unreachable { .. } => GroupTrouble::Unreachable,
+        InitError::OtherNode { .. } | InitError::NotThisNode { .. } => GroupTrouble::OtherNode,
+        InitError::Failed { .. } => GroupTrouble::Refused,
+    };
+    Failure::Group { trouble, why: error.to_string() }
+}
+
+fn change_failure(error: ChangeError) -> Failure {
+    match error {
+        ChangeError::NotLeader { leader } => Failure::NotLeader { leader },
+        ChangeError::NoQuorum => Failure::NoQuorum,
+        ChangeError::Unknown { what } => Failure::Unknown(what),
+        ChangeError::Unfinished { .. } => Failure::Unknown(error.to_string()),
+        ChangeError::Busy => Failure::Group { trouble: GroupTrouble::Busy, why: error.to_string() },
+        ChangeError::Refused { what } => Failure::Group { trouble: GroupTrouble::Refused, why: what },
+    }
+}

@@ -1,0 +1,237 @@
+//! From one server to its whole topology: up to its sources, down to its replicas, any depth.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::{
+    core::replicated::{Member, MemberState},
+    model::{
+        address::Address,
+        facts::ServerFacts,
+        server::{Flavor, ServerId},
+    },
+    probe,
+    session::Account,
+};
+
+/// Bound of reading one server.
+const READ: Duration = Duration::from_secs(3);
+/// Servers one discovery reads at most.
+const SERVERS_MAX: usize = 1_000;
+
+/// How servers are read for discovery.
+pub struct Discovery {
+    account: Account,
+    node: u64,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Dialect.
+    pub flavor: Flavor,
+    /// Members with their edges.
+    pub members: Vec<Member>,
+    /// The only member without a source, if it is only one.
+    pub primary: Option<ServerId>,
+    /// What could not be read, with why.
+    pub unread: Vec<(Address, String)>,
+    /// Dump clients that are no members.
+    pub others: Vec<String>,
+}
+
+/// Why nothing was adopted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoverError {
+    /// The seed cannot be read.
+    #[error("{address} cannot be read: {why}")]
+    Seed {
+        /// Which.
+        address: Address,
+        /// Why, with the grant or setting to mend.
+        why: String,
+    },
+    /// It stands alone.
+    #[error(
+        "{0} replicates from nobody and nobody replicates from it: there is no topology to adopt. Point a replica at it (with report_host and report_port set), then discover again"
+    )]
+    Alone(Address),
+    /// Two servers with one identity.
+    #[error(
+        "{what} is used by both {first} and {second}: no two servers of a topology may share it. Give one of them another, then discover again"
+    )]
+    Duplicate {
+        /// `server_id 7` or `server_uuid ...`.
+        what: String,
+        /// One.
+        first: Address,
+        /// The other.
+        second: Address,
+    },
+    /// They replicate in a circle.
+    #[error("the servers replicate in a circle ({0}); circular replication is not managed")]
+    Loop(String),
+    /// Two dialects in one topology.
+    #[error("{0} and {1} are of different flavours; a topology of both is not managed")]
+    Mixed(Address, Address),
+    /// Too large.
+    #[error("more than {SERVERS_MAX} servers hang together; that is more than one discovery takes")]
+    TooLarge,
+}
+
+impl Discovery {
+    /// Reads with this account.
+    pub fn new(account: Account, node: u64) -> Self {
+        Self { account, node }
+    }
+
+    /// Reads one server in full.
+    pub async fn read(&self, address: &Address) -> Result<ServerFacts, String> {
+        let reading = probe::read_once(address, &self.account, self.node, true, READ).await;
+        reading.map(|r| r.facts).map_err(|e| e.to_string())
+    }
+
+    /// Crawls from a seed.
+    pub async fn crawl(&self, seed: &Address) -> Result<Found, DiscoverError> {
+        let mut queue = VecDeque::from([seed.clone()]);
+        let mut asked: BTreeSet<Address> = BTreeSet::new();
+        let mut read: Vec<(Address, ServerFacts)> = Vec::new();
+        let mut unread = Vec::new();
+        while let Some(address) = queue.pop_front() {
+            if !asked.insert(address.clone()) {
+                continue;
+            }
+            if asked.len() > SERVERS_MAX {
+                return Err(DiscoverError::TooLarge);
+            }
+            let facts = match self.read(&address).await {
+                Ok(facts) => facts,
+                Err(why) if address == *seed => return Err(DiscoverError::Seed { address, why }),
+                Err(why) => {
+                    unread.push((address, why));
+                    continue;
+                }
+            };
+            queue.extend(facts.channels.iter().map(|c| c.source.clone()));
+            queue.extend(facts.replicas.iter().flatten().filter_map(|r| r.address.clone()));
+            if !same_server(&read, &address, &facts)? {
+                read.push((address, facts));
+            }
+        }
+        found(seed, read, unread)
+    }
+}
+
+/// Whether this server was read before under another address; an error when two servers share an identity.
+fn same_server(
+    read: &[(Address, ServerFacts)],
+    address: &Address,
+    facts: &ServerFacts,
+) -> Result<bool, DiscoverError> {
+    for (other, known) in read {
+        if known.identity.flavor != facts.identity.flavor {
+            return Err(DiscoverError::Mixed(other.clone(), address.clone()));
+        }
+        let uuid =
+            known.identity.server_uuid.is_some() && known.identity.server_uuid == facts.identity.server_uuid;
+        if !uuid && known.identity.server_id != facts.identity.server_id {
+            continue;
+        }
+        let started = known.started_at_s.zip(facts.started_at_s).is_none_or(|(a, b)| a.abs_diff(b) <= 2);
+        if known.reports_as == facts.reports_as && started {
+            return Ok(true);
+        }
+        let what = match (&facts.identity.server_uuid, uuid) {
+            (Some(uuid), true) => format!("server_uuid {uuid}"),
+            _ => format!("server_id {}", facts.identity.server_id),
+        };
+        return Err(DiscoverError::Duplicate { what, first: other.clone(), second: address.clone() });
+    }
+    Ok(false)
+}
+
+fn found(
+    seed: &Address,
+    read: Vec<(Address, ServerFacts)>,
+    unread: Vec<(Address, String)>,
+) -> Result<Found, DiscoverError> {
+    let flavor = read.first().map(|(_, f)| f.identity.flavor).unwrap_or(Flavor::MySql);
+    let mut members: Vec<Member> =
+        read.iter().map(|(address, facts)| member_of(address, facts, None)).collect();
+    let by_address: BTreeMap<Address, ServerId> =
+        members.iter().map(|m| (m.address.clone(), m.server.clone())).collect();
+    for (i, (_, facts)) in read.iter().enumerate() {
+        let Some(channel) = facts.channels.first() else { continue };
+        let by_identity = || {
+            let is = |f: &ServerFacts| {
+                (channel.source_uuid.is_some() && f.identity.server_uuid == channel.source_uuid)
+                    || channel.source_server_id.is_some_and(|id| id != 0 && id == f.identity.server_id)
+            };
+            read.iter().position(|(_, f)| is(f)).map(|at| members[at].server.clone())
+        };
+        let source = by_address.get(&channel.source).cloned().or_else(by_identity);
+        members[i].source = source;
+    }
+    check_circle(&members)?;
+    let alone =
+        read.len() == 1 && read[0].1.channels.is_empty() && read[0].1.replicas.iter().flatten().count() == 0;
+    if alone {
+        return Err(DiscoverError::Alone(seed.clone()));
+    }
+    let roots: Vec<&(Address, ServerFacts)> = read.iter().filter(|(_, f)| f.channels.is_empty()).collect();
+    let primary = match roots[..] {
+        [root] => by_address.get(&root.0).cloned(),
+        _ => None,
+    };
+    let listed: BTreeSet<&str> = members.iter().map(|m| m.address.host.as_str()).collect();
+    let others = read
+        .iter()
+        .flat_map(|(_, f)| f.dump_clients.iter().flatten())
+        .filter(|client| !listed.contains(client.host.as_str()))
+        .map(|client| format!("{}@{}", client.user, client.host))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    Ok(Found { flavor, members, primary, unread, others })
+}
+
+fn check_circle(members: &[Member]) -> Result<(), DiscoverError> {
+    let source: BTreeMap<&ServerId, &ServerId> =
+        members.iter().filter_map(|m| m.source.as_ref().map(|s| (&m.server, s))).collect();
+    let address = |id: &ServerId| {
+        members.iter().find(|m| &m.server == id).map(|m| m.address.to_string()).unwrap_or_default()
+    };
+    for member in members {
+        let mut path = vec![&member.server];
+        let mut at = &member.server;
+        while let Some(next) = source.get(at) {
+            if path.contains(next) {
+                let names: Vec<String> = path.iter().map(|id| address(id)).collect();
+                return Err(DiscoverError::Loop(names.join(" -> ")));
+            }
+            path.push(next);
+            at = next;
+        }
+    }
+    Ok(())
+}
+
+/// A member as one reading shows it; its edge is set by the caller.
+pub fn member_of(address: &Address, facts: &ServerFacts, datacenter: Option<String>) -> Member {
+    // P11: MySQL servers bring an id; a MariaDB server is given one, bound by the log to what it says of itself.
+    let server = match &facts.identity.server_uuid {
+        Some(uuid) => ServerId(uuid.clone()),
+        None => ServerId(format!("mdb-{}", uuid::Uuid::new_v4())),
+    };
+    Member {
+        server,
+        identity: facts.identity.clone(),
+        address: address.clone(),
+        version: facts.version.text.clone(),
+        source: None,
+        channel: facts.channels.first().map(|c| c.name.clone()).unwrap_or_default(),
+        channels: facts.channels.len() as u32,
+        datacenter,
+        state: MemberState::Normal,
+    }
+}

@@ -1,0 +1,325 @@
+//! Drives one recovery: hands the machine's effects to executor and group, and their ends back to it. Decides nothing.
+//!
+//! A step runs only after a commit or a read barrier of this term (its permit). When this node stops leading, the task
+//! is dropped with all that it runs: what was under way ends unknown, and the successor clears it away.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    core::{
+        plan::{
+            choose::Sets,
+            step::{Action, Step, StepEnd},
+        },
+        recovery::{Context, Effect, Event, Machine},
+        replicated::{Change, Recovery, StepRecord},
+    },
+    executor::{Executor, Permit},
+    proto::node::v1::{DelegateRequest, peer_client::PeerClient},
+    server::{
+        clock,
+        group::{Group, SELF, decode, encode},
+        pause,
+    },
+};
+
+/// Events under way to a machine; a recovery has a few dozen steps at most.
+const EVENTS: usize = 256;
+/// How often time alone may move it.
+const TICK: Duration = Duration::from_millis(10);
+/// A commit of this term is as good as a read barrier for this long.
+const CONFIRMED_FOR: Duration = Duration::from_millis(100);
+
+/// What a driver works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The group.
+    pub group: Arc<Group>,
+    /// Sessions on the servers.
+    pub executor: Arc<Executor>,
+}
+
+/// A driven recovery, as its owner sees it.
+pub struct Driven {
+    /// Sends it events from outside (the primary answers, cancel).
+    pub events: mpsc::Sender<Event>,
+    /// Ends when it is over, or was dropped.
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+/// Starts driving.
+pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: bool) -> Driven {
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let driver = Driver {
+        fencers: tools.group.raft().membership().voters,
+        tools,
+        term,
+        known,
+        id: recovery.id,
+        start_index: recovery.id,
+        confirmed: Instant::now(),
+        events: events.clone(),
+        work: JoinSet::new(),
+        records: Vec::new(),
+    };
+    let task = tokio::spawn(driver.run(recovery, resumed, inbox));
+    Driven { events, task }
+}
+
+struct Driver {
+    tools: Tools,
+    term: u64,
+    known: Sets,
+    fencers: BTreeSet<u64>,
+    id: u64,
+    start_index: u64,
+    /// When leadership of this term was last confirmed.
+    confirmed: Instant,
+    events: mpsc::Sender<Event>,
+    work: JoinSet<()>,
+    records: Vec<StepRecord>,
+}
+
+impl Driver {
+    async fn run(mut self, recovery: Recovery, resumed: bool, mut inbox: mpsc::Receiver<Event>) {
+        let policy = self.tools.group.raft().read(|state| state.policy.clone());
+        let mut machine = Machine::new(recovery, policy, clock::now_ms());
+        let mut event = Event::Begin { resumed };
+        let node = self.tools.group.raft().node_id();
+        pause::point(node, "start", "before").await;
+        loop {
+            let stage = machine.stage();
+            let effects = self.advance(&mut machine, event);
+            if machine.stage() != stage {
+                tracing::info!(recovery = self.id, from = ?stage, to = ?machine.stage(), "recovery");
+            }
+            if !self.carry_out(effects).await {
+                break;
+            }
+            event = tokio::select! {
+                biased;
+                Some(event) = inbox.recv() => event,
+                () = tokio::time::sleep(TICK) => Event::Tick,
+            };
+        }
+        self.flush_records().await;
+        // Fences and undo steps that are still under way are not waited for: they end unknown.
+        self.work.shutdown().await;
+    }
+
+    fn advance(&self, machine: &mut Machine, event: Event) -> Vec<Effect> {
+        self.tools.group.raft().read(|state| {
+            let context = Context {
+                state,
+                known: &self.known,
+                node: self.tools.group.raft().node_id(),
+                fencers: &self.fencers,
+                now_ms: clock::now_ms(),
+            };
+            machine.advance(event, &context)
+        })
+    }
+
+    /// Whether to go on.
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
+        let acts = effects.iter().any(|e| matches!(e, Effect::Run { .. } | Effect::FenceEverywhere { .. }));
+        if acts && !self.confirm().await {
+            return false;
+        }
+        // Steps first: a proposal of the same event goes beside them, not before.
+        let (proposals, others): (Vec<Effect>, Vec<Effect>) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Propose(_)));
+        for effect in others {
+            match effect {
+                Effect::Run { id, step, deadline_ms } => self.run_step(id, step, deadline_ms),
+                Effect::FenceEverywhere { step, deadline_ms } => self.fence_everywhere(step, deadline_ms),
+                Effect::Record(records) => self.records.extend(records),
+                Effect::Over => return false,
+                Effect::Propose(_) => unreachable!("proposals were set apart"),
+            }
+        }
+        for effect in proposals {
+            if let Effect::Propose(change) = effect
+                && !self.propose(change).await
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A read barrier, unless this term was confirmed a moment ago.
+    async fn confirm(&mut self) -> bool {
+        if self.confirmed.elapsed() <= CONFIRMED_FOR {
+            return true;
+        }
+        let leads = |group: &Group| {
+            let leadership = *group.raft().leadership().borrow();
+            leadership.is_leader && leadership.term == self.term
+        };
+        let began = Instant::now();
+        match self.tools.group.raft().read_barrier().await {
+            Ok(_) if leads(&self.tools.group) => {
+                self.confirmed = began;
+                true
+            }
+            Ok(_) => {
+                tracing::warn!(
+                    recovery = self.id,
+                    "no longer the leader of its term; another node goes on with it"
+                );
+                false
+            }
+            Err(error) => {
+                tracing::warn!(recovery = self.id, %error, "leadership cannot be confirmed; this node stops here");
+                false
+            }
+        }
+    }
+
+    fn permit(&self, deadline: Duration) -> Permit {
+        Permit {
+            recovery: self.id.to_string(),
+            log_index: self.start_index,
+            term: self.term,
+            expires: std::time::Instant::now() + deadline,
+        }
+    }
+
+    fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64) {
+        let deadline = Duration::from_millis(deadline_ms);
+        let permit = self.permit(deadline);
+        let (executor, events) = (self.tools.executor.clone(), self.events.clone());
+        let node = self.tools.group.raft().node_id();
+        self.work.spawn(async move {
+            let began_ms = clock::now_ms();
+            let point = pause_name(&step.action);
+            pause::point(node, point, "before").await;
+            let end = executor.run(&permit, &step, deadline).await;
+            pause::point(node, point, "after").await;
+            tracing::info!(step = %step, end = %end, took_ms = clock::now_ms() - began_ms, "step");
+            // The receiver is gone only when the recovery is over in this process.
+            let _ = events.send(Event::StepEnded { id, end, began_ms }).await;
+        });
+    }
+
+    fn fence_everywhere(&mut self, step: Step, deadline_ms: u64) {
+        let me = self.tools.group.raft().node_id();
+        for node in self.fencers.clone() {
+            let (tools, events, step) = (self.tools.clone(), self.events.clone(), step.clone());
+            let deadline = Duration::from_millis(deadline_ms);
+            let (permit, id, term) = (self.permit(deadline), self.id, self.term);
+            self.work.spawn(async move {
+                pause::point(me, "fence", "before").await;
+                let end = match node == me {
+                    true => tools.executor.run(&permit, &step, deadline).await,
+                    false => delegate(&tools, node, id, term, &step, deadline).await,
+                };
+                pause::point(me, "fence", "after").await;
+                tracing::info!(node, step = %step, end = %end, "fence");
+                let _ = events.send(Event::FenceEnded { node, end }).await;
+            });
+        }
+    }
+
+    async fn propose(&mut self, change: Change) -> bool {
+        let node = self.tools.group.raft().node_id();
+        let point = proposal_name(&change);
+        pause::point(node, point, "before").await;
+        if matches!(change, Change::FinishRecovery { .. }) {
+            self.flush_records().await;
+        }
+        let began = Instant::now();
+        let result = self.tools.group.propose(self.term, change, SELF, None).await;
+        pause::point(node, point, "after").await;
+        match result {
+            Ok(committed) => {
+                self.confirmed = began;
+                // Room is always left: the loop that empties the channel is this one.
+                let sent = self.events.try_send(Event::Committed { outcome: committed.outcome });
+                sent.is_ok()
+            }
+            Err(error) => {
+                // Not the leader any more, or the fate is open: whoever leads next reads the log and goes on.
+                tracing::warn!(recovery = self.id, %error, "a decision was not committed by this node");
+                false
+            }
+        }
+    }
+
+    /// Step records are for the reader; they never hold a recovery up.
+    async fn flush_records(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        let change = Change::RecordSteps { recovery: self.id, steps: std::mem::take(&mut self.records) };
+        let write = self.tools.group.propose(self.term, change, SELF, None);
+        if !matches!(timeout(Duration::from_secs(2), write).await, Ok(Ok(_))) {
+            tracing::warn!(recovery = self.id, "its step records were not written");
+        }
+    }
+}
+
+/// Asks another node to do a step of a committed recovery.
+async fn delegate(
+    tools: &Tools,
+    node: u64,
+    recovery: u64,
+    term: u64,
+    step: &Step,
+    deadline: Duration,
+) -> StepEnd {
+    let unknown = |why: String| StepEnd::Unknown { why };
+    let channel = match tools.group.raft().peer_channel(node) {
+        Ok(channel) => channel,
+        Err(error) => return unknown(error.to_string()),
+    };
+    let deadline_ms = deadline.as_millis() as u64;
+    let request = DelegateRequest {
+        recovery,
+        order: 0,
+        log_index: recovery,
+        term,
+        epoch: 0,
+        step_bytes: encode(step),
+        expires_in_ms: deadline_ms,
+        deadline_ms,
+    };
+    let mut client = PeerClient::new(channel);
+    match timeout(deadline + Duration::from_millis(200), client.delegate(request)).await {
+        Ok(Ok(answer)) => decode(&answer.into_inner().end_bytes).unwrap_or_else(unknown),
+        Ok(Err(status)) => unknown(format!("node {node}: {}", status.message())),
+        Err(_) => unknown(format!("node {node} did not answer in time")),
+    }
+}
+
+/// The rig's name for a step.
+fn pause_name(action: &Action) -> &'static str {
+    match action {
+        Action::StopReceiver { .. } => "revoke",
+        Action::Fence | Action::MakeReadOnly { .. } => "fence",
+        Action::Drain { .. } => "drain",
+        Action::EnableSemiSyncSource { .. } => "ackers",
+        Action::Detach { .. } => "detach",
+        Action::MakeWritable => "writable",
+        Action::VerifyWrite { .. } => "verify",
+        Action::Point { .. } => "repoint",
+        _ => "other",
+    }
+}
+
+fn proposal_name(change: &Change) -> &'static str {
+    match change {
+        Change::DecidePromotion { .. } => "decide",
+        Change::RecordIntent { .. } => "intent",
+        Change::Publish { .. } => "publish",
+        Change::FinishRecovery { .. } => "finish",
+        _ => "other",
+    }
+}

@@ -1,0 +1,85 @@
+//! Every node's part of a standing order: a replaced primary that answers is fenced at once, by whoever hears it first.
+//!
+//! Each execution follows a read barrier (P1): a node that cannot reach the leader fences nobody.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    core::{
+        plan::step::{Action, Step},
+        replicated::{Change, OrderStage, StandingOrder},
+    },
+    executor::Permit,
+    model::server::ServerId,
+    server::{driver::Tools, group::SELF},
+};
+
+/// Bound of one attempt.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Fences returned servers.
+#[derive(Clone)]
+pub struct Fencer {
+    tools: Tools,
+    busy: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl Fencer {
+    /// A fencer of this node.
+    pub fn new(tools: Tools) -> Self {
+        Self { tools, busy: Arc::default() }
+    }
+
+    /// A server answered that an order may be about.
+    pub fn answered(&self, server: &ServerId, writable: bool) {
+        let order = self
+            .tools
+            .group
+            .raft()
+            .read(|state| state.orders.values().find(|order| &order.target.server == server).cloned());
+        let Some(order) = order.filter(|o| writable || o.stage == OrderStage::Waiting) else { return };
+        if !self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(order.id) {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            let id = order.id;
+            this.fence(order).await;
+            this.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+    }
+
+    async fn fence(&self, order: StandingOrder) {
+        let raft = self.tools.group.raft();
+        if let Err(error) = raft.read_barrier().await {
+            tracing::warn!(server = %order.target.address, %error, "a returned primary cannot be fenced by this node");
+            return;
+        }
+        let stands = raft.read(|state| {
+            let primary = state.clusters.get(&order.cluster).and_then(|c| c.primary.clone());
+            state.orders.contains_key(&order.id) && primary.as_ref() != Some(&order.target.server)
+        });
+        if !stands {
+            return;
+        }
+        let permit = Permit {
+            recovery: format!("order {}", order.id),
+            log_index: order.id,
+            term: raft.leadership().borrow().term,
+            expires: std::time::Instant::now() + ATTEMPT,
+        };
+        let step = Step { target: order.target.clone(), action: Action::Fence };
+        let end = self.tools.executor.run(&permit, &step, ATTEMPT).await;
+        tracing::warn!(order = order.id, step = %step, end = %end, "a returned primary");
+        if end.is_done() && order.stage == OrderStage::Waiting {
+            let change = Change::AdvanceOrder { order: order.id, stage: OrderStage::Fenced };
+            if let Err(error) = self.tools.group.submit(change, SELF, None).await {
+                tracing::warn!(order = order.id, %error, "its fencing is not recorded yet");
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Proposing to the group: commands get their log time, wall time, proposer and term here, and nowhere else.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{
+    core::replicated::{Change, Command, Outcome},
+    proto::node::v1::{SubmitRequest, peer_client::PeerClient},
+    raft::{Committed, ProposeError, Raft},
+    server::clock,
+};
+
+/// The name under which Quorate itself acts.
+pub const SELF: &str = "quorate";
+
+/// A leader's log time: the state's last time when the term began, plus its own CLOCK_BOOTTIME progress (P10).
+#[derive(Debug, Default)]
+struct LogClock {
+    term: u64,
+    base_ms: u64,
+    began_ms: u64,
+}
+
+/// This node's voice in the group.
+pub struct Group {
+    raft: Raft,
+    clock: Mutex<LogClock>,
+}
+
+/// Why a submission has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Nobody leads.
+    #[error(
+        "no leader is known: fewer than a majority of the nodes can reach each other, or an election is under way"
+    )]
+    NoLeader,
+    /// It was not proposed.
+    #[error("{0}")]
+    Refused(ProposeError),
+    /// Its fate is open.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<ProposeError> for SubmitError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { .. } => Self::NoLeader,
+            ProposeError::Unknown { what } => Self::Unknown(what),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+impl Group {
+    /// The voice of an open node.
+    pub fn new(raft: Raft) -> Self {
+        Self { raft, clock: Mutex::default() }
+    }
+
+    /// The node under it.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Proposes as the leader of `term`; fails when this node is not.
+    pub async fn propose(
+        &self,
+        term: u64,
+        change: Change,
+        by: &str,
+        request_id: Option<String>,
+    ) -> Result<Committed, ProposeError> {
+        let command = self.stamp(term, change, by, request_id).await?;
+        self.raft.propose_as_leader_of(term, command).await
+    }
+
+    /// Submits through whoever leads: here when this node does, else over the leader's peer service.
+    pub async fn submit(
+        &self,
+        change: Change,
+        by: &str,
+        request_id: Option<String>,
+    ) -> Result<(u64, Outcome), SubmitError> {
+        let leadership = *self.raft.leadership().borrow();
+        if leadership.is_leader {
+            let committed = self.propose(leadership.term, change, by, request_id).await?;
+            return Ok((committed.index, committed.outcome));
+        }
+        let leader = leadership.leader.ok_or(SubmitError::NoLeader)?;
+        self.forward(leader, change, by, request_id).await
+    }
+
+    async fn forward(
+        &self,
+        leader: u64,
+        change: Change,
+        by: &str,
+        request_id: Option<String>,
+    ) -> Result<(u64, Outcome), SubmitError> {
+        let channel = self.raft.peer_channel(leader).map_err(|e| SubmitError::Unknown(e.to_string()))?;
+        let request = SubmitRequest {
+            change_bytes: encode(&change),
+            by: by.to_owned(),
+            request_id: request_id.unwrap_or_default(),
+        };
+        let answer = PeerClient::new(channel).submit(request).await;
+        let answer = answer.map_err(|status| SubmitError::Unknown(status.message().to_owned()))?.into_inner();
+        let outcome = decode(&answer.outcome_bytes).map_err(SubmitError::Unknown)?;
+        Ok((answer.index, outcome))
+    }
+
+    async fn stamp(
+        &self,
+        term: u64,
+        change: Change,
+        by: &str,
+        request_id: Option<String>,
+    ) -> Result<Command, ProposeError> {
+        let known = self.clock.lock().unwrap_or_else(PoisonError::into_inner).term == term;
+        if !known {
+            // The state's last time is only known once everything before this term is applied.
+            self.raft.read_barrier().await.map_err(|_| ProposeError::NoQuorum)?;
+            let base_ms = self.raft.read(|state| state.log_time_ms);
+            let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            if clock.term != term {
+                *clock = LogClock { term, base_ms, began_ms: clock::boottime_ms() };
+            }
+        }
+        Ok(Command {
+            at_ms: self.log_now_ms(term).ok_or(ProposeError::NotLeader { leader: None })?,
+            wall_ms: clock::wall_ms(),
+            node: self.raft.node_id(),
+            term,
+            by: by.to_owned(),
+            request_id,
+            change,
+        })
+    }
+
+    /// Log time now, as the leader of `term` would stamp it; `None` before its first proposal.
+    pub fn log_now_ms(&self, term: u64) -> Option<u64> {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        (clock.term == term).then(|| clock.base_ms + clock::boottime_ms().saturating_sub(clock.began_ms))
+    }
+}
+
+/// MessagePack with named fields, for payloads between nodes.
+pub fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("plain values of the core serialise")
+}
+
+/// Reads what [`encode`] wrote; the error says what does not fit. Peers' bytes are never asserted on.
+pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    rmp_serde::from_slice(bytes).map_err(|e| format!("a peer's message does not decode: {e}"))
+}

@@ -1,0 +1,290 @@
+//! What only the leader does: collect the nodes' verdicts, call urgent rounds, propose recoveries, drive them, carry
+//! standing orders out, and keep the record of clusters current.
+//!
+//! One task; its mailbox is bounded. It acts only while this node leads, and whatever it wants done is either in the
+//! log first or is refused there.
+
+pub mod gather;
+mod orders;
+mod recoveries;
+pub mod start;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use self::gather::Gathered;
+use crate::{
+    core::{
+        analysis::Verdict,
+        replicated::{Change, EventKind, Outcome, Refusal, command::StartRecovery, recovery::Testimony},
+    },
+    model::server::{ClusterId, ServerId},
+    raft::{Committed, Leadership, ProposeError},
+    server::{
+        clock,
+        driver::{Driven, Tools},
+        group::SELF,
+        observer::ObserverHandle,
+    },
+};
+
+/// Messages under way to the leader's task.
+const INBOX: usize = 1_024;
+/// How often time alone is let pass.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What the leader's task is told.
+pub enum Message {
+    /// A node's verdict; `age_ms` at its receipt here.
+    Verdict {
+        /// The verdict.
+        verdict: Verdict,
+        /// Its age when it was received, milliseconds.
+        age_ms: u64,
+        /// When it was received, this node's milliseconds.
+        received_ms: u64,
+    },
+    /// An urgent round ended.
+    RoundEnded {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What each node said.
+        verdicts: Vec<Verdict>,
+    },
+    /// A proposed start ended.
+    Started {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// When it was proposed, this node's milliseconds.
+        proposed_ms: u64,
+        /// What became of it.
+        result: Result<Committed, ProposeError>,
+        /// Told to an operator who waits.
+        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+    },
+    /// An operator's start, already checked.
+    Operator {
+        /// The command.
+        start: Box<StartRecovery>,
+        /// Who.
+        by: String,
+        /// Request id.
+        request_id: Option<String>,
+        /// The recovery's id, or why not.
+        reply: oneshot::Sender<Result<u64, Refusal>>,
+    },
+    /// The proposal to take a recovery over ended.
+    TakenOver {
+        /// Which.
+        id: u64,
+        /// What became of it.
+        result: Result<Committed, ProposeError>,
+    },
+    /// A node has an answer from this cluster's primary.
+    PrimaryAnswers {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What was seen.
+        how: String,
+    },
+    /// What the nodes say of a cluster's primary now, after an urgent round.
+    Evidence {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// The verdicts at hand.
+        reply: oneshot::Sender<Vec<Testimony>>,
+    },
+    /// A worker of ours is done with a standing order, for now.
+    OrderDone(u64),
+    /// An upkeep pass ended.
+    UpkeepDone,
+}
+
+/// The leader's mailbox.
+#[derive(Clone)]
+pub struct LeaderHandle {
+    inbox: mpsc::Sender<Message>,
+}
+
+impl LeaderHandle {
+    /// Tells it something; waits when it is behind.
+    pub async fn tell(&self, message: Message) {
+        let _ = self.inbox.send(message).await;
+    }
+
+    /// The verdicts at hand on a cluster.
+    pub async fn evidence(&self, cluster: &ClusterId) -> Vec<Testimony> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Evidence { cluster: cluster.clone(), reply }).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// A verdict from a peer or from this node.
+    pub async fn verdict(&self, verdict: Verdict, age_ms: u64) {
+        self.tell(Message::Verdict { verdict, age_ms, received_ms: clock::now_ms() }).await;
+    }
+}
+
+/// Starts the task and returns its mailbox.
+pub fn lead(
+    tools: Tools,
+    observer: ObserverHandle,
+    discovery: Arc<crate::server::discovery::Discovery>,
+) -> LeaderHandle {
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let leader = Leader {
+        tools,
+        observer,
+        discovery,
+        inbox: inbox.clone(),
+        leadership: Leadership::default(),
+        gathered: Gathered::default(),
+        driven: BTreeMap::new(),
+        gathering: BTreeMap::new(),
+        takeovers: BTreeMap::new(),
+        orders: BTreeSet::new(),
+        refused: BTreeMap::new(),
+        logged: BTreeMap::new(),
+        upkeep: upkeep::Upkeep::default(),
+        work: JoinSet::new(),
+    };
+    tokio::spawn(leader.run(messages));
+    LeaderHandle { inbox }
+}
+
+struct Leader {
+    tools: Tools,
+    observer: ObserverHandle,
+    discovery: Arc<crate::server::discovery::Discovery>,
+    inbox: mpsc::Sender<Message>,
+    leadership: Leadership,
+    gathered: Gathered,
+    /// Recoveries driven here.
+    driven: BTreeMap<u64, Driven>,
+    /// Recoveries for which fresh verdicts are gathered before they are taken over, and until when.
+    gathering: BTreeMap<u64, u64>,
+    /// Recoveries whose take-over is being committed, with why they are then cancelled, if so.
+    takeovers: BTreeMap<u64, Option<String>>,
+    /// Standing orders a worker is busy with.
+    orders: BTreeSet<u64>,
+    /// The last refusal noted for a cluster, so that each is told once.
+    refused: BTreeMap<ClusterId, String>,
+    /// Verdicts already in the log, by label.
+    logged: BTreeMap<(ClusterId, u64), (String, u64)>,
+    upkeep: upkeep::Upkeep,
+    work: JoinSet<()>,
+}
+
+impl Leader {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut leadership = self.tools.group.raft().leadership();
+        let mut applied = self.tools.group.raft().applied();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let message = tokio::select! {
+                biased;
+                Ok(()) = leadership.changed() => None,
+                Some(message) = messages.recv() => Some(message),
+                Ok(()) = applied.changed() => None,
+                _ = tick.tick() => None,
+                else => return,
+            };
+            self.follow_leadership(*leadership.borrow_and_update());
+            if let Some(message) = message {
+                self.hear(message);
+            }
+            if self.leadership.is_leader {
+                self.tend();
+            }
+        }
+    }
+
+    fn follow_leadership(&mut self, now: Leadership) {
+        if (now.is_leader, now.term) == (self.leadership.is_leader, self.leadership.term) {
+            return;
+        }
+        tracing::info!(term = now.term, leader = ?now.leader, is_leader = now.is_leader, "leadership");
+        // Everything of the old term ends here, its statements included: a new term starts with no fresh verdicts.
+        for (_, driven) in std::mem::take(&mut self.driven) {
+            driven.task.abort();
+        }
+        self.work.abort_all();
+        self.gathered = Gathered::default();
+        self.gathering.clear();
+        self.takeovers.clear();
+        self.orders.clear();
+        self.refused.clear();
+        self.logged.clear();
+        self.upkeep = upkeep::Upkeep::default();
+        self.leadership = now;
+        if now.is_leader {
+            self.tools.executor.drop_all();
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Verdict { verdict, age_ms, received_ms } => {
+                self.hear_verdict(verdict, age_ms, received_ms)
+            }
+            Message::RoundEnded { cluster, verdicts } => self.round_ended(&cluster, verdicts),
+            Message::Started { cluster, proposed_ms, result, reply } => {
+                self.started(&cluster, proposed_ms, result, reply);
+            }
+            Message::Operator { start, by, request_id, reply } => {
+                self.propose_start(*start, by, request_id, Some(reply))
+            }
+            Message::TakenOver { id, result } => self.taken_over(id, result),
+            Message::PrimaryAnswers { cluster, how } => self.primary_answers(&cluster, &how),
+            Message::Evidence { cluster, reply } => {
+                let _ = reply.send(self.gathered.testimonies(&cluster, clock::now_ms()));
+            }
+            Message::OrderDone(id) => {
+                self.orders.remove(&id);
+            }
+            Message::UpkeepDone => self.upkeep.done(),
+        }
+    }
+
+    /// What time and the log ask for.
+    fn tend(&mut self) {
+        while self.work.try_join_next().is_some() {}
+        self.tend_recoveries();
+        self.tend_orders();
+        self.tend_upkeep();
+    }
+
+    /// Commits something off the critical path; a failure is logged and forgotten: what matters is tried again.
+    fn commit_aside(&mut self, change: Change) {
+        let (group, term) = (self.tools.group.clone(), self.leadership.term);
+        self.work.spawn(async move {
+            let name = change.name();
+            match group.propose(term, change, SELF, None).await {
+                Ok(Committed { outcome: Outcome::Refused(refusal), .. }) => {
+                    tracing::info!(command = name, %refusal, "refused by the state");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::info!(command = name, %error, "not committed"),
+            }
+        });
+    }
+
+    fn note(&mut self, kind: EventKind, cluster: &ClusterId, server: Option<&ServerId>, text: String) {
+        let address = server.and_then(|s| {
+            self.tools.group.raft().read(|state| {
+                state.cluster_of(s).and_then(|c| c.members.get(s)).map(|m| m.address.to_string())
+            })
+        });
+        self.commit_aside(Change::Note { kind, cluster: Some(cluster.clone()), server: address, text });
+    }
+}

@@ -1,0 +1,154 @@
+//! Standing orders in the leader's hands: a fenced, returned primary is compared with the present one, then rejoined or
+//! quarantined. (Fencing it is every node's business: `server::fencer`.)
+
+use std::time::Duration;
+
+use super::{Leader, Message};
+use crate::{
+    core::{
+        plan::{
+            rejoin::{self, Return},
+            step::{Action, SourceOptions, Step, StepEnd, Target},
+        },
+        replicated::{Change, OrderStage, Outcome, StandingOrder},
+    },
+    executor::Permit,
+    model::{facts::ServerFacts, policy::Policy},
+    server::{driver::Tools, group::SELF},
+};
+
+/// Bound of one step of a rejoin.
+const STEP: Duration = Duration::from_secs(5);
+/// Bound of pointing the old primary, its connection included.
+const POINT: Duration = Duration::from_secs(15);
+/// Pause after a rejoin that did not work.
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Leader {
+    pub(super) fn tend_orders(&mut self) {
+        let due: Vec<(StandingOrder, Option<Target>, Policy)> = self.tools.group.raft().read(|state| {
+            state
+                .orders
+                .values()
+                .filter(|order| matches!(order.stage, OrderStage::Fenced | OrderStage::Rejoining))
+                .filter(|order| !self.orders.contains(&order.id))
+                .filter_map(|order| {
+                    let cluster = state.clusters.get(&order.cluster).filter(|c| c.slot.is_none())?;
+                    let primary = cluster.primary_member().map(|m| m.target());
+                    Some((order.clone(), primary, state.policy.clone()))
+                })
+                .collect()
+        });
+        for (order, primary, policy) in due {
+            let Some(primary) = primary.filter(|p| p.server != order.target.server) else { continue };
+            if !policy.rejoin {
+                continue;
+            }
+            self.orders.insert(order.id);
+            let worker =
+                Rejoin { tools: self.tools.clone(), term: self.leadership.term, order, primary, policy };
+            let inbox = self.inbox.clone();
+            self.work.spawn(async move {
+                let id = worker.order.id;
+                if let Err(why) = worker.work().await {
+                    tracing::warn!(order = id, why, "the returned primary is not rejoined yet");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                let _ = inbox.send(Message::OrderDone(id)).await;
+            });
+        }
+    }
+}
+
+struct Rejoin {
+    tools: Tools,
+    term: u64,
+    order: StandingOrder,
+    primary: Target,
+    policy: Policy,
+}
+
+impl Rejoin {
+    async fn work(&self) -> Result<(), String> {
+        // A session that a predecessor left may still send something.
+        self.step(&self.order.target, Action::KillPredecessors, STEP).await?;
+        let returned = self.facts(&self.order.target).await?;
+        if returned.writable() {
+            return Err("it is writable again; the fence comes first".into());
+        }
+        let primary = self.facts(&self.primary).await?;
+        match rejoin::judge(&self.order, &returned, &primary) {
+            Return::Errant { errant, why } => {
+                self.advance(OrderStage::Quarantined { errant: errant.to_string(), why }).await
+            }
+            Return::Contained { gtid_slave_pos } => self.rejoin(gtid_slave_pos, &returned).await,
+        }
+    }
+
+    async fn rejoin(&self, gtid_slave_pos: Option<String>, returned: &ServerFacts) -> Result<(), String> {
+        if self.order.stage != OrderStage::Rejoining {
+            self.advance(OrderStage::Rejoining).await?;
+        }
+        let was_source = returned.semi_sync.source_enabled == Some(true);
+        if was_source {
+            self.step(&self.order.target, Action::DisableSemiSyncSource, STEP).await?;
+        }
+        let options = SourceOptions {
+            source: self.primary.address.clone(),
+            heartbeat_ms: self.policy.heartbeat_ms,
+            connect_retry_s: self.policy.connect_retry_s,
+            gtid_slave_pos,
+        };
+        let semi_sync_replica = (was_source && self.order.semi_sync).then_some(true);
+        let point = Action::Point { channel: String::new(), options, semi_sync_replica, wait: true };
+        match self.step(&self.order.target, point, POINT).await {
+            Ok(_) => self.advance(OrderStage::Rejoined).await,
+            Err(why) => {
+                self.advance(OrderStage::Fenced).await?;
+                Err(why)
+            }
+        }
+    }
+
+    async fn facts(&self, target: &Target) -> Result<ServerFacts, String> {
+        let end = self.step(target, Action::ReadFacts, STEP).await?;
+        end.facts().cloned().ok_or_else(|| format!("{} gave no facts", target.address))
+    }
+
+    /// Each step after a read barrier of this term, and only while the order stands.
+    async fn step(&self, target: &Target, action: Action, deadline: Duration) -> Result<StepEnd, String> {
+        let raft = self.tools.group.raft();
+        raft.read_barrier().await.map_err(|e| e.to_string())?;
+        let stands = raft.read(|state| {
+            let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
+            state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
+        });
+        if !stands {
+            return Err("the standing order was revoked".into());
+        }
+        let permit = Permit {
+            recovery: format!("order {}", self.order.id),
+            log_index: self.order.id,
+            term: self.term,
+            expires: std::time::Instant::now() + deadline,
+        };
+        let step = Step { target: target.clone(), action };
+        let end = self.tools.executor.run(&permit, &step, deadline).await;
+        tracing::info!(order = self.order.id, step = %step, end = %end, "step");
+        match end.is_done() {
+            true => Ok(end),
+            false => Err(format!("{step}: {end}")),
+        }
+    }
+
+    async fn advance(&self, stage: OrderStage) -> Result<(), String> {
+        let change = Change::AdvanceOrder { order: self.order.id, stage };
+        match self.tools.group.propose(self.term, change, SELF, None).await {
+            Ok(committed) => match committed.outcome {
+                Outcome::Refused(refusal) => Err(refusal.to_string()),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

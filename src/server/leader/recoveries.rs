@@ -1,0 +1,180 @@
+//! Driving what was started, and taking over what a predecessor left.
+
+use super::{Leader, Message};
+use crate::{
+    core::{
+        agreement::{self, Question},
+        recovery::Event,
+        replicated::{Change, Kind, Outcome, Phase, Recovery, recovery::Testimony},
+    },
+    model::server::ClusterId,
+    raft::{Committed, ProposeError},
+    server::{clock, driver, group::SELF},
+};
+
+/// How long a successor gathers fresh verdicts before it cancels what may not have begun, milliseconds.
+const GATHER_MS: u64 = 2_500;
+
+impl Leader {
+    /// A start of ours is committed. Later than `start_within` after its proposal, the world may have changed: fresh
+    /// verdicts are gathered first (P4).
+    pub(super) fn begin(&mut self, id: u64, term: u64, proposed_ms: u64) {
+        if term != self.leadership.term || self.driven.contains_key(&id) {
+            return;
+        }
+        let (recovery, start_within_ms) = self
+            .tools
+            .group
+            .raft()
+            .read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
+        let Some(recovery) = recovery.filter(Recovery::running) else { return };
+        let late = clock::now_ms().saturating_sub(proposed_ms) > start_within_ms;
+        match late && recovery.kind == Kind::Failover {
+            true => self.resume_later(&recovery),
+            false => self.drive(recovery, false, None),
+        }
+    }
+
+    fn drive(&mut self, recovery: Recovery, resumed: bool, cancel: Option<String>) {
+        let (tools, observer, term) = (self.tools.clone(), self.observer.clone(), self.leadership.term);
+        let id = recovery.id;
+        let (forward, mut inbox) = tokio::sync::mpsc::channel(16);
+        if let Some(why) = cancel {
+            let _ = forward.try_send(Event::Cancel { why });
+        }
+        let task = tokio::spawn(async move {
+            let seen = observer.look(recovery.cluster.clone()).await;
+            let known = seen.map(|s| s.sets).unwrap_or_default();
+            let mut driven = driver::drive(tools, recovery, term, known, resumed);
+            let _abort = AbortOnDrop(driven.task.abort_handle());
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut driven.task => return,
+                    Some(event) = inbox.recv() => { let _ = driven.events.send(event).await; }
+                }
+            }
+        });
+        self.driven.insert(id, driver::Driven { events: forward, task });
+    }
+
+    /// Every running recovery of the state is driven here while this node leads.
+    pub(super) fn tend_recoveries(&mut self) {
+        self.driven.retain(|_, driven| !driven.task.is_finished());
+        let running: Vec<Recovery> = self.tools.group.raft().read(|state| {
+            state
+                .clusters
+                .values()
+                .filter_map(|c| c.slot)
+                .filter_map(|id| state.recoveries.get(&id))
+                .cloned()
+                .collect()
+        });
+        for recovery in running {
+            let ours = self.driven.contains_key(&recovery.id)
+                || self.gathering.contains_key(&recovery.id)
+                || self.takeovers.contains_key(&recovery.id);
+            let starting = self.gathered.starting.contains(&recovery.cluster);
+            if !ours && !starting {
+                self.resume(recovery);
+            }
+        }
+        if !self.gathering.is_empty() {
+            self.judge_resumed();
+        }
+    }
+
+    fn resume(&mut self, recovery: Recovery) {
+        tracing::warn!(recovery = recovery.id, phase = ?recovery.phase, "taking a recovery over");
+        let unproven =
+            recovery.phase == Phase::Started && !recovery.side_effects && recovery.kind == Kind::Failover;
+        if unproven {
+            return self.resume_later(&recovery);
+        }
+        let cancel = (recovery.kind == Kind::Switchover && recovery.phase < Phase::Intent).then(|| {
+            "the node that executed the switchover stopped before its point of no return".to_owned()
+        });
+        self.take_over(recovery, Vec::new(), cancel);
+    }
+
+    fn resume_later(&mut self, recovery: &Recovery) {
+        self.call_round(&recovery.cluster);
+        self.gathering.insert(recovery.id, clock::now_ms() + GATHER_MS);
+    }
+
+    /// Fresh verdicts came in, or their time is over: goes on with each recovery that waited for them, or cancels it.
+    pub(super) fn judge_resumed(&mut self) {
+        let now = clock::now_ms();
+        for (id, deadline) in self.gathering.clone() {
+            let recovery = self.tools.group.raft().read(|state| state.recoveries.get(&id).cloned());
+            let Some(recovery) = recovery.filter(Recovery::running) else {
+                self.gathering.remove(&id);
+                continue;
+            };
+            let testimonies = self.gathered.testimonies(&recovery.cluster, now);
+            if self.still_agreed(&recovery, &testimonies) {
+                self.gathering.remove(&id);
+                self.take_over(recovery, testimonies, None);
+            } else if now >= deadline {
+                self.gathering.remove(&id);
+                let why = "no majority holds a fresh verdict any more, and nothing was promoted".to_owned();
+                self.take_over(recovery, Vec::new(), Some(why));
+            } else {
+                self.call_round(&recovery.cluster);
+            }
+        }
+    }
+
+    fn still_agreed(&self, recovery: &Recovery, testimonies: &[Testimony]) -> bool {
+        self.tools.group.raft().read(|state| {
+            let question = Question {
+                voters: &state.voters,
+                cluster: &recovery.cluster,
+                epoch: recovery.epoch,
+                subject: &recovery.old_primary.server,
+                fresh_for_ms: state.policy.verdict_fresh_for_ms,
+                newest: None,
+            };
+            agreement::agree(&question, testimonies).is_ok_and(|agreed| agreed.class == recovery.class)
+        })
+    }
+
+    fn take_over(&mut self, recovery: Recovery, evidence: Vec<Testimony>, cancel: Option<String>) {
+        let id = recovery.id;
+        let (group, term) = (self.tools.group.clone(), self.leadership.term);
+        let inbox = self.inbox.clone();
+        self.takeovers.insert(id, cancel);
+        self.work.spawn(async move {
+            let result = group.propose(term, Change::TakeOver { recovery: id, evidence }, SELF, None).await;
+            if let Err(error) = &result {
+                tracing::warn!(recovery = id, %error, "it was not taken over");
+            }
+            let _ = inbox.send(Message::TakenOver { id, result }).await;
+        });
+    }
+
+    pub(super) fn taken_over(&mut self, id: u64, result: Result<Committed, ProposeError>) {
+        let cancel = self.takeovers.remove(&id).flatten();
+        let done = matches!(&result, Ok(c) if matches!(c.outcome, Outcome::Done { .. }));
+        let recovery = self.tools.group.raft().read(|state| state.recoveries.get(&id).cloned());
+        if let (true, Some(recovery)) = (done, recovery.filter(Recovery::running)) {
+            self.drive(recovery, true, cancel);
+        }
+    }
+
+    /// A node has an answer from a primary that is being replaced.
+    pub(super) fn primary_answers(&mut self, cluster: &ClusterId, how: &str) {
+        let slot = self.tools.group.raft().read(|state| state.clusters.get(cluster).and_then(|c| c.slot));
+        if let Some(driven) = slot.and_then(|id| self.driven.get(&id)) {
+            let _ = driven.events.try_send(Event::PrimaryAnswers { how: how.to_owned() });
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

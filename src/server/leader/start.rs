@@ -1,0 +1,260 @@
+//! From verdicts to a proposed start.
+
+use std::time::Duration;
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{Leader, Message};
+use crate::{
+    core::{
+        agreement::{self, Agreed, Question},
+        analysis::{Repair, Verdict, rows},
+        replicated::{
+            Change, Cluster, Durability, EventKind, Kind, MemberState, Outcome, Refusal,
+            command::StartRecovery,
+            recovery::{Revoked, Testimony},
+        },
+    },
+    model::server::ClusterId,
+    proto::node::v1::{UrgentRequest, peer_client::PeerClient},
+    raft::{Committed, ProposeError},
+    server::{
+        clock,
+        driver::Tools,
+        group::{SELF, decode},
+        observer::ObserverHandle,
+    },
+};
+
+/// Pause between two urgent rounds on the same cluster, milliseconds.
+const ROUND_PAUSE_MS: u64 = 150;
+
+impl Leader {
+    pub(super) fn hear_verdict(&mut self, verdict: Verdict, age_ms: u64, received_ms: u64) {
+        if !self.leadership.is_leader {
+            return;
+        }
+        let cluster = verdict.cluster.clone();
+        self.log_verdict(&verdict);
+        let failing = verdict.failure().is_some_and(|(_, code, _)| rows::repair(code) != Repair::Nothing);
+        self.gathered.take(verdict, age_ms, received_ms);
+        self.judge(&cluster);
+        if failing && !self.gathered.starting.contains(&cluster) {
+            self.call_round(&cluster);
+        }
+    }
+
+    /// Verdict changes go through the log, off the critical path: for people, and for the newest sequence of each node.
+    fn log_verdict(&mut self, verdict: &Verdict) {
+        let key = (verdict.cluster.clone(), verdict.node);
+        let label = verdict.label();
+        let known = self.tools.group.raft().read(|state| {
+            state.verdicts.get(&verdict.cluster).and_then(|of| of.get(&verdict.node)).map(Verdict::label)
+        });
+        let now = clock::now_ms();
+        let pending =
+            self.logged.get(&key).is_some_and(|(l, at)| *l == label && now.saturating_sub(*at) < 5_000);
+        if known.as_ref() != Some(&label) && !pending {
+            self.logged.insert(key, (label, now));
+            self.commit_aside(Change::ReportVerdict { verdict: verdict.clone() });
+        }
+    }
+
+    /// Whether the verdicts at hand allow a start, and if so proposes it.
+    pub(super) fn judge(&mut self, id: &ClusterId) {
+        if self.gathered.starting.contains(id) {
+            return;
+        }
+        let now = clock::now_ms();
+        let testimonies = self.gathered.testimonies(id, now);
+        let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
+            self.gathered.agreed_since_ms.remove(id);
+            self.refused.remove(id);
+            return;
+        };
+        if rows::repair(agreed.code) == Repair::Nothing || cluster.slot.is_some() {
+            return;
+        }
+        let since = *self.gathered.agreed_since_ms.entry(id.clone()).or_insert(now);
+        let policy = self.tools.group.raft().read(|state| state.policy.clone());
+        let confirm_for = if agreed.hard { policy.hard_confirm_for_ms } else { policy.soft_confirm_for_ms };
+        if now.saturating_sub(since) < confirm_for {
+            return;
+        }
+        if let Some(refusal) = gate {
+            self.tell_refusal(id, &refusal);
+            return;
+        }
+        let start = start_of(&cluster, &agreed, Kind::Failover, testimonies);
+        self.propose_start(start, SELF.into(), None, None);
+    }
+
+    fn agreed(
+        &self,
+        id: &ClusterId,
+        testimonies: &[Testimony],
+    ) -> Option<(Cluster, Agreed, Option<Refusal>)> {
+        self.tools.group.raft().read(|state| {
+            let cluster = state.clusters.get(id)?;
+            let question = Question {
+                voters: &state.voters,
+                cluster: id,
+                epoch: cluster.epoch,
+                subject: cluster.primary.as_ref()?,
+                fresh_for_ms: state.policy.verdict_fresh_for_ms,
+                newest: state.verdicts.get(id),
+            };
+            let agreed = agreement::agree(&question, testimonies).ok()?;
+            let gate = state.automatic_pause(cluster).or_else(|| state.automatic_rate(cluster, agreed.class));
+            Some((cluster.clone(), agreed, gate))
+        })
+    }
+
+    /// A refusal is told once, at once; again when its reason changes.
+    fn tell_refusal(&mut self, id: &ClusterId, refusal: &Refusal) {
+        let reason = refusal.reason().to_owned();
+        if self.refused.get(id) == Some(&reason) {
+            return;
+        }
+        self.refused.insert(id.clone(), reason);
+        tracing::warn!(cluster = %id, reason = refusal.reason(), %refusal, "a recovery is refused");
+        self.note(EventKind::RecoveryRefused, id, None, format!("{}: {refusal}", refusal.reason()));
+    }
+
+    pub(super) fn propose_start(
+        &mut self,
+        start: StartRecovery,
+        by: String,
+        request_id: Option<String>,
+        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+    ) {
+        let cluster = start.cluster.clone();
+        self.gathered.starting.insert(cluster.clone());
+        let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
+        let proposed_ms = clock::now_ms();
+        self.work.spawn(async move {
+            let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
+            let _ = inbox.send(Message::Started { cluster, proposed_ms, result, reply }).await;
+        });
+    }
+
+    pub(super) fn started(
+        &mut self,
+        id: &ClusterId,
+        proposed_ms: u64,
+        result: Result<Committed, ProposeError>,
+        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+    ) {
+        self.gathered.starting.remove(id);
+        self.gathered.agreed_since_ms.remove(id);
+        let answer = match result {
+            Ok(Committed { outcome: Outcome::Done { id: recovery, .. }, term, .. }) => {
+                self.begin(recovery, term, proposed_ms);
+                Ok(recovery)
+            }
+            Ok(Committed { outcome: Outcome::Refused(refusal), .. }) => {
+                if reply.is_none() {
+                    self.tell_refusal(id, &refusal);
+                }
+                Err(refusal)
+            }
+            Ok(_) => Err(Refusal::Invalid("the start had no outcome".into())),
+            Err(error) => {
+                tracing::warn!(cluster = %id, %error, "a start was not committed");
+                Err(Refusal::Invalid(format!("the start was not committed: {error}")))
+            }
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Asks every node for an urgent probe of this primary, this one included.
+    pub(super) fn call_round(&mut self, id: &ClusterId) {
+        let now = clock::now_ms();
+        if self.gathered.rounds.get(id).is_some_and(|since| now.saturating_sub(*since) < ROUND_PAUSE_MS) {
+            return;
+        }
+        let bound_ms = self.tools.group.raft().read(|state| state.policy.urgent_round_ms);
+        let busy_until = now + bound_ms;
+        self.gathered.rounds.insert(id.clone(), busy_until);
+        for node in self.tools.group.raft().membership().voters {
+            let (tools, observer, inbox, cluster) =
+                (self.tools.clone(), self.observer.clone(), self.inbox.clone(), id.clone());
+            self.work.spawn(async move {
+                let verdict = ask(&tools, &observer, node, &cluster, bound_ms).await;
+                let verdicts = verdict.into_iter().collect();
+                let _ = inbox.send(Message::RoundEnded { cluster, verdicts }).await;
+            });
+        }
+    }
+
+    pub(super) fn round_ended(&mut self, id: &ClusterId, verdicts: Vec<Verdict>) {
+        if !self.leadership.is_leader {
+            return;
+        }
+        for verdict in verdicts {
+            self.log_verdict(&verdict);
+            self.gathered.take(verdict, 0, clock::now_ms());
+        }
+        self.judge(id);
+        self.judge_resumed();
+    }
+}
+
+async fn ask(
+    tools: &Tools,
+    observer: &ObserverHandle,
+    node: u64,
+    cluster: &ClusterId,
+    bound_ms: u64,
+) -> Option<Verdict> {
+    if node == tools.group.raft().node_id() {
+        return observer.urgent(cluster.clone(), bound_ms).await;
+    }
+    let channel = tools.group.raft().peer_channel(node).ok()?;
+    let request = UrgentRequest { cluster: cluster.0.clone(), bound_ms, ..UrgentRequest::default() };
+    let limit = Duration::from_millis(bound_ms + 500);
+    let answer = timeout(limit, PeerClient::new(channel).urgent(request)).await.ok()?.ok()?;
+    let bytes = answer.into_inner().verdict_bytes;
+    decode(&bytes).map_err(|error| tracing::warn!(node, error, "an urgent verdict")).ok()
+}
+
+/// The start that an agreed problem asks for: who is revoked, and what protects the cluster.
+pub fn start_of(cluster: &Cluster, agreed: &Agreed, kind: Kind, evidence: Vec<Testimony>) -> StartRecovery {
+    StartRecovery {
+        kind,
+        cluster: cluster.id.clone(),
+        class: agreed.class,
+        code: Some(agreed.code),
+        epoch: cluster.epoch,
+        generation: cluster.generation,
+        subject: cluster.primary.clone().expect("agreement is about a primary"),
+        evidence,
+        revoked: revoked(cluster),
+        semi_sync: semi_sync(cluster),
+        waived: Vec::new(),
+        to: None,
+        kill_writers: false,
+    }
+}
+
+/// Direct replicas in service that have one source only: a multi-source server is never touched.
+pub fn revoked(cluster: &Cluster) -> Vec<Revoked> {
+    let Some(primary) = &cluster.primary else { return Vec::new() };
+    cluster
+        .replicas_of(primary)
+        .filter(|m| {
+            m.channels <= 1 && !matches!(m.state, MemberState::Quarantined { .. } | MemberState::Replaced)
+        })
+        .map(|m| Revoked { target: m.target(), channel: m.channel.clone() })
+        .collect()
+}
+
+/// Semi-sync in force.
+pub fn semi_sync(cluster: &Cluster) -> Option<(u32, Vec<crate::model::server::ServerId>)> {
+    match &cluster.durability {
+        Durability::SemiSync { acks, ackers } => Some((*acks, ackers.clone())),
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! Keeping the record of clusters current: edges, new replicas, durability, expiries. Off every critical path; one pass
+//! at a time.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Leader, Message};
+use crate::{
+    core::{
+        analysis::observation::{AttemptEnd, Observation},
+        plan::durability,
+        replicated::{Change, Cluster, Member, MemberState},
+    },
+    model::{
+        facts::ServerFacts,
+        server::{ClusterId, ServerId},
+    },
+    server::{
+        clock,
+        discovery::{Discovery, member_of},
+        driver::Tools,
+        group::SELF,
+        observer::{ObserverHandle, Seen},
+    },
+};
+
+/// Pause between two passes, milliseconds.
+const PASS_MS: u64 = 500;
+/// Facts older than this are no longer looked at, milliseconds.
+const FRESH_MS: u64 = 5_000;
+
+/// When the last pass was, and whether one runs.
+#[derive(Default)]
+pub struct Upkeep {
+    last_ms: u64,
+    running: bool,
+}
+
+impl Upkeep {
+    /// The pass ended.
+    pub fn done(&mut self) {
+        self.running = false;
+    }
+}
+
+impl Leader {
+    pub(super) fn tend_upkeep(&mut self) {
+        let now = clock::now_ms();
+        if self.upkeep.running || now.saturating_sub(self.upkeep.last_ms) < PASS_MS {
+            return;
+        }
+        self.upkeep.running = true;
+        self.upkeep.last_ms = now;
+        let expiry = self.tools.group.raft().read(|state| state.next_expiry());
+        if expiry
+            .is_some_and(|at| self.tools.group.log_now_ms(self.leadership.term).is_some_and(|log| log >= at))
+        {
+            self.commit_aside(Change::Tick);
+        }
+        let pass = Pass {
+            tools: self.tools.clone(),
+            observer: self.observer.clone(),
+            discovery: self.discovery.clone(),
+            term: self.leadership.term,
+        };
+        let inbox = self.inbox.clone();
+        self.work.spawn(async move {
+            pass.run().await;
+            let _ = inbox.send(Message::UpkeepDone).await;
+        });
+    }
+}
+
+struct Pass {
+    tools: Tools,
+    observer: ObserverHandle,
+    discovery: Arc<Discovery>,
+    term: u64,
+}
+
+impl Pass {
+    async fn run(&self) {
+        let ids: Vec<ClusterId> =
+            self.tools.group.raft().read(|state| state.clusters.keys().cloned().collect());
+        for id in ids {
+            let cluster = self.tools.group.raft().read(|state| state.clusters.get(&id).cloned());
+            let Some(cluster) = cluster.filter(|c| c.slot.is_none()) else { continue };
+            if let Some(seen) = self.observer.look(id).await {
+                self.tend(&cluster, &seen).await;
+            }
+        }
+    }
+
+    async fn tend(&self, cluster: &Cluster, seen: &Seen) {
+        let facts = fresh(seen);
+        if let Some(durability) = durability::observed(cluster, &facts)
+            && durability != cluster.durability
+        {
+            self.commit(Change::SetDurability { cluster: cluster.id.clone(), durability }).await;
+        }
+        if self.adopt_primary(cluster, &facts).await {
+            return;
+        }
+        let (mut members, mut why) = changed(cluster, &facts, &seen.observations);
+        self.look_for_new(cluster, &facts, &mut members, &mut why).await;
+        if !members.is_empty() {
+            let generation = cluster.generation;
+            let cluster = cluster.id.clone();
+            self.commit(Change::UpdateMembers { cluster, generation, members, why: why.join("; ") }).await;
+        }
+    }
+
+    /// A cluster adopted without a clear primary gets one when exactly one writable root is seen.
+    async fn adopt_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> bool {
+        if cluster.primary.is_some() || facts.len() != cluster.members.len() {
+            return false;
+        }
+        let roots: Vec<&ServerId> =
+            facts.iter().filter(|(_, f)| f.channels.is_empty() && f.writable()).map(|(s, _)| s).collect();
+        let [root] = roots[..] else { return false };
+        let change = Change::SetPrimary {
+            cluster: cluster.id.clone(),
+            generation: cluster.generation,
+            primary: root.clone(),
+        };
+        self.commit(change).await;
+        true
+    }
+
+    /// Replicas that a member lists and nobody knows yet are read and taken in.
+    async fn look_for_new(
+        &self,
+        cluster: &Cluster,
+        facts: &BTreeMap<ServerId, ServerFacts>,
+        members: &mut Vec<Member>,
+        why: &mut Vec<String>,
+    ) {
+        for (source, facts) in facts {
+            for listed in facts.replicas.iter().flatten() {
+                let Some(address) = &listed.address else { continue };
+                let known = cluster.members.values().any(|m| {
+                    &m.address == address
+                        || (listed.server_uuid.is_some() && m.identity.server_uuid == listed.server_uuid)
+                        || m.identity.server_id == listed.server_id
+                });
+                if known || members.iter().any(|m| &m.address == address) {
+                    continue;
+                }
+                match self.discovery.read(address).await {
+                    Ok(found) => {
+                        let datacenter = self.tools.group.raft().read(|state| state.datacenter_of(address));
+                        let mut member = member_of(address, &found, datacenter);
+                        member.source = Some(source.clone());
+                        why.push(format!("new replica {address}"));
+                        members.push(member);
+                    }
+                    Err(error) => tracing::info!(%address, %error, "a listed replica cannot be read"),
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, change: Change) {
+        let name = change.name();
+        match self.tools.group.propose(self.term, change, SELF, None).await {
+            Ok(committed) => tracing::debug!(command = name, outcome = ?committed.outcome, "upkeep"),
+            Err(error) => tracing::info!(command = name, %error, "upkeep was not committed"),
+        }
+    }
+}
+
+/// Facts of those who answered at their last attempt, lately.
+fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
+    seen.observations
+        .iter()
+        .filter(|(_, o)| matches!(o.last_attempt, Some((_, AttemptEnd::Answered))))
+        .filter(|(_, o)| o.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS))
+        .filter_map(|(s, o)| o.facts.clone().map(|f| (s.clone(), f)))
+        .collect()
+}
+
+/// Members whose edge, version or identity is no longer as committed, and what changed.
+fn changed(
+    cluster: &Cluster,
+    facts: &BTreeMap<ServerId, ServerFacts>,
+    observations: &BTreeMap<ServerId, Observation>,
+) -> (Vec<Member>, Vec<String>) {
+    let (mut members, mut why) = (Vec::new(), Vec::new());
+    for member in cluster.members.values() {
+        let mut now = member.clone();
+        if let Some(facts) = facts.get(&member.server) {
+            let channel = facts.channels.first();
+            now.source = channel
+                .and_then(|c| source_of(cluster, c))
+                .or(member.source.clone().filter(|_| channel.is_some()));
+            now.channel = channel.map(|c| c.name.clone()).unwrap_or_else(|| member.channel.clone());
+            now.channels = facts.channels.len() as u32;
+            now.version = facts.version.text.clone();
+        }
+        let other = observations.get(&member.server).and_then(|o| match &o.last_attempt {
+            Some((_, AttemptEnd::WrongIdentity { seen })) => Some(seen.clone()),
+            _ => None,
+        });
+        if let Some(seen) = other
+            && member.state == MemberState::Normal
+            && cluster.primary.as_ref() != Some(&member.server)
+        {
+            now.state = MemberState::Changed { what: format!("bound to {}, now {seen}", member.identity) };
+        }
+        if &now != member {
+            why.push(describe(cluster, member, &now));
+            members.push(now);
+        }
+    }
+    (members, why)
+}
+
+fn describe(cluster: &Cluster, before: &Member, now: &Member) -> String {
+    let name = |source: &Option<ServerId>| {
+        let address = source.as_ref().and_then(|s| cluster.members.get(s)).map(|m| m.address.to_string());
+        address.unwrap_or_else(|| "nobody in the cluster".into())
+    };
+    let address = &now.address;
+    if before.state != now.state {
+        return format!("ANOTHER SERVER answers at {address}: {:?}", now.state);
+    }
+    if before.source != now.source {
+        return format!("{address} replicates from {} (before: {})", name(&now.source), name(&before.source));
+    }
+    if before.channels != now.channels {
+        return format!("{address} has {} sources", now.channels);
+    }
+    format!("{address} runs {}", now.version)
+}
+
+fn source_of(cluster: &Cluster, channel: &crate::model::facts::Channel) -> Option<ServerId> {
+    let by_uuid = channel
+        .source_uuid
+        .as_ref()
+        .and_then(|uuid| cluster.members.values().find(|m| m.identity.server_uuid.as_ref() == Some(uuid)));
+    let by_address = || cluster.member_at(&channel.source);
+    let by_server_id = || {
+        let id = channel.source_server_id.filter(|id| *id != 0)?;
+        cluster.members.values().find(|m| m.identity.server_id == id)
+    };
+    by_address().or(by_uuid).or_else(by_server_id).map(|m| m.server.clone())
+}

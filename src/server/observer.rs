@@ -1,0 +1,576 @@
+//! What this node sees: one prober a server, an observation each, and this node's verdict on every cluster.
+//!
+//! One task owns it all. It is told of probes, of changes in the replicated state, of the leader's urgent rounds and of
+//! this node's own pauses; it tells the reporter whenever its verdict on a cluster changed.
+
+pub mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::watch::Watch;
+use crate::{
+    core::{
+        analysis::{
+            Finding, Verdict,
+            observation::{AttemptEnd, Observation},
+            problem::{self, Problem, View},
+        },
+        plan::{choose::Sets, step::Target},
+        replicated::{Cluster, MemberState, State},
+    },
+    executor::Executor,
+    model::{
+        facts::ServerFacts,
+        gtid::GtidSet,
+        policy::Policy,
+        server::{ClusterId, ServerId},
+    },
+    probe::{self, Mode, Outcome, ProbeEvent, ProbeHandle, ProbeSettings, ProbeTarget},
+    raft::Raft,
+    server::clock,
+    session::Account,
+};
+
+/// Probe ends under way to the observer. Probers wait when it is full; they have nothing better to do.
+const PROBES: usize = 4_096;
+/// Requests under way to the observer.
+const INPUTS: usize = 256;
+/// How often the replicas of a gone primary are looked at again.
+const HASTY: Duration = Duration::from_millis(15);
+/// How often the replicas of a silent primary are looked at again.
+const BRISK: Duration = Duration::from_millis(150);
+/// How often time alone is let pass.
+const TICK: Duration = Duration::from_millis(50);
+/// How often what is seen is published for readers, milliseconds.
+const PUBLISH_MS: u64 = 200;
+/// How long replicas of a gone primary are looked at hastily.
+const HASTY_FOR_MS: u64 = 3_000;
+
+/// What is asked of the observer.
+pub enum Input {
+    /// The leader's urgent round on the primary of a cluster.
+    Urgent {
+        /// Which.
+        cluster: ClusterId,
+        /// Bound, milliseconds.
+        bound_ms: u64,
+        /// This node's verdict at its end.
+        reply: oneshot::Sender<Option<Verdict>>,
+    },
+    /// All that is seen of a cluster.
+    Look {
+        /// Which.
+        cluster: ClusterId,
+        /// The answer.
+        reply: oneshot::Sender<Option<Seen>>,
+    },
+    /// This node slept.
+    Paused,
+    /// Read a full inventory of these servers now.
+    Inventory(Vec<ServerId>),
+    /// An urgent attempt of ours ended.
+    UrgentEnded {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// When it began, this node's milliseconds.
+        began_ms: u64,
+        /// It was the whole bound without an answer.
+        silent: bool,
+    },
+}
+
+/// A cluster as this node sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Observations by server.
+    pub observations: BTreeMap<ServerId, Observation>,
+    /// Problems.
+    pub problems: Vec<Problem>,
+    /// This node's finding.
+    pub finding: Option<Finding>,
+    /// This node's monotonic milliseconds of it all.
+    pub now_ms: u64,
+    /// High-water marks and the primary's last set, for a decision.
+    pub sets: Sets,
+}
+
+/// What the observer tells the rest of the node.
+#[derive(Debug, Clone)]
+pub enum Sighting {
+    /// A verdict that is new, or still holds and is worth repeating.
+    Verdict(Verdict),
+    /// A server answered that a standing order may be about.
+    Answered {
+        /// Who.
+        server: ServerId,
+        /// Whether clients can write there.
+        writable: bool,
+    },
+}
+
+/// What is seen of each cluster, as last published: for readers who must not wait.
+pub type Views = Arc<Mutex<BTreeMap<ClusterId, Arc<Seen>>>>;
+
+/// The observer's mailbox.
+#[derive(Clone)]
+pub struct ObserverHandle {
+    inputs: mpsc::Sender<Input>,
+    /// What is seen, as last published.
+    pub views: Views,
+}
+
+impl ObserverHandle {
+    /// This node's part of an urgent round.
+    pub async fn urgent(&self, cluster: ClusterId, bound_ms: u64) -> Option<Verdict> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.send(Input::Urgent { cluster, bound_ms, reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// All that is seen of a cluster.
+    pub async fn look(&self, cluster: ClusterId) -> Option<Seen> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.send(Input::Look { cluster, reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Asks for a full inventory soon.
+    pub async fn inventory(&self, servers: Vec<ServerId>) {
+        let _ = self.inputs.send(Input::Inventory(servers)).await;
+    }
+}
+
+struct Watched {
+    watch: Watch,
+    handle: ProbeHandle,
+    target: Target,
+    cluster: ClusterId,
+    is_primary: bool,
+    /// A standing order may be about it: whatever it answers is told.
+    ordered: bool,
+    settings: ProbeSettings,
+}
+
+#[derive(Default)]
+struct Round {
+    silent_ms: Option<u64>,
+    waiting: Vec<oneshot::Sender<Option<Verdict>>>,
+    running: bool,
+    hasty_since_ms: Option<u64>,
+    reprobed_ms: u64,
+}
+
+struct Observer {
+    raft: Raft,
+    executor: Arc<Executor>,
+    account: Arc<Account>,
+    probes: mpsc::Sender<ProbeEvent>,
+    inputs: mpsc::Sender<Input>,
+    out: mpsc::Sender<Sighting>,
+    watched: BTreeMap<ServerId, Watched>,
+    rounds: BTreeMap<ClusterId, Round>,
+    said: BTreeMap<ClusterId, (Verdict, u64)>,
+    sequence: u64,
+    policy: Policy,
+    views: Views,
+    published_ms: u64,
+}
+
+/// Starts observing.
+pub fn observe(
+    raft: Raft,
+    executor: Arc<Executor>,
+    account: Arc<Account>,
+    out: mpsc::Sender<Sighting>,
+) -> ObserverHandle {
+    let (inputs, inbox) = mpsc::channel(INPUTS);
+    let (probes, probe_ends) = mpsc::channel(PROBES);
+    let views = Views::default();
+    let observer = Observer {
+        raft,
+        executor,
+        account,
+        probes,
+        inputs: inputs.clone(),
+        out,
+        watched: BTreeMap::new(),
+        rounds: BTreeMap::new(),
+        said: BTreeMap::new(),
+        sequence: 0,
+        policy: Policy::default(),
+        views: views.clone(),
+        published_ms: 0,
+    };
+    tokio::spawn(observer.run(inbox, probe_ends));
+    ObserverHandle { inputs, views }
+}
+
+impl Observer {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Input>, mut probe_ends: mpsc::Receiver<ProbeEvent>) {
+        let mut applied = self.raft.applied();
+        let mut pauses = clock::watch_pauses();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.sequence = self.first_sequence();
+        self.follow_state();
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = probe_ends.recv() => self.probe_ended(event),
+                Some(input) = inbox.recv() => self.input(input),
+                Ok(()) = applied.changed() => self.follow_state(),
+                Ok(()) = pauses.changed() => self.input(Input::Paused),
+                _ = tick.tick() => self.tick(),
+                else => return,
+            }
+        }
+    }
+
+    /// Beyond anything this node may have said before it restarted, reports still under way included.
+    fn first_sequence(&self) -> u64 {
+        let me = self.raft.node_id();
+        let newest = |state: &State| {
+            state.verdicts.values().filter_map(|of| of.get(&me)).map(|v| v.sequence).max().unwrap_or(0)
+        };
+        self.raft.read(newest) + 1_000
+    }
+
+    // ---- Following the replicated state: who is watched, and how often.
+
+    fn follow_state(&mut self) {
+        let (clusters, policy) = self.raft.read(|state| (state.clusters.clone(), state.policy.clone()));
+        self.policy = policy;
+        let mut wanted: BTreeSet<ServerId> = BTreeSet::new();
+        for cluster in clusters.values() {
+            for member in cluster.members.values() {
+                wanted.insert(member.server.clone());
+                let is_primary = cluster.primary.as_ref() == Some(&member.server);
+                let away = member.state == MemberState::Replaced;
+                let ordered = away || matches!(member.state, MemberState::Quarantined { .. });
+                self.watch(cluster, member.target(), is_primary, away, ordered);
+            }
+        }
+        let gone: Vec<ServerId> = self.watched.keys().filter(|s| !wanted.contains(s)).cloned().collect();
+        for server in gone {
+            self.watched.remove(&server);
+            self.executor.forget(&server);
+        }
+        self.rounds.retain(|cluster, _| clusters.contains_key(cluster));
+        self.said.retain(|cluster, _| clusters.contains_key(cluster));
+    }
+
+    fn watch(&mut self, cluster: &Cluster, target: Target, is_primary: bool, away: bool, ordered: bool) {
+        let settings = ProbeSettings {
+            interval: Duration::from_millis(match is_primary {
+                true => self.policy.primary_probe_interval_ms,
+                false => self.policy.replica_probe_interval_ms,
+            }),
+            inventory_interval: Duration::from_millis(self.policy.inventory_interval_ms),
+            mode: if away { Mode::Suspected } else { Mode::Steady },
+        };
+        if let Some(watched) = self.watched.get_mut(&target.server)
+            && watched.target.address == target.address
+        {
+            if watched.settings != settings {
+                watched.settings = settings;
+                watched.handle.set(settings);
+            }
+            if watched.target != target {
+                watched.target = target;
+            }
+            watched.cluster = cluster.id.clone();
+            watched.ordered = ordered;
+            if watched.is_primary != is_primary {
+                watched.is_primary = is_primary;
+                self.rounds.remove(&cluster.id);
+            }
+            return;
+        }
+        let probe = ProbeTarget { server: Some(target.server.clone()), address: target.address.clone() };
+        let (account, node) = (self.account.clone(), self.raft.node_id());
+        let handle = probe::spawn(probe, account, node, settings, self.probes.clone());
+        self.executor.prepare(&target);
+        let entry = Watched {
+            watch: Watch::default(),
+            handle,
+            cluster: cluster.id.clone(),
+            is_primary,
+            ordered,
+            settings,
+            target: target.clone(),
+        };
+        self.watched.insert(target.server, entry);
+    }
+
+    // ---- Probes.
+
+    fn probe_ended(&mut self, event: ProbeEvent) {
+        let Some(server) = event.server else { return };
+        let Some(watched) = self.watched.get_mut(&server) else { return };
+        let at_ms = clock::now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
+        let (end, facts) = outcome(event.outcome);
+        let expected = watched.target.identity.clone();
+        watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected));
+        let (cluster, is_primary) = (watched.cluster.clone(), watched.is_primary);
+        if watched.ordered {
+            self.tell_answered(&server);
+        }
+        if is_primary {
+            self.look_after_replicas(&cluster);
+        }
+        self.judge(&cluster);
+    }
+
+    fn tell_answered(&mut self, server: &ServerId) {
+        let observation = &self.watched[server].watch.observation;
+        let answered = matches!(observation.last_attempt, Some((_, AttemptEnd::Answered)));
+        if let (true, Some(facts)) = (answered, &observation.facts) {
+            let sighting = Sighting::Answered { server: server.clone(), writable: facts.writable() };
+            let _ = self.out.try_send(sighting);
+        }
+    }
+
+    /// A primary that is gone or silent: its replicas are witnesses and are asked again at once.
+    fn look_after_replicas(&mut self, id: &ClusterId) {
+        let Some(suspected) = self.with_view(id, problem::suspected) else { return };
+        let now = clock::now_ms();
+        let round = self.rounds.entry(id.clone()).or_default();
+        if !suspected {
+            round.hasty_since_ms = None;
+            return;
+        }
+        let since = *round.hasty_since_ms.get_or_insert(now);
+        let pace = match self.primary_gone(id) && now.saturating_sub(since) < HASTY_FOR_MS {
+            true => HASTY,
+            false => BRISK,
+        };
+        let round = self.rounds.entry(id.clone()).or_default();
+        if now.saturating_sub(round.reprobed_ms) < pace.as_millis() as u64 {
+            return;
+        }
+        round.reprobed_ms = now;
+        for watched in self.watched.values().filter(|w| &w.cluster == id && !w.is_primary) {
+            watched.handle.reprobe();
+        }
+    }
+
+    fn primary_gone(&self, id: &ClusterId) -> bool {
+        let primary = self.watched.values().find(|w| &w.cluster == id && w.is_primary);
+        primary.is_some_and(|w| {
+            matches!(
+                w.watch.observation.last_attempt,
+                Some((_, AttemptEnd::Refused | AttemptEnd::ShuttingDown | AttemptEnd::Closed))
+            )
+        })
+    }
+
+    // ---- Judging.
+
+    fn with_view<T>(&self, id: &ClusterId, look: impl FnOnce(&View<'_>) -> T) -> Option<T> {
+        let observations: BTreeMap<ServerId, Observation> = self
+            .watched
+            .iter()
+            .filter(|(_, w)| &w.cluster == id)
+            .map(|(s, w)| (s.clone(), w.watch.observation.clone()))
+            .collect();
+        let urgent_round_done_ms = self.rounds.get(id).and_then(|r| r.silent_ms);
+        self.raft.read(|state| {
+            let cluster = state.clusters.get(id)?;
+            let view = View {
+                cluster,
+                observations: &observations,
+                policy: &self.policy,
+                downtimes: &state.downtimes,
+                now_ms: clock::now_ms(),
+                urgent_round_done_ms,
+                recoveries_running: cluster.slot.is_some(),
+            };
+            Some(look(&view))
+        })
+    }
+
+    fn verdict(&mut self, id: &ClusterId) -> Option<Verdict> {
+        let (epoch, subject) = self.raft.read(|state| {
+            let cluster = state.clusters.get(id)?;
+            Some((cluster.epoch, cluster.primary.clone()?))
+        })?;
+        let finding = self.with_view(id, problem::finding)?;
+        self.sequence += 1;
+        Some(Verdict {
+            node: self.raft.node_id(),
+            incarnation: self.raft.incarnation().to_owned(),
+            sequence: self.sequence,
+            cluster: id.clone(),
+            epoch,
+            subject,
+            finding,
+        })
+    }
+
+    /// Says what is new at once; a failure that holds is repeated, so that it stays fresh at the leader.
+    fn judge(&mut self, id: &ClusterId) {
+        let Some(verdict) = self.verdict(id) else { return };
+        let now = clock::now_ms();
+        let repeat_ms = match verdict.failure() {
+            Some(_) => 200,
+            None => 2_000,
+        };
+        let news = self.said.get(id).is_none_or(|(said, at)| {
+            weight(said) != weight(&verdict) || now.saturating_sub(*at) >= repeat_ms
+        });
+        if news {
+            self.said.insert(id.clone(), (verdict.clone(), now));
+            if self.out.try_send(Sighting::Verdict(verdict)).is_err() {
+                tracing::warn!(cluster = %id, "the reporter is behind; a verdict was dropped");
+            }
+        }
+    }
+
+    // ---- Requests.
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Urgent { cluster, bound_ms, reply } => self.start_urgent(cluster, bound_ms, reply),
+            Input::UrgentEnded { cluster, began_ms, silent } => self.urgent_ended(&cluster, began_ms, silent),
+            Input::Look { cluster, reply } => {
+                let _ = reply.send(self.look(&cluster));
+            }
+            Input::Paused => self.paused(),
+            Input::Inventory(servers) => {
+                for server in servers {
+                    if let Some(watched) = self.watched.get(&server) {
+                        watched.handle.inventory_now();
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_urgent(&mut self, id: ClusterId, bound_ms: u64, reply: oneshot::Sender<Option<Verdict>>) {
+        let Some(primary) = self.watched.values().find(|w| w.cluster == id && w.is_primary) else {
+            let _ = reply.send(None);
+            return;
+        };
+        let round = self.rounds.entry(id.clone()).or_default();
+        round.waiting.push(reply);
+        if round.running {
+            return;
+        }
+        round.running = true;
+        let began_ms = clock::now_ms();
+        let attempt = primary.handle.urgent(Duration::from_millis(bound_ms));
+        for watched in self.watched.values().filter(|w| w.cluster == id && !w.is_primary) {
+            watched.handle.reprobe();
+        }
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let silent = matches!(attempt.await, Ok(ProbeEvent { outcome: Outcome::Silent(_), .. }));
+            let _ = inputs.send(Input::UrgentEnded { cluster: id, began_ms, silent }).await;
+        });
+    }
+
+    fn urgent_ended(&mut self, id: &ClusterId, began_ms: u64, silent: bool) {
+        let answered_since = self
+            .watched
+            .values()
+            .find(|w| &w.cluster == id && w.is_primary)
+            .is_some_and(|w| w.watch.observation.answered_ms.is_some_and(|at| at >= began_ms));
+        let round = self.rounds.entry(id.clone()).or_default();
+        round.running = false;
+        round.silent_ms = (silent && !answered_since).then(clock::now_ms);
+        let waiting = std::mem::take(&mut round.waiting);
+        let verdict = self.verdict(id);
+        for reply in waiting {
+            let _ = reply.send(verdict.clone());
+        }
+        self.judge(id);
+    }
+
+    fn look(&self, id: &ClusterId) -> Option<Seen> {
+        let (problems, finding) =
+            self.with_view(id, |view| (problem::problems(view), problem::finding(view)))?;
+        let of_cluster = || self.watched.iter().filter(|(_, w)| &w.cluster == id);
+        let primary = of_cluster().find(|(_, w)| w.is_primary);
+        let old_primary: Option<GtidSet> =
+            primary.and_then(|(_, w)| w.watch.observation.facts.as_ref()).map(|f| f.executed.clone());
+        Some(Seen {
+            observations: of_cluster().map(|(s, w)| (s.clone(), w.watch.observation.clone())).collect(),
+            problems,
+            finding: Some(finding),
+            now_ms: clock::now_ms(),
+            sets: Sets {
+                facts: BTreeMap::new(),
+                old_primary,
+                high_water: of_cluster()
+                    .filter_map(|(s, w)| w.watch.high_water.clone().map(|(_, set)| (s.clone(), set)))
+                    .collect(),
+            },
+        })
+    }
+
+    /// What was held open across an own pause says nothing; until one fresh round this node is blind.
+    fn paused(&mut self) {
+        for watched in self.watched.values_mut() {
+            watched.watch.discard();
+            watched.handle.reprobe();
+        }
+        self.rounds.clear();
+        self.executor.drop_all();
+        for id in self.clusters() {
+            self.judge(&id);
+        }
+    }
+
+    fn clusters(&self) -> BTreeSet<ClusterId> {
+        self.watched.values().map(|w| w.cluster.clone()).collect()
+    }
+
+    fn tick(&mut self) {
+        for id in self.clusters() {
+            self.look_after_replicas(&id);
+            self.judge(&id);
+        }
+        let now = clock::now_ms();
+        if now.saturating_sub(self.published_ms) >= PUBLISH_MS {
+            self.published_ms = now;
+            let seen = self
+                .clusters()
+                .into_iter()
+                .filter_map(|id| self.look(&id).map(|s| (id, Arc::new(s))))
+                .collect();
+            *self.views.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+    }
+}
+
+/// What makes a verdict news: the failure and how strong its evidence is.
+fn weight(verdict: &Verdict) -> (String, u64, Option<(bool, bool)>) {
+    let strength = verdict.failure().map(|(_, _, evidence)| (evidence.hard, evidence.urgent_round_done));
+    (verdict.label(), verdict.epoch, strength)
+}
+
+/// The probe's outcome in the analysis' terms.
+fn outcome(outcome: Outcome) -> (AttemptEnd, Option<Box<ServerFacts>>) {
+    let end = match outcome {
+        Outcome::Answered { facts, .. } => return (AttemptEnd::Answered, Some(facts)),
+        Outcome::Refused => AttemptEnd::Refused,
+        Outcome::Silent(text) => {
+            AttemptEnd::Silent { greeted: text.contains("login") || text.contains("answer") }
+        }
+        Outcome::Closed(_) => AttemptEnd::Closed,
+        Outcome::TooManyConnections(_) => AttemptEnd::TooManyConnections,
+        Outcome::ShuttingDown(_) => AttemptEnd::ShuttingDown,
+        Outcome::AccessDenied(why) | Outcome::OfflineMode(why) => AttemptEnd::LoginFailed { why },
+        Outcome::MissingGrant(missing) => AttemptEnd::LoginFailed { why: missing.to_string() },
+        Outcome::Unreachable(why) | Outcome::NotMySql(why) | Outcome::Tls(why) | Outcome::Failed(why) => {
+            AttemptEnd::Failed { why }
+        }
+    };
+    (end, None)
+}
