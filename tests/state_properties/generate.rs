@@ -157,7 +157,10 @@ impl Draw {
             55..=60 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Forced))),
             61..=66 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Switchover))),
             67..=139 => self.drive(state, cluster),
-            140..=144 => Change::TakeOver { recovery: self.recovery(state, cluster), evidence: vec![] },
+            140..=144 => Change::TakeOver {
+                recovery: self.recovery(state, cluster),
+                evidence: self.start(state, cluster, Kind::Failover).evidence,
+            },
             145..=164 => self.order(state),
             165..=174 => self.acknowledge(state, cluster),
             175..=214 => self.operate(state, cluster),
