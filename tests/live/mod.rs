@@ -234,6 +234,10 @@ impl Server {
         Conn::new(self.opts(user, password)).await.unwrap()
     }
 
+    pub async fn try_root(&self) -> Result<Conn, mysql_async::Error> {
+        Conn::new(self.opts("admin", "admin")).await
+    }
+
     pub async fn root(&self) -> Conn {
         self.connect("admin", "admin").await
     }

@@ -30,6 +30,7 @@ macro_rules! on_both {
 
 mod bounds;
 mod fence;
+mod point;
 mod relay_log;
 mod sessions;
 
