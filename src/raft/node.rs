@@ -16,7 +16,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
@@ -94,7 +94,7 @@ impl Raft {
     pub async fn open(options: Options) -> Result<Raft, OpenError> {
         options.check()?;
         let config = raft_config(&options)?;
-        let tls = options.tls.as_ref().map(Tls::read).transpose()?;
+        let tls = options.tls.as_ref().map(|files| Tls::read(&options, files)).transpose()?;
         let opened = {
             let options = options.clone();
             tokio::task::spawn_blocking(move || DataDir::open(&options)).await
@@ -141,6 +141,11 @@ impl Raft {
     /// TLS of the node port; `None` when the node runs in plain text.
     pub fn server_tls(&self) -> Option<ServerTlsConfig> {
         self.inner.tls.as_ref().map(Tls::server)
+    }
+
+    /// When this node's certificate, or its issuer's, ends; `None` when the node runs in plain text.
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.inner.tls.as_ref().map(Tls::expires)
     }
 
     /// An interceptor for the caller's own services on the node port: lets members through, with a

@@ -234,8 +234,17 @@ impl Server {
         Conn::new(self.opts(user, password)).await.unwrap()
     }
 
+    pub async fn try_root(&self) -> Result<Conn, mysql_async::Error> {
+        Conn::new(self.opts("admin", "admin")).await
+    }
+
     pub async fn root(&self) -> Conn {
         self.connect("admin", "admin").await
+    }
+
+    /// How a client of the application logs in.
+    pub fn app_opts(&self) -> OptsBuilder {
+        self.opts("app", "app")
     }
 
     pub async fn app(&self) -> Conn {
@@ -436,6 +445,7 @@ fn accounts(flavor: Flavor) -> Vec<String> {
     all.push("GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO 'app'@'%'".into());
     all.push("GRANT LOCK TABLES ON app.* TO 'app'@'%'".into());
     all.push("CREATE TABLE app.t (id BIGINT PRIMARY KEY AUTO_INCREMENT, v INT NOT NULL DEFAULT 0)".into());
+    all.push("CREATE TABLE app.other (id BIGINT PRIMARY KEY)".into());
     all.push(match flavor {
         Flavor::MySql => "RESET BINARY LOGS AND GTIDS".into(),
         Flavor::MariaDb => "RESET MASTER".into(),

@@ -108,9 +108,9 @@ impl Draw {
         // Now and then a proposer's clock lies behind, and now and then a day has gone by.
         let at_ms = match self.step_ms % 20 {
             0 => state.log_time_ms.saturating_sub(u64::from(self.step_ms >> 8)),
-            1 => state.log_time_ms + 86_400_000,
-            2..=4 => state.log_time_ms + u64::from(self.step_ms % 400_000),
-            _ => state.log_time_ms + u64::from(self.step_ms % 2_000),
+            1 => state.log_time_ms.saturating_add(86_400_000),
+            2..=4 => state.log_time_ms.saturating_add((self.step_ms % 400_000).into()),
+            _ => state.log_time_ms.saturating_add((self.step_ms % 2_000).into()),
         };
         let request_id = match self.request {
             0..=39 => Some(format!("r{}", self.request)),
@@ -120,7 +120,7 @@ impl Draw {
         let by = if self.pick.is_multiple_of(2) { "quorate" } else { "anna" };
         Entry::Command(Command {
             at_ms,
-            wall_ms: at_ms + 1_700_000_000_000,
+            wall_ms: at_ms.wrapping_add(1_700_000_000_000),
             node,
             term,
             by: by.into(),
@@ -157,7 +157,10 @@ impl Draw {
             55..=60 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Forced))),
             61..=66 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Switchover))),
             67..=139 => self.drive(state, cluster),
-            140..=144 => Change::TakeOver { recovery: self.recovery(state, cluster), evidence: vec![] },
+            140..=144 => Change::TakeOver {
+                recovery: self.recovery(state, cluster),
+                evidence: self.start(state, cluster, Kind::Failover).evidence,
+            },
             145..=164 => self.order(state),
             165..=174 => self.acknowledge(state, cluster),
             175..=214 => self.operate(state, cluster),
@@ -180,7 +183,8 @@ impl Draw {
         let alias = match self.extra % 4 {
             0 => None,
             1 => Some("orders".to_owned()),
-            2 => Some("no good".to_owned()),
+            2 if self.extra < 64 => Some("no good".to_owned()),
+            2 => Some(format!("c{}", self.extra % 4)),
             _ => Some(format!("alias{number}")),
         };
         let primary = (!self.sort.is_multiple_of(5)).then(|| members[0].server.clone());
@@ -228,7 +232,7 @@ impl Draw {
             Testimony { verdict: says.verdict(state, cluster, node), age_ms: u64::from(self.extra) * 9 }
         });
         let waivers = [Waiver::Verdict, Waiver::Disabled, Waiver::Block, Waiver::Loss];
-        let waived = waivers.into_iter().take(usize::from(self.request % 5));
+        let waived = waivers.into_iter().take(usize::from(self.extra % 5));
         StartRecovery {
             kind,
             cluster: cluster.id.clone(),
@@ -240,7 +244,7 @@ impl Draw {
             evidence: evidence.collect(),
             revoked: vec![],
             semi_sync: self.extra.is_multiple_of(4).then(|| (1, vec![])),
-            waived: if kind == Kind::Forced { waived.collect() } else { vec![] },
+            waived: if kind == Kind::Forced || self.request >= 248 { waived.collect() } else { vec![] },
             to: None,
             kill_writers: false,
         }

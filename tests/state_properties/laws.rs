@@ -6,8 +6,11 @@ use quorate::core::{
     analysis::{Class, Finding},
     replicated::{
         Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, State, command::StartRecovery,
+        recovery::Testimony,
     },
 };
+
+use quorate::model::server::{ClusterId, ServerId};
 
 use crate::generate::Entry;
 
@@ -22,7 +25,7 @@ pub fn check(
     let step = Step { before, index, outcome, after };
     step.log_time_never_goes_back()?;
     step.a_cluster_has_one_running_recovery_and_its_slot_names_it()?;
-    step.epochs_and_generations_only_grow()?;
+    step.epochs_and_generations_only_grow(entry)?;
     step.a_recovery_moves_along_the_drawing()?;
     step.primaries_are_members_and_no_order_stands_against_them()?;
     step.a_server_belongs_to_one_cluster_and_a_name_to_one()?;
@@ -32,6 +35,11 @@ pub fn check(
         step.a_refusal_changes_nothing_but_time(command)?;
         step.a_request_takes_effect_once(command)?;
         step.what_is_over_is_gone(command)?;
+        if let (Change::TakeOver { recovery, evidence }, Outcome::Done { .. }) = (&command.change, outcome)
+            && !step.repeated(command)
+        {
+            step.a_takeover_before_the_first_side_effect_brings_a_majority_or_nothing(*recovery, evidence)?;
+        }
         if let (Change::StartRecovery(start), Outcome::Done { .. }) = (&command.change, outcome)
             && !step.repeated(command)
         {
@@ -86,7 +94,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn epochs_and_generations_only_grow(&self) -> Law {
+    fn epochs_and_generations_only_grow(&self, entry: &Entry) -> Law {
         for (id, old) in &self.before.clusters {
             let Some(new) = self.after.clusters.get(id) else { continue };
             law(
@@ -95,6 +103,17 @@ impl Step<'_> {
             )?;
             let moved = new.primary != old.primary;
             law(!moved || new.epoch == old.epoch + 1, format!("{id}: another primary, not another epoch"))?;
+            for (server, was) in &old.members {
+                let Some(is) = new.members.get(server) else { continue };
+                law(is.source.as_ref() != Some(server), format!("{server} is its own source"))?;
+                let released = was.state != MemberState::Normal && is.state == MemberState::Normal;
+                let by_discovery =
+                    matches!(entry, Entry::Command(c) if matches!(c.change, Change::UpdateMembers { .. }));
+                law(
+                    !(released && by_discovery),
+                    format!("a discovery released {server} from {:?}", was.state),
+                )?;
+            }
             // The structure generation covers members and edges (design §4).
             let same = new.members == old.members && new.primary == old.primary;
             law(
@@ -274,27 +293,49 @@ impl Step<'_> {
         )
     }
 
+    /// P2 and P4: fresh evidence of a majority, or none, in which case nothing but cancelling is left.
+    fn a_takeover_before_the_first_side_effect_brings_a_majority_or_nothing(
+        &self,
+        id: u64,
+        evidence: &[Testimony],
+    ) -> Law {
+        let recovery = &self.before.recoveries[&id];
+        if recovery.side_effects || recovery.kind != Kind::Failover || evidence.is_empty() {
+            return Ok(());
+        }
+        let agree = self.agreeing(&recovery.cluster, recovery.epoch, &recovery.old_primary.server, evidence);
+        law(2 * agree.len() > self.before.voters.len(), format!("taken over on the word of {agree:?} (P4)"))
+    }
+
     /// P2, counted independently of `core::agreement`.
     fn no_start_without_a_majority(&self, start: &StartRecovery) -> Law {
         if start.kind != Kind::Failover {
             return Ok(());
         }
+        let agree = self.agreeing(&start.cluster, start.epoch, &start.subject, &start.evidence);
+        let voters = self.before.voters.len();
+        law(2 * agree.len() > voters, format!("started on the word of {agree:?} of {voters} voters (P2)"))
+    }
+
+    /// The voters whose fresh word names a primary's failure.
+    fn agreeing(
+        &self,
+        cluster: &ClusterId,
+        epoch: u64,
+        subject: &ServerId,
+        evidence: &[Testimony],
+    ) -> BTreeSet<u64> {
         let voters = &self.before.voters;
-        let cluster = &self.before.clusters[&start.cluster];
-        let agree: BTreeSet<u64> = start
-            .evidence
+        let known = &self.before.clusters[cluster];
+        evidence
             .iter()
             .filter(|t| t.age_ms <= self.before.policy.verdict_fresh_for_ms)
             .map(|t| &t.verdict)
             .filter(|v| voters.get(&v.node) == Some(&v.incarnation))
-            .filter(|v| v.cluster == cluster.id && v.epoch == cluster.epoch)
-            .filter(|v| Some(&v.subject) == cluster.primary.as_ref())
+            .filter(|v| &v.cluster == cluster && v.epoch == epoch && v.epoch == known.epoch)
+            .filter(|v| &v.subject == subject && Some(subject) == known.primary.as_ref())
             .filter(|v| matches!(&v.finding, Finding::Failure { class: Class::Primary, .. }))
             .map(|v| v.node)
-            .collect();
-        law(
-            2 * agree.len() > voters.len(),
-            format!("started on the word of {agree:?} of {} voters (P2)", voters.len()),
-        )
+            .collect()
     }
 }

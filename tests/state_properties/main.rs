@@ -10,7 +10,10 @@ use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed},
 };
-use quorate::core::replicated::{Outcome, State};
+use quorate::core::{
+    analysis::Class,
+    replicated::{Change, Outcome, State},
+};
 
 use crate::generate::{Draw, Entry, log};
 
@@ -94,6 +97,51 @@ proptest! {
             let bytes = rmp_serde::to_vec_named(&command).expect("a command serialises");
             let read: quorate::core::replicated::Command = rmp_serde::from_slice(&bytes).expect("and is read");
             prop_assert_eq!(read, command);
+        }
+    }
+}
+
+/// Numbers at the end of their range, where additions overflow.
+fn extreme(entry: Entry, at: usize, from: usize) -> Entry {
+    let Entry::Command(mut command) = entry else { return entry };
+    if at >= from {
+        command.at_ms = u64::MAX - (command.at_ms % 3);
+    }
+    match &mut command.change {
+        Change::SetDowntime { for_ms, .. } | Change::SetMaintenance { for_ms, .. } if at % 2 == 0 => {
+            *for_ms = for_ms.map(|_| u64::MAX);
+        }
+        Change::SetPromotionRule { for_ms, .. } => *for_ms = for_ms.map(|_| u64::MAX),
+        Change::SetPolicy { policy, .. } if at % 2 == 0 => {
+            policy.block_for_ms = u64::MAX;
+            policy.retry_backoff_ms = u64::MAX;
+            policy.retry_backoff_max_ms = u64::MAX;
+            policy.breaker_window_ms = u64::MAX;
+            policy.verdict_fresh_for_ms = u64::MAX;
+        }
+        Change::StartRecovery(start) if at % 3 == 0 => {
+            start.evidence.iter_mut().for_each(|t| t.age_ms = u64::MAX)
+        }
+        _ => {}
+    }
+    Entry::Command(command)
+}
+
+proptest! {
+    #![proptest_config(fixed(200))]
+
+    #[test]
+    fn no_number_is_too_large(draws in draws(120), from in 0..120_usize) {
+        let mut state = State::default();
+        for (at, draw) in draws.iter().enumerate() {
+            let entry = extreme(draw.entry(&state, at as u64 + 1), at, from);
+            entry.apply(&mut state, at as u64 + 1);
+            state.next_expiry();
+            for cluster in state.clusters.values() {
+                state.automatic_pause(cluster);
+                state.automatic_rate(cluster, Class::Primary);
+                state.blocked(&cluster.id);
+            }
         }
     }
 }
