@@ -400,8 +400,8 @@ pub enum PolicyVerb {
         #[arg(required = true, value_name = "KEY=VALUE")]
         settings: Vec<String>,
         /// Refuse if the policy is not this version any more.
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
-        version: u64,
+        #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
+        if_version: u64,
         /// Only check.
         #[arg(long)]
         dry_run: bool,

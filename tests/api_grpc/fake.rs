@@ -41,6 +41,8 @@ pub struct Fake {
     pub plan: Mutex<Result<PlanView, Failure>>,
     pub discovered: Mutex<Result<(), Failure>>,
     pub calls: Mutex<u32>,
+    /// All servers are well.
+    pub well: Mutex<bool>,
 }
 
 impl Fake {
@@ -62,6 +64,7 @@ impl Fake {
             plan: Mutex::new(Ok(plan_view())),
             discovered: Mutex::new(Ok(())),
             calls: Mutex::new(0),
+            well: Mutex::new(false),
         })
     }
 
@@ -161,7 +164,7 @@ impl Backend for Fake {
     }
 
     fn live(&self, _cluster: &ClusterId) -> BTreeMap<ServerId, LiveServer> {
-        live()
+        live(*self.well.lock().unwrap())
     }
 
     fn problems(&self, _cluster: &ClusterId) -> Vec<ProblemView> {
@@ -200,7 +203,10 @@ impl Backend for Fake {
     }
 
     async fn start(&self, wish: &Wish, by: &str, request_id: Option<&str>) -> Result<u64, Failure> {
-        let change = Change::StartRecovery(Box::new(start(wish.kind)));
+        let mut wanted = start(wish.kind);
+        let cluster = self.log().state.clusters.get(&wish.cluster).cloned();
+        wanted.generation = cluster.map_or(1, |c| c.generation);
+        let change = Change::StartRecovery(Box::new(wanted));
         match self.submit(change, by, request_id).await?.1 {
             Outcome::Done { id, .. } => Ok(id),
             Outcome::Refused(refusal) => Err(refusal.into()),
