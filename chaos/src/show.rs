@@ -9,6 +9,7 @@ use crate::{
     run_dir::RunDir,
     stage::{Setup, Stage},
     topology::Shape,
+    wait,
 };
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
@@ -69,7 +70,11 @@ impl Show {
         self.print(&stage, &["topology", &cluster])?;
 
         say(&format!("Killing the primary {cluster} (kill -9).",));
-        let follow = self.command(&stage, &["events", "--follow"]).stdin(Stdio::null()).spawn();
+        let newest =
+            stage.group.events().await?.iter().filter_map(|e| e["index"].as_u64()).max().unwrap_or(0);
+        let from = (newest + 1).to_string();
+        let follow =
+            self.command(&stage, &["events", "--follow", "--from", &from]).stdin(Stdio::null()).spawn();
         let since = stage.mark_fault();
         stage.primary().kill().await?;
         stage.await_recovery(&[1], since).await?;
@@ -92,6 +97,7 @@ impl Show {
         println!("  the client's first new write  {}", at(record.first_write_ms));
         println!("  every replica follows it      {}", at(record.repointed_ms));
         let now = stage.primary().address();
+        self.wait_calm(&stage).await;
         self.print(&stage, &["topology", &now])?;
 
         say("A second automatic failover is blocked until a person has looked.");
@@ -115,6 +121,7 @@ impl Show {
             "rejoined as a replica"
         };
         println!("  it accepted writes for {acked:.0} ms, was fenced, and is {fate}");
+        self.wait_calm(&stage).await;
         self.print(&stage, &["topology", &now])?;
         for violation in &stage.record.violations {
             println!("  NOT AS PROMISED: {violation}");
@@ -128,6 +135,24 @@ impl Show {
         } else {
             anyhow::bail!("the demo did not end as promised")
         }
+    }
+
+    /// Gives the group a moment to look at every server again, so that what is printed is what is true by now.
+    async fn wait_calm(&self, stage: &Stage<'_>) {
+        let _ = wait::every(
+            Duration::from_millis(100),
+            "a cluster without problems",
+            Duration::from_secs(5),
+            async || {
+                let clusters = stage.group.json(&["clusters"]).await.ok()?;
+                clusters
+                    .as_array()?
+                    .iter()
+                    .all(|c| c["problems"].as_array().is_none_or(Vec::is_empty))
+                    .then_some(())
+            },
+        )
+        .await;
     }
 
     async fn leave_running(&self, stage: &Stage<'_>) -> Result<()> {
