@@ -20,7 +20,7 @@ First steps:
 
 /// See and steer a group of Quorate nodes, which fail over MySQL and MariaDB clusters.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, after_help = AFTER, max_term_width = 110, propagate_version = true)]
+#[command(name = "quorate", version, after_help = AFTER, max_term_width = 110)]
 pub struct Cli {
     /// Where and how to connect.
     #[command(flatten)]

@@ -189,6 +189,10 @@ impl Server {
         }
     }
 
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -455,7 +459,10 @@ fn accounts(flavor: Flavor) -> Vec<String> {
 
 fn initialise(install: &Install, data: &Path) {
     let mut command = Command::new(&install.program);
-    command.args(install.base(data)).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = fs::File::create(data.with_extension("log")).unwrap();
+    command.args(install.base(data)).stdout(Stdio::null()).stderr(log);
+    // The machine's number of asynchronous I/O contexts may be used up by other servers.
+    command.arg("--innodb-use-native-aio=OFF");
     match install.flavor {
         Flavor::MySql => {
             let status =
@@ -478,7 +485,10 @@ fn initialise(install: &Install, data: &Path) {
             ];
             for name in files {
                 let path = install.share().join(format!("{name}.sql"));
-                input.write_all(&fs::read(path).unwrap()).unwrap();
+                let sql = fs::read(path).unwrap();
+                input.write_all(&sql).unwrap_or_else(|error| {
+                    panic!("{error}: {}", fs::read_to_string(data.with_extension("log")).unwrap_or_default())
+                });
             }
             drop(input);
             assert!(child.wait().unwrap().success());

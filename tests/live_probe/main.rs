@@ -33,6 +33,7 @@ macro_rules! on_both {
 
 mod bad_input;
 mod looks;
+mod tls;
 
 async fn scenario<F: Future<Output = ()>>(flavor: Flavor, run: impl FnOnce(Install) -> F) {
     let Some(install) = Install::find(flavor) else { return };
