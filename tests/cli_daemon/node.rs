@@ -30,6 +30,8 @@ pub fn quorate(words: &[&str]) -> Ran {
     }
     let run = command.env("QUORATE_BY", "anna").args(words).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let shown = [text(run.stdout.clone()), text(run.stderr.clone())].concat();
+    assert!(!shown.contains("canary-"), "{words:?} shows a password: {shown}");
     Ran { code: run.status.code().unwrap_or(-1), out: text(run.stdout), err: text(run.stderr) }
 }
 
@@ -58,12 +60,14 @@ impl Node {
     pub fn new(id: usize, folder: &Path, tls: &str) -> Self {
         let folder = folder.join(format!("node{id}"));
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("password"), "canary-5b1d\n").unwrap();
+        fs::write(folder.join("servers.password"), "canary-5b1d\n").unwrap();
+        fs::write(folder.join("repl.password"), "canary-5b1d\n").unwrap();
         let (node_port, client_port) = (free_port(), free_port());
         let text = format!(
             "node_id = {id}\ngroup = \"demo\"\ndata_dir = \"data\"\n[listen]\nnode = \"127.0.0.1:{node_port}\"\n\
              client = \"127.0.0.1:{client_port}\"\n[tls]\n{tls}\n[servers]\nuser = \"quorate\"\n\
-             password_file = \"password\"\n[replication]\nuser = \"repl\"\npassword_file = \"password\"\n"
+             password_file = \"servers.password\"\n[replication]\nuser = \"repl\"\n\
+             password_file = \"repl.password\"\n"
         );
         fs::write(folder.join("quorate.toml"), text).unwrap();
         Self { id, node_port, client_port, folder, child: None }
@@ -115,12 +119,15 @@ impl Drop for Node {
     fn drop(&mut self) {
         let shown = std::thread::panicking().then(|| self.log());
         self.kill();
-        assert!(!self.log().contains("canary-5b1d"), "a password is in the log");
+        assert!(!self.log().contains("canary-"), "a password is in the log");
         if let Some(log) = shown {
             eprintln!("--- log of node {}\n{log}", self.id);
         }
     }
 }
+
+/// Writes the certificates of a node below a folder, and names them in the words of its file.
+pub type TlsOf<'a> = dyn Fn(usize, &Path) -> String + 'a;
 
 pub struct Group {
     pub nodes: Vec<Node>,
@@ -131,7 +138,7 @@ pub struct Group {
 
 impl Group {
     /// Nodes that run and belong to no group yet. `tls` writes a node's files and names them.
-    pub fn of(count: usize, tls: Option<&dyn Fn(usize, &Path) -> String>) -> Self {
+    pub fn of(count: usize, tls: Option<&TlsOf>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut nodes = Vec::new();
         for id in 1..=count {
@@ -140,6 +147,21 @@ impl Group {
             node.start();
             nodes.push(node);
         }
+        Self { nodes, client: vec![], folder }
+    }
+
+    /// Nodes that log in to servers with these passwords (for live tests).
+    #[allow(dead_code)]
+    pub fn watching(count: usize, servers: &str, replication: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |id| {
+            let mut node = Node::new(id, folder.path(), "plaintext = true");
+            fs::write(node.folder.join("servers.password"), servers).unwrap();
+            fs::write(node.folder.join("repl.password"), replication).unwrap();
+            node.start();
+            node
+        };
+        let nodes = (1..=count).map(start).collect();
         Self { nodes, client: vec![], folder }
     }
 
