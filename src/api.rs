@@ -35,14 +35,6 @@ pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Longest answer that is sent.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 
-/// The same services for the node port: `gate` lets members of the group in only.
-pub fn peer_routes<G>(backend: Arc<dyn Backend>, gate: G) -> Routes
-where
-    G: Interceptor + Clone + Send + Sync + 'static,
-{
-    Routes::from(routes(backend).into_axum_router().layer(InterceptorLayer::new(gate)))
-}
-
 macro_rules! mount {
     ($routes:expr, $desk:expr, $($server:ident: $module:ident::$service:ident),* $(,)?) => { $(
         $routes.add_service(
@@ -51,6 +43,14 @@ macro_rules! mount {
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         );
     )* };
+}
+
+/// The same services for the node port: `gate` lets members of the group in only.
+pub fn peer_routes<G>(backend: Arc<dyn Backend>, gate: G) -> Routes
+where
+    G: Interceptor + Clone + Send + Sync + 'static,
+{
+    Routes::from(routes(backend).into_axum_router().layer(InterceptorLayer::new(gate)))
 }
 
 /// The client services. They are served on the client port to everybody and on the node port to peers, who pass their

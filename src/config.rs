@@ -2,7 +2,10 @@
 //! Everything else is policy, which is replicated and set through the API. Each wrong value has an error that names
 //! file, line and key; no error, log or dump ever shows a password.
 
+mod certificates;
+mod check;
 mod error;
+mod place;
 mod secret;
 
 use std::{
@@ -12,6 +15,7 @@ use std::{
 
 use serde::Deserialize;
 
+use self::place::Place;
 pub use self::{error::ConfigError, secret::Secret};
 use crate::model::address::Address;
 
@@ -28,7 +32,7 @@ pub struct Config {
     /// Timings of the group: `lan` (default) or `wan`; the same on all nodes.
     #[serde(default)]
     pub profile: Profile,
-    /// Where this node stands; for display and for its membership entry.
+    /// Where this node stands: for display, and in its entry of the membership.
     #[serde(default)]
     pub datacenter: Option<String>,
     /// Ports.
@@ -194,30 +198,50 @@ pub struct Replication {
 }
 
 impl Config {
-    /// Reads and checks the file and everything it names.
+    /// Reads and checks the file and everything it names: certificates and passwords. Opens no socket.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
         let mut config = Self::parse(file, &text)?;
-        config.anchor(file.parent().unwrap_or(Path::new(".")));
-        config.load_secrets(file)?;
+        config.anchor(file.parent().unwrap_or(Path::new("")));
+        certificates::check(&config, &Place { file, text: &text })?;
+        config.load_passwords(&Place { file, text: &text })?;
         Ok(config)
     }
 
-    /// Reads and checks the text; opens nothing.
+    /// Reads the text and checks its values against each other; opens nothing.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|e| ConfigError::from_toml(file, text, &e))?;
+        let place = Place { file, text };
+        let config: Self = toml::from_str(text).map_err(|error| place.explain(&error))?;
+        check::check(&config, &place)?;
         Ok(config)
     }
 
-    fn anchor(&mut self, _folder: &Path) {}
+    /// Paths in the file are relative to its folder.
+    fn anchor(&mut self, folder: &Path) {
+        let named = [
+            &mut self.tls.node_ca,
+            &mut self.tls.node_cert,
+            &mut self.tls.node_key,
+            &mut self.tls.client_ca,
+            &mut self.tls.client_cert,
+            &mut self.tls.client_key,
+            &mut self.servers.password_file,
+            &mut self.servers.tls_ca,
+            &mut self.servers.tls_cert,
+            &mut self.servers.tls_key,
+            &mut self.replication.password_file,
+        ];
+        for path in named.into_iter().flatten().chain([&mut self.data_dir]) {
+            *path = folder.join(&*path);
+        }
+    }
 
-    fn load_secrets(&mut self, file: &Path) -> Result<(), ConfigError> {
-        let servers = &mut self.servers;
-        servers.password = secret::load(file, "servers", &servers.password_file, &servers.password_env)?;
-        let replication = &mut self.replication;
-        replication.password =
-            secret::load(file, "replication", &replication.password_file, &replication.password_env)?;
+    fn load_passwords(&mut self, place: &Place<'_>) -> Result<(), ConfigError> {
+        let (file, variable) = (&self.servers.password_file, &self.servers.password_env);
+        self.servers.password = secret::load(place, "servers", file, variable)?;
+        let (file, variable) = (&self.replication.password_file, &self.replication.password_env);
+        self.replication.password = secret::load(place, "replication", file, variable)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use quorate::{
-    cli::{self, CliError, Verb},
+    cli::{self, CliError, NodesVerb, Verb},
     config::Config,
 };
 
@@ -20,13 +20,45 @@ fn main() -> ExitCode {
                 let done = serve(config, *check).await;
                 done.map_or_else(|error| cli::report(&error, cli.json), |()| ExitCode::SUCCESS)
             }
+            Verb::Nodes(NodesVerb::Rebuild { config, .. }) => {
+                let done = match load(config) {
+                    Ok(config) => quorate::server::rescue::rebuild(&config)
+                        .await
+                        .map_err(|e| CliError::local(chain(&e))),
+                    Err(error) => Err(error),
+                };
+                told(done, cli.json)
+            }
+            Verb::Nodes(NodesVerb::Restore { config, backup }) => {
+                let done = match load(config) {
+                    Ok(config) => {
+                        let restored = quorate::server::rescue::restore(&config, backup).await;
+                        restored.map_err(|e| CliError::local(chain(&e)))
+                    }
+                    Err(error) => Err(error),
+                };
+                told(done, cli.json)
+            }
             _ => cli::run(cli).await,
         }
     })
 }
 
+fn load(file: &std::path::Path) -> Result<Config, CliError> {
+    Config::load(file).map_err(|error| CliError::local(chain(&error.into())))
+}
+
+fn told(done: Result<String, CliError>, json: bool) -> ExitCode {
+    match done {
+        Ok(text) if json => println!("{}", serde_json::json!({ "done": text })),
+        Ok(text) => println!("{text}"),
+        Err(error) => return cli::report(&error, json),
+    }
+    ExitCode::SUCCESS
+}
+
 async fn serve(file: &std::path::Path, check: bool) -> Result<(), CliError> {
-    let config = Config::load(file).map_err(|error| CliError::local(chain(&error.into())))?;
+    let config = load(file)?;
     if check {
         println!("{} is fine", file.display());
         return Ok(());

@@ -1,6 +1,7 @@
 //! The command line: `cargo chaos VERB`.
 
 use crate::{
+    cost::Cost,
     flavor::Flavor,
     install,
     net::reexec,
@@ -57,6 +58,17 @@ enum Verb {
         /// Leave everything running at the end, until Ctrl-C
         #[arg(long)]
         keep: bool,
+    },
+    /// Measure CPU and memory of nodes that only watch
+    Cost {
+        #[command(flatten)]
+        stage: StageArgs,
+        /// Clusters to watch, each of one primary and its replicas
+        #[arg(long, default_value_t = 1)]
+        clusters: usize,
+        /// How long
+        #[arg(long, default_value_t = 45)]
+        seconds: u64,
     },
     /// Examine the rig itself, without Quorate
     Selftest {
@@ -163,6 +175,11 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Demo { stage, keep } => {
             let (show, run) = show(&stage)?;
             to_the_end(&run, show.demo(&run, keep)).map(|()| 0)
+        }
+        Verb::Cost { stage, clusters, seconds } => {
+            let (Show { flavor, nodes, shape, product }, run) = show(&stage)?;
+            let cost = Cost { flavor, nodes, clusters, shape, seconds, product };
+            to_the_end(&run, cost.measure(&run)).map(|()| 0)
         }
         Verb::Selftest { flavor } => examine(&flavors(flavor)),
     }

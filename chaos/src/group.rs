@@ -91,7 +91,7 @@ impl Group {
                 let all = self
                     .nodes
                     .iter()
-                    .filter(|n| n.is_running())
+                    .filter(|n| n.is_member())
                     .all(|n| matches!(role(n.id), Some("leader" | "follower")));
                 all.then_some(())
             },
@@ -171,9 +171,9 @@ impl Group {
         self.run(&self.endpoints(), &all, 90).await
     }
 
-    /// Client addresses of the nodes that run.
+    /// Client addresses of the members that run.
     pub fn endpoints(&self) -> Vec<String> {
-        self.nodes.iter().filter(|n| n.is_running()).map(|n| n.endpoint()).collect()
+        self.nodes.iter().filter(|n| n.is_member()).map(|n| n.endpoint()).collect()
     }
 
     /// Runs the command line; on failure the output is what it printed as errors.

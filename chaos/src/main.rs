@@ -6,6 +6,7 @@
 
 mod cli;
 mod client;
+mod cost;
 mod flavor;
 mod group;
 mod install;

@@ -10,6 +10,7 @@ use crate::{
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub struct Node {
     product: Product,
     env: Vec<(String, String)>,
     process: Mutex<Option<Arc<Proc>>>,
+    outside: AtomicBool,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
             product: product.clone(),
             env: env.to_vec(),
             process: Mutex::new(None),
+            outside: AtomicBool::new(false),
         };
         std::fs::write(node.config_file(), node.config())?;
         node.launch(run)?;
@@ -127,8 +130,14 @@ impl Node {
         process.wait_end(Duration::from_secs(10)).await
     }
 
-    /// Removes everything it remembers, as a lost disk would.
+    /// Whether it runs as a member of the group; a wiped node does not.
+    pub fn is_member(&self) -> bool {
+        self.is_running() && !self.outside.load(Ordering::Relaxed)
+    }
+
+    /// Removes everything it remembers, as a lost disk would. From then on nothing is asked of it.
     pub fn wipe(&self) -> Result<()> {
+        self.outside.store(true, Ordering::Relaxed);
         std::fs::remove_dir_all(self.dir.join("data")).context("wipe the data directory")
     }
 

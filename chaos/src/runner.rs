@@ -54,7 +54,42 @@ pub async fn run(run_dir: &RunDir, ask: &Ask) -> Result<u8> {
             write(ask.json.as_deref(), &records)?;
         }
     }
+    if ask.runs > 1 {
+        for flavor in &ask.flavors {
+            println!("{}", summary(&records.iter().filter(|r| r.flavor == *flavor).collect::<Vec<_>>()));
+        }
+    }
     Ok(exit_code(ask.scenario, &records))
+}
+
+/// Median and maximum of each time of a batch.
+fn summary(records: &[&Record]) -> String {
+    let Some(first) = records.first() else { return String::new() };
+    let mut line =
+        format!("{} {} nodes={} runs={}:", first.scenario, first.flavor, first.nodes, records.len());
+    let times: [(&str, fn(&Record) -> Option<f64>); 6] = [
+        ("detected", |r| r.detected_ms),
+        ("started", |r| r.started_ms),
+        ("writable", |r| r.writable_ms),
+        ("first write", |r| r.first_write_ms),
+        ("repointed", |r| r.repointed_ms),
+        ("returned acks", |r| r.returned_acks_ms),
+    ];
+    for (name, time) in times {
+        let mut all: Vec<f64> = records.iter().filter_map(|r| time(r)).collect();
+        all.sort_by(f64::total_cmp);
+        if let (Some(median), Some(max)) = (all.get(all.len() / 2), all.last()) {
+            line += &format!(" {name} median {median:.0} max {max:.0} ms (n={});", all.len());
+        }
+    }
+    let count = |what: fn(&Record) -> usize| records.iter().map(|r| what(r)).sum::<usize>();
+    line += &format!(
+        " lost {}, recoveries {}, violations {}",
+        count(|r| r.lost_acked_writes),
+        count(|r| r.recoveries),
+        count(|r| r.violations.len())
+    );
+    line
 }
 
 /// The records of a scenario that cannot be played here at all.

@@ -179,3 +179,17 @@ pub fn tail(log: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The README tells people which grants to give; the rig gives exactly those.
+    #[test]
+    fn the_readme_names_every_grant_the_rig_gives() {
+        let Ok(readme) = std::fs::read_to_string(paths::root().join("README.md")) else { return };
+        for grant in Flavor::ALL.into_iter().flat_map(grants) {
+            assert!(readme.contains(&grant), "README.md lacks: {grant}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use tonic::{Code, Request, Response, Status};
 use super::{
     backend::{Backend, Failure, LeaderChannel, look},
     call::{Caller, FORWARDED, Input, Route},
-    status::{error_info, no_leader, refused},
+    status::{error_info, no_leader, refused, status},
 };
 use crate::{
     core::replicated::{Change, Command, Outcome, Refusal, State},
@@ -103,26 +103,34 @@ impl Desk {
         if input.route() == Route::Here {
             return here(input).await;
         }
-        let until = Instant::now() + LEADER_WAIT;
+        let mut until = Instant::now() + LEADER_WAIT;
         loop {
-            let leads = self.leads();
-            let failed = match (leads, self.backend.leader_channel()) {
-                (true, _) => match self.backend.barrier().await {
+            let leader = *self.backend.leader().borrow();
+            let failed = match self.backend.leader_channel() {
+                _ if leader == Some(self.backend.node_id()) => match self.backend.barrier().await {
                     Ok(()) => match here(input.clone()).await {
                         Err(status) if is_not_leader(&status) => status,
                         answer => return answer,
                     },
                     Err(failure) => failure.into(),
                 },
-                (false, _) if caller.forwarded => {
-                    let leader = *self.backend.leader().borrow();
-                    return Err(Failure::NotLeader { leader }.into());
+                _ if caller.forwarded => return Err(Failure::NotLeader { leader }.into()),
+                None => no_leader(),
+                Some(channel) => {
+                    let call = remote(channel, forwarded(input.clone(), caller));
+                    match self.while_leading(leader, call).await {
+                        // A leader that fell silent is not waited for once there is another.
+                        None if input.repeatable() => {
+                            until = until.max(Instant::now() + LEADER_WAIT / 2);
+                            no_leader()
+                        }
+                        None => return Err(lost_answer()),
+                        Some(Err(status)) if is_not_leader(&status) => status,
+                        Some(Err(status)) if is_transport(&status) && input.repeatable() => status,
+                        Some(Err(status)) if is_transport(&status) => return Err(lost_answer()),
+                        Some(answer) => return answer,
+                    }
                 }
-                (false, Some(channel)) => match remote(channel, forwarded(input.clone(), caller)).await {
-                    Err(status) if is_worth_retrying(&status, &input) => status,
-                    answer => return answer,
-                },
-                (false, None) => no_leader(),
             };
             if Instant::now() >= until {
                 return match input.route() {
@@ -134,8 +142,19 @@ impl Desk {
         }
     }
 
-    fn leads(&self) -> bool {
-        *self.backend.leader().borrow() == Some(self.backend.node_id())
+    /// The answer of a call to `leader`, or nothing once somebody else leads.
+    async fn while_leading<T>(&self, leader: Option<u64>, call: impl Future<Output = T>) -> Option<T> {
+        let mut leads = self.backend.leader();
+        let replaced = async {
+            let gone = leads.wait_for(|now| now.is_some() && *now != leader).await.is_err();
+            if gone {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            answer = call => Some(answer),
+            () = replaced => None,
+        }
     }
 
     /// Waits for another leader, or a moment.
@@ -234,16 +253,22 @@ fn is_not_leader(status: &Status) -> bool {
     error_info(status).is_some_and(|info| info.reason == "NOT_LEADER")
 }
 
-/// Not the leader after all, or (for what may be delivered twice) a broken connection to it.
-fn is_worth_retrying(status: &Status, input: &impl Input) -> bool {
-    let transport = status.code() == Code::Unavailable && error_info(status).is_none();
-    is_not_leader(status) || (transport && input.repeatable())
+/// The connection failed, or broke before the answer: what a node says has a reason.
+fn is_transport(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown)
+        && error_info(status).is_none()
+}
+
+/// What is told of a call that may not be delivered twice, and whose answer did not come.
+fn lost_answer() -> Status {
+    let text = "the connection to the leader broke before its answer; it may have been done or not: look at \
+                `quorate nodes status` before asking again";
+    status(Code::DeadlineExceeded, "FATE_UNKNOWN", text, vec![], None)
 }
 
 /// What a client is told after the last try.
 fn worded(status: Status) -> Status {
-    let transport = status.code() == Code::Unavailable && error_info(&status).is_none();
-    if transport || is_not_leader(&status) { no_leader() } else { status }
+    if is_transport(&status) || is_not_leader(&status) { no_leader() } else { status }
 }
 
 /// A refusal where a name is not found.

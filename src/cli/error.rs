@@ -59,9 +59,10 @@ impl CliError {
 
     /// For people.
     pub fn human(&self) -> String {
-        let what = match self.exit {
-            EXIT_USAGE => "usage",
-            EXIT_FAILED if self.reason != "FAILED" => "refused",
+        let what = match (self.exit, self.reason.as_str()) {
+            (EXIT_USAGE, _) => "usage",
+            (EXIT_FAILED, "FAILED" | "NOT_SUCCEEDED" | "FATE_UNKNOWN" | "INTERNAL") => "failed",
+            (EXIT_FAILED, _) => "refused",
             _ => "error",
         };
         format!("{what}: {}", self.text)
@@ -117,15 +118,22 @@ pub fn transport_text(status: &Status) -> String {
 
 /// TLS libraries speak to programmers; this speaks to whoever has to fetch a new certificate.
 fn explain_tls(text: String) -> String {
+    // A node that refuses a certificate ends the connection; its alert may or may not come through before that.
+    let ended =
+        "it ended the connection: with TLS, does it accept your certificate? without, does it want TLS?";
     for (mark, meaning) in [
+        ("CertificateExpired", "your certificate has expired"),
         ("UnknownIssuer", "its certificate comes from another authority than --tls-ca"),
+        ("BadSignature", "its certificate comes from another authority than --tls-ca"),
         ("Expired", "its certificate has expired"),
         ("NotValidYet", "its certificate is not valid yet; are the clocks right?"),
         ("NotValidForName", "its certificate bears another name; see --tls-name"),
         ("CertificateRequired", "it wants a certificate of yours: --tls-cert and --tls-key"),
-        ("CertificateExpired", "your certificate has expired"),
         ("UnknownCA", "your certificate comes from an authority it does not know"),
         ("InvalidContentType", "it does not speak TLS; leave --tls-ca out"),
+        ("connection closed", ended),
+        ("broken pipe", ended),
+        ("reset by peer", ended),
     ] {
         if text.contains(mark) {
             return format!("{meaning} ({text})");

@@ -1,11 +1,8 @@
 //! What can be wrong with a node's file.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::{fmt, io, path::PathBuf};
 
-/// One variant per broken rule; each names file and key, and the line where there is one.
+/// One variant per kind of mistake; each names file and key, and the line where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file itself.
@@ -18,28 +15,26 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// No TOML.
-    #[error("{}:{line}: {what}", file.display())]
+    #[error("{}{}: {what}", file.display(), At(*.line))]
     Syntax {
         /// Which file.
         file: PathBuf,
         /// Line.
-        line: usize,
+        line: Option<usize>,
         /// The parser's words.
         what: String,
     },
     /// A key that is none.
-    #[error("{}:{line}: no key `{key}`{}{}", file.display(), meant(.near), allowed_text(.allowed))]
+    #[error("{}{}: there is no key `{key}`; {hint}", file.display(), At(*.line))]
     UnknownKey {
         /// Which file.
         file: PathBuf,
         /// Line.
-        line: usize,
+        line: Option<usize>,
         /// The key with its section.
         key: String,
-        /// Near keys.
-        near: Vec<String>,
-        /// Keys of that section.
-        allowed: Vec<String>,
+        /// What may be meant, and what is allowed there.
+        hint: String,
     },
     /// A wrong value, or a missing one.
     #[error("{}{}: `{key}` {what}", file.display(), At(*.line))]
@@ -54,10 +49,12 @@ pub enum ConfigError {
         what: String,
     },
     /// A file that a key names.
-    #[error("{}: `{key}` names {}, which cannot be read", file.display(), path.display())]
+    #[error("{}{}: `{key}` names {}, which cannot be read", file.display(), At(*.line), path.display())]
     File {
         /// Which file.
         file: PathBuf,
+        /// Line.
+        line: Option<usize>,
         /// The key with its section.
         key: String,
         /// What it names.
@@ -73,20 +70,5 @@ struct At(Option<usize>);
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |line| write!(f, ":{line}"))
-    }
-}
-
-fn meant(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!("; did you mean `{}`?", near.join("`, `")) }
-}
-
-fn allowed_text(allowed: &[String]) -> String {
-    if allowed.is_empty() { String::new() } else { format!(" (keys here: {})", allowed.join(", ")) }
-}
-
-impl ConfigError {
-    /// The parser's error, without the source line it would show: that line may hold a secret.
-    pub(super) fn from_toml(file: &Path, _text: &str, error: &toml::de::Error) -> Self {
-        Self::Syntax { file: file.to_owned(), line: 0, what: error.message().to_owned() }
     }
 }

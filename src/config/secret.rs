@@ -1,11 +1,8 @@
 //! Passwords: loaded once, shown never.
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
-use super::ConfigError;
+use super::{ConfigError, Place};
 
 /// A password. Its text comes out only by [`Secret::reveal`]; it cannot be printed, formatted or serialised.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -43,41 +40,34 @@ impl serde::Serialize for Secret {
 
 /// Reads a password from the file or the environment variable that `section` names: exactly one of them.
 pub(super) fn load(
-    config: &Path,
+    place: &Place<'_>,
     section: &str,
     file: &Option<PathBuf>,
     variable: &Option<String>,
 ) -> Result<Secret, ConfigError> {
-    let fail = |key: &str, what: String| ConfigError::Value {
-        file: config.to_owned(),
-        line: None,
-        key: format!("{section}.{key}"),
-        what,
-    };
+    let (file_key, env_key) = (format!("{section}.password_file"), format!("{section}.password_env"));
     let (key, text) = match (file, variable) {
         (Some(path), None) => {
-            let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
-                file: config.to_owned(),
-                key: format!("{section}.password_file"),
-                path: path.clone(),
-                source,
-            })?;
-            ("password_file", text.lines().next().unwrap_or_default().to_owned())
+            let bytes = place.read(&file_key, path)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| place.wrong(&file_key, "names a file that is no UTF-8 text"))?;
+            (file_key, text.lines().next().unwrap_or_default().to_owned())
         }
         // The name is not repeated: who mistakes this key puts the password itself here.
         (None, Some(name)) => {
-            let what = "the environment variable it names is not set, or is not UTF-8".to_owned();
-            ("password_env", std::env::var(name).map_err(|_| fail("password_env", what))?)
+            let what = "names an environment variable that is not set, or is no UTF-8 text";
+            let text = std::env::var(name).map_err(|_| place.wrong(&env_key, what))?;
+            (env_key, text)
         }
         (Some(_), Some(_)) => {
-            return Err(fail("password_env", "give it or `password_file`, not both".into()));
+            return Err(place.wrong(&env_key, "is given, and so is `password_file`; give one of them"));
         }
         (None, None) => {
-            return Err(fail("password_file", "is missing; give it, or `password_env`".into()));
+            return Err(place.wrong(&file_key, "is missing; give it, or `password_env`"));
         }
     };
     match text.is_empty() {
-        true => Err(fail(key, "holds an empty password".into())),
+        true => Err(place.wrong(&key, "names an empty password")),
         false => Ok(Secret::new(text)),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ExecutorOptions, Permit, slot::Lent};
+use super::{ExecutorOptions, Permit, mark, slot::Lent};
 use crate::{
     core::plan::step::{Step, StepEnd, StepReport, Target},
     model::{facts::ServerFacts, server::Flavor},
@@ -85,10 +85,15 @@ impl<'a> Run<'a> {
         self.lent.inner.opened.as_ref()?.predecessor
     }
 
-    pub(super) fn predecessor_gone(&mut self) {
+    /// Tries to take this node's mark; who holds it otherwise.
+    pub(super) async fn take_mark(&mut self) -> Result<Option<u64>, StepEnd> {
+        let sql = self.options.marks().take(self.options.node);
+        let sets = self.ask(&sql).await?;
+        let holder = mark::holder(&sets);
         if let Some(opened) = self.lent.inner.opened.as_mut() {
-            opened.predecessor = None;
+            opened.predecessor = holder;
         }
+        Ok(holder)
     }
 
     /// *Refused*, or *unknown* when something was changed already.
@@ -121,7 +126,8 @@ impl<'a> Run<'a> {
         let result = self.guarded(statements).await;
         self.changed |= match &result {
             Ok(_) => !statements.is_empty(),
-            Err(Stopped::At(done, _)) => *done > 0,
+            // What a session sets for itself changes no server.
+            Err(Stopped::At(done, _)) => statements[..*done].iter().any(|s| !s.starts_with("SET SESSION")),
             Err(Stopped::End(_)) => false,
         };
         result

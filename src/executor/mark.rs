@@ -1,6 +1,8 @@
 //! The mark on executor sessions: a user-level lock, released by the server when the session has really ended. Works
 //! with performance_schema off, over any number of nodes, and for sessions whose client is long gone.
 
+use crate::session::{ResultSet, literal};
+
 /// Lock names for one group. A lock name has 64 characters at most (MySQL 8.4 manual, 14.14).
 #[derive(Debug, Clone)]
 pub(super) struct Marks {
@@ -22,6 +24,21 @@ impl Marks {
     /// Name of a node's mark.
     pub(super) fn of(&self, node: u64) -> String {
         format!("{}{node}", self.prefix)
+    }
+
+    /// Takes a node's mark for the session it runs on, or tells who holds it; waits for nothing.
+    pub(super) fn take(&self, node: u64) -> String {
+        let mark = literal(&self.of(node));
+        format!("SELECT GET_LOCK({mark},0) AS got, IFNULL(IS_USED_LOCK({mark}),0) AS holder")
+    }
+}
+
+/// Who holds the mark, when it was not taken; 0 where the holder ended just then.
+pub(super) fn holder(sets: &[ResultSet]) -> Option<u64> {
+    let row = sets.first().and_then(ResultSet::first)?;
+    match row.switch("got") {
+        Some(true) => None,
+        _ => row.number("holder"),
     }
 }
 

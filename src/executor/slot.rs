@@ -11,19 +11,19 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{ExecutorOptions, NOT_POISONED, Permit};
+use super::{ExecutorOptions, NOT_POISONED, Permit, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
-    session::{FactsReader, LineEnd, Purpose, ResultSet, Session, SessionError, SessionOptions, literal},
+    session::{FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
 };
 
 /// Idle sessions are pinged this often, so that a dead one is found before it is needed.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// Bound of a ping, and of the first statements on a new session.
 const PING_WITHIN: Duration = Duration::from_secs(1);
-/// Pause after an attempt to open that failed.
-const REOPEN_AFTER: Duration = Duration::from_millis(500);
+/// Pause while there is no session, or one without the mark.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// A session that is open.
 pub(super) struct Opened {
@@ -111,9 +111,16 @@ impl Slot {
     ) -> (impl Future<Output = ()> + Send + use<>, Duration) {
         let mut inner = self.inner.lock().await;
         if let Some(opened) = inner.opened.as_mut().filter(|opened| opened.session.is_open()) {
-            let alive = opened.session.run("SELECT 1", PING_WITHIN).await;
-            if alive.is_err() {
-                inner.opened = None;
+            let result = match opened.predecessor {
+                None => opened.session.run("SELECT 1", PING_WITHIN).await.map(|_| None),
+                Some(_) => {
+                    let sql = options.marks().take(options.node);
+                    opened.session.run(&sql, PING_WITHIN).await.map(|sets| mark::holder(&sets))
+                }
+            };
+            match result {
+                Ok(holder) => opened.predecessor = holder,
+                Err(_) => inner.opened = None,
             }
         }
         let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
@@ -124,7 +131,8 @@ impl Slot {
             }
         }
         let ended = inner.opened.as_ref().map(|opened| opened.session.ended());
-        let pause = if ended.is_some() { PING_EVERY } else { REOPEN_AFTER };
+        let marked = inner.opened.as_ref().is_some_and(|opened| opened.predecessor.is_none());
+        let pause = if marked { PING_EVERY } else { LOOK_AGAIN_AFTER };
         let ended = async move {
             match ended {
                 Some(ended) => drop(ended.await),
@@ -138,21 +146,13 @@ impl Slot {
         let session_options = SessionOptions::new(Purpose::Executor, options.node);
         let mut session = Session::open(&self.address, &options.account, &session_options).await?;
         *self.line.lock().expect(NOT_POISONED) = Some(session.line());
-        let mark = literal(&options.marks().of(options.node));
-        let sql = format!(
-            "SELECT GET_LOCK({mark},0) AS got, IS_USED_LOCK({mark}) AS holder, CONNECTION_ID() AS own"
-        );
-        let sets = session.run(&sql, PING_WITHIN).await?;
-        let holder: Option<u64> =
-            sets.first().and_then(ResultSet::first).and_then(|row| match row.switch("got") {
-                Some(true) => None,
-                _ => row.number("holder"),
-            });
+        let sets = session.run(&options.marks().take(options.node), PING_WITHIN).await?;
+        let predecessor = mark::holder(&sets);
         if inner.reader.profile().is_none() {
             inner.reader = FactsReader::new(&options.account.user);
         }
         inner.reader.prepare(&mut session, PING_WITHIN).await?;
-        inner.opened = Some(Opened { session, predecessor: holder });
+        inner.opened = Some(Opened { session, predecessor });
         Ok(())
     }
 

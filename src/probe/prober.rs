@@ -20,7 +20,7 @@ use std::{
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 
 use super::{
@@ -31,6 +31,8 @@ use crate::session::{Account, FactsReader, Session};
 
 /// A probe without an answer for this long is told as *silent*.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// How long a stopping prober waits for the answer that is under way.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(200);
 /// A dying server closes its connections before its listening socket: an attempt may be accepted and reset, and says
 /// nothing. It is repeated after this pause, doubling up to the second, so many times, or while somebody waits
 /// urgently.
@@ -146,13 +148,27 @@ impl Prober {
         self.stop().await;
     }
 
-    async fn stop(self) {
+    /// Says goodbye where that is quick: the server counts a connection that just ends as aborted.
+    async fn stop(mut self) {
         for fresh in &self.fresh {
             fresh.task.abort();
         }
         match self.held {
             Held::Idle(session) => session.close().await,
-            Held::Busy { task, .. } => task.abort(),
+            Held::Busy { seq, task, .. } => {
+                let answer = async {
+                    while let Some(finished) = self.finished.recv().await {
+                        if finished.seq == seq {
+                            return finished.session;
+                        }
+                    }
+                    None
+                };
+                if let Ok(Some(session)) = timeout(GOODBYE_WITHIN, answer).await {
+                    session.close().await;
+                }
+                task.abort();
+            }
             Held::None => {}
         }
     }

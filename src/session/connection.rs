@@ -1,6 +1,6 @@
 //! A session: one driver connection that is never used again once it may be out of step.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::HashMap, fmt, path::Path, time::Duration};
 
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable};
 use tokio::time::{Instant, timeout_at};
@@ -76,7 +76,8 @@ impl Session {
         let deadline = Instant::now() + options.login_within;
         let line = line::dial(address, deadline).await?;
         let mut cut = CutOnDrop(Some(line.end.clone()));
-        let opts = driver_options(address, line.entrance.port(), account, options);
+        let tls = tls(address, &account.tls).await?;
+        let opts = driver_options(line.entrance.port(), account, tls, options);
         let login = timeout_at(deadline, Conn::new(opts)).await;
         let conn = match login {
             Ok(Ok(conn)) => conn,
@@ -223,7 +224,7 @@ fn settings(flavor: Flavor, options: &SessionOptions) -> String {
     )
 }
 
-fn driver_options(address: &Address, port: u16, account: &Account, options: &SessionOptions) -> Opts {
+fn driver_options(port: u16, account: &Account, tls: Option<SslOpts>, options: &SessionOptions) -> Opts {
     let attributes: HashMap<String, String> = [
         ("program_name", "quorate".to_owned()),
         ("quorate_node", options.node.to_string()),
@@ -237,7 +238,7 @@ fn driver_options(address: &Address, port: u16, account: &Account, options: &Ses
         .tcp_port(port)
         .user(Some(account.user.clone()))
         .pass(Some(account.password.expose()))
-        .ssl_opts(tls(address, &account.tls))
+        .ssl_opts(tls)
         .connect_attributes(attributes)
         .tcp_nodelay(true)
         // Each of these unset costs a query at login, or moves the session to a Unix socket.
@@ -248,19 +249,39 @@ fn driver_options(address: &Address, port: u16, account: &Account, options: &Ses
         .into()
 }
 
-fn tls(address: &Address, tls: &Tls) -> Option<SslOpts> {
+/// mysql_async 0.37 leaves names unchecked by looking for this word in the text of the error, where rustls 0.23
+/// no longer puts it: there now stands the name that was expected. So this word is the name that is expected, which
+/// no certificate has; the authority and the dates are checked before the name, and their errors do not contain it.
+const NO_NAME: &str = "NotValidForName";
+
+/// Reads the files anew at each login, so that renewed certificates are taken up. An error names the file.
+async fn tls(address: &Address, tls: &Tls) -> Result<Option<SslOpts>, SessionError> {
     let Tls::Required { ca, identity, host_name, check_name } = tls else {
-        return None;
+        return Ok(None);
     };
-    let name = host_name.clone().unwrap_or_else(|| address.host.clone());
+    let name = match check_name {
+        true => host_name.clone().unwrap_or_else(|| address.host.clone()),
+        false => NO_NAME.to_owned(),
+    };
     let mut ssl = SslOpts::default()
         .with_danger_tls_hostname_override(Some(name))
-        .with_danger_skip_domain_validation(!check_name)
-        .with_client_identity(
-            identity.clone().map(|(cert, key)| ClientIdentity::new(cert.into(), key.into())),
-        );
+        .with_danger_skip_domain_validation(!check_name);
     if let Some(ca) = ca {
-        ssl = ssl.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true);
+        let pem = read_pem(ca, "CERTIFICATE").await?;
+        ssl = ssl.with_root_certs(vec![pem.into()]).with_disable_built_in_roots(true);
     }
-    Some(ssl)
+    if let Some((cert, key)) = identity {
+        let (cert, key) = (read_pem(cert, "CERTIFICATE").await?, read_pem(key, "PRIVATE KEY").await?);
+        ssl = ssl.with_client_identity(Some(ClientIdentity::new(cert.into(), key.into())));
+    }
+    Ok(Some(ssl))
+}
+
+async fn read_pem(path: &Path, what: &str) -> Result<Vec<u8>, SessionError> {
+    let named = |why: &dyn fmt::Display| SessionError::Tls(format!("{}: {why}", path.display()));
+    let pem = tokio::fs::read(path).await.map_err(|error| named(&error))?;
+    match String::from_utf8_lossy(&pem).contains(&format!("{what}-----")) {
+        true => Ok(pem),
+        false => Err(named(&format!("no PEM `{what}` in it"))),
+    }
 }

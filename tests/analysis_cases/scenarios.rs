@@ -14,7 +14,7 @@
 //! ```
 //! Times are milliseconds ago. Words of a server: `answered never watched waiting pause` and how the last attempt
 //! ended: `refused shutting_down too_many silent greeted closed login_failed wrong failed`; of a primary: `connections
-//! read_only super_read_only offline`; of a replica: `running connecting stopped error heard lost heartbeat
+//! read_only super_read_only offline`; of a replica: `running connecting stopped error heard noticed lost heartbeat
 //! heartbeat_age applier_stopped lag delay from elsewhere`; of a member: `downtime quarantined replaced unseen`.
 
 use std::fs;
@@ -188,6 +188,7 @@ fn of_server(fleet: &mut Fleet, name: &str, word: &str, value: &str) {
         "waiting" => fleet.observation(name).waiting_since_ms = Some(ago(number(word, value))),
         "pause" => fleet.observation(name).recent_pause_ms = Some(number(word, value)),
         "heard" => fleet.observation(name).source_heard_ms = Some(ago(number(word, value))),
+        "noticed" => fleet.observation(name).source_noticed_ms = Some(ago(number(word, value))),
         "lost" => fleet.observation(name).source_lost_ms = Some(ago(number(word, value))),
         "downtime" => fleet.downtime(name),
         "quarantined" => {

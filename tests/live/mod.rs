@@ -189,6 +189,10 @@ impl Server {
         }
     }
 
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -234,8 +238,17 @@ impl Server {
         Conn::new(self.opts(user, password)).await.unwrap()
     }
 
+    pub async fn try_root(&self) -> Result<Conn, mysql_async::Error> {
+        Conn::new(self.opts("admin", "admin")).await
+    }
+
     pub async fn root(&self) -> Conn {
         self.connect("admin", "admin").await
+    }
+
+    /// How a client of the application logs in.
+    pub fn app_opts(&self) -> OptsBuilder {
+        self.opts("app", "app")
     }
 
     pub async fn app(&self) -> Conn {
@@ -436,6 +449,7 @@ fn accounts(flavor: Flavor) -> Vec<String> {
     all.push("GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO 'app'@'%'".into());
     all.push("GRANT LOCK TABLES ON app.* TO 'app'@'%'".into());
     all.push("CREATE TABLE app.t (id BIGINT PRIMARY KEY AUTO_INCREMENT, v INT NOT NULL DEFAULT 0)".into());
+    all.push("CREATE TABLE app.other (id BIGINT PRIMARY KEY)".into());
     all.push(match flavor {
         Flavor::MySql => "RESET BINARY LOGS AND GTIDS".into(),
         Flavor::MariaDb => "RESET MASTER".into(),
@@ -445,7 +459,10 @@ fn accounts(flavor: Flavor) -> Vec<String> {
 
 fn initialise(install: &Install, data: &Path) {
     let mut command = Command::new(&install.program);
-    command.args(install.base(data)).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = fs::File::create(data.with_extension("log")).unwrap();
+    command.args(install.base(data)).stdout(Stdio::null()).stderr(log);
+    // The machine's number of asynchronous I/O contexts may be used up by other servers.
+    command.arg("--innodb-use-native-aio=OFF");
     match install.flavor {
         Flavor::MySql => {
             let status =
@@ -468,7 +485,10 @@ fn initialise(install: &Install, data: &Path) {
             ];
             for name in files {
                 let path = install.share().join(format!("{name}.sql"));
-                input.write_all(&fs::read(path).unwrap()).unwrap();
+                let sql = fs::read(path).unwrap();
+                input.write_all(&sql).unwrap_or_else(|error| {
+                    panic!("{error}: {}", fs::read_to_string(data.with_extension("log")).unwrap_or_default())
+                });
             }
             drop(input);
             assert!(child.wait().unwrap().success());

@@ -221,13 +221,10 @@ fn reach(o: &Observation, view: &View<'_>, silent_ms: Option<u64>, urgent_round_
         Some(AttemptEnd::TooManyConnections) => Reach::Saturated,
         Some(AttemptEnd::LoginFailed { why }) => Reach::LoginFailed { why: why.clone() },
         Some(AttemptEnd::WrongIdentity { seen }) => Reach::WrongIdentity { seen: seen.clone() },
-        _ if silent_ms.is_some_and(|ms| ms < 2 * view.policy.primary_probe_interval_ms) => {
-            match o.answered_ms {
-                Some(_) => Reach::Answering,
-                None => Reach::Unknown { why: "the primary has not answered this node yet".into() },
-            }
+        _ if last_life(o).is_none() => {
+            Reach::Unknown { why: "the primary has not answered this node yet".into() }
         }
-        _ if silent_ms.is_none() => Reach::Unknown { why: "this node has not probed the primary yet".into() },
+        _ if silent_ms.is_some_and(|ms| ms < 2 * view.policy.primary_probe_interval_ms) => Reach::Answering,
         _ => Reach::Pausing,
     }
 }

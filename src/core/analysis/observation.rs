@@ -54,10 +54,12 @@ pub struct Observation {
     pub last_attempt: Option<(u64, AttemptEnd)>,
     /// When the attempt now in flight began.
     pub waiting_since_ms: Option<u64>,
-    /// When the receiver last proved that its source lives: a position or a heartbeat moved between two probes, or
-    /// the replica's own clock dates the last heartbeat. Set at first sight of a running receiver as well, so that one
-    /// that never moves afterwards counts as silent since then. The later bound where only two probes enclose it.
+    /// When the receiver last proved that its source lives: the replica's own clock dates the last heartbeat, or a
+    /// position or a heartbeat moved between two probes (then the earlier of them: it lived after that one).
     pub source_heard_ms: Option<u64>,
+    /// The probe that noticed the last move of a position or heartbeat: nothing moved from then on. Where it is not
+    /// filled in, `source_heard_ms` is taken for it.
+    pub source_noticed_ms: Option<u64>,
     /// When the receiver was first seen broken by a connection error since it was last connected.
     pub source_lost_ms: Option<u64>,
     /// The longest silence that ended in the last 10 s, milliseconds (a pause).

@@ -37,7 +37,8 @@ pub struct Replica<'a> {
 
 /// Heartbeats up to this period prove a silent source within seconds.
 pub const SHORT_HEARTBEAT_MS: u64 = 1_000;
-/// A receiver with a short heartbeat has lost its source after this many periods without anything ...
+/// A receiver with a short heartbeat has lost its source after this many periods without anything, one of them between
+/// two probes that enclose it ...
 const LOST_PERIODS: u64 = 2;
 /// ... and this much for delays on the way.
 const LOST_MARGIN_MS: u64 = 250;
@@ -121,12 +122,21 @@ fn short_heartbeat(channel: &Channel) -> Option<u64> {
 fn connected(view: &View<'_>, o: &Observation, c: &Channel, at: u64, life: Option<u64>) -> ReplicaSign {
     let dated = c.heartbeat_age_ms.map(|age| at.saturating_sub(age));
     // Under load no heartbeats are sent, so the later of both counts.
-    let Some(heard) = o.source_heard_ms.max(dated) else { return ReplicaSign::Unproven };
-    let quiet = at.saturating_sub(heard);
-    let limit = short_heartbeat(c).map(|period| LOST_PERIODS * period + LOST_MARGIN_MS);
-    if limit.is_some_and(|limit| quiet > limit) {
-        return ReplicaSign::Lost;
+    let quiet = o.source_heard_ms.max(dated).map(|heard| at.saturating_sub(heard));
+    let noticed = o.source_noticed_ms.or(o.source_heard_ms).max(dated).or(o.watched_since_ms);
+    let still = noticed.map(|noticed| at.saturating_sub(noticed));
+    if let (Some(period), Some(still)) = (short_heartbeat(c), still) {
+        // Nothing moved for the whole of `still`, which is more than one period, and probably not for two.
+        let one = still > period + LOST_MARGIN_MS;
+        let two = quiet.unwrap_or(still) > LOST_PERIODS * period + LOST_MARGIN_MS;
+        if one && two {
+            return ReplicaSign::Lost;
+        }
     }
+    let (Some(heard), Some(quiet)) = (o.source_heard_ms.max(dated), quiet) else {
+        return ReplicaSign::Unproven;
+    };
+    let limit = short_heartbeat(c).map(|period| LOST_PERIODS * period + LOST_MARGIN_MS);
     let margin = view.policy.primary_probe_interval_ms + HEARD_MARGIN_MS;
     let after = life.is_none_or(|life| heard > life.saturating_add(margin));
     // With a long heartbeat an old proof fades: the source may have died since.

@@ -1,5 +1,6 @@
 //! `apply`: one command on the state. Total and deterministic: it reads no clock, and no command panics in any state.
 
+mod decisions;
 mod members;
 mod operators;
 mod recoveries;

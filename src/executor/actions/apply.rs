@@ -94,29 +94,35 @@ fn wait_for(goal: &GtidSet, slice: Duration) -> String {
     }
 }
 
-/// Stops both threads and forgets the source, after all that was received is proven applied.
+/// Stops both threads and forgets the source, after all that was received is proven applied. Nothing is stopped
+/// before that proof, and the receiver before the second one: what it receives in between would be lost.
 pub(super) async fn detach(run: &mut Run<'_>, name: &str, until: &GtidSet) -> Result<StepEnd, StepEnd> {
     let words = run.words()?;
     let mut facts = run.facts().await?;
-    if let Some(found) = channel(&facts, name)
-        && found.receiver != Receiver::Stopped
-    {
-        // What it received between our reading and the reset would be lost.
+    prove_applied(run, &facts, name, until)?;
+    if channel(&facts, name).is_some_and(|channel| channel.receiver != Receiver::Stopped) {
         facts = run.change_all(&[words.verb("STOP", "IO_THREAD", name)]).await?;
+        prove_applied(run, &facts, name, until)?;
     }
-    if !facts.executed.contains(until) {
-        return Err(run.refuse(format!("not applied yet: {}", until.subtract(&facts.executed))));
-    }
-    let Some(found) = channel(&facts, name) else {
+    if channel(&facts, name).is_none() {
         run.note("there is no such channel");
         return Ok(done(facts));
-    };
-    if !is_applied(&facts, found) {
-        return Err(run.refuse(format!("relay log is not applied: {}", missing(&facts, found, until))));
     }
     let after = run.change_all(&[words.verb("STOP", "", name), words.reset_all(name)]).await?;
     match channel(&after, name) {
         None => Ok(done(after)),
         Some(_) => Err(run.unknown("the channel is still there".to_owned())),
+    }
+}
+
+fn prove_applied(run: &Run<'_>, facts: &ServerFacts, name: &str, until: &GtidSet) -> Result<(), StepEnd> {
+    if !facts.executed.contains(until) {
+        return Err(run.refuse(format!("not applied yet: {}", until.subtract(&facts.executed))));
+    }
+    match channel(facts, name) {
+        Some(found) if !is_applied(facts, found) => {
+            Err(run.refuse(format!("relay log is not applied: {}", missing(facts, found, until))))
+        }
+        _ => Ok(()),
     }
 }

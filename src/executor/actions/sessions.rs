@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     core::plan::step::{Blocker, StepEnd, StepReport},
-    executor::batch::Run,
+    executor::batch::{Run, Stopped},
     model::server::Flavor,
     session::{ResultSet, literal},
 };
@@ -13,6 +13,12 @@ use crate::{
 const LOOK_AFTER: Duration = Duration::from_millis(5);
 /// Unknown thread id: it has gone by itself.
 const NO_SUCH_THREAD: u16 = 1094;
+/// Not the owner of that thread: its account has SYSTEM_USER (MySQL 8.4 manual, 8.2.11), ours has not.
+const NOT_OWNER: u16 = 1095;
+/// Kills in one round trip.
+const KILLS_MAX: usize = 200;
+/// What a session that may not be killed means.
+pub(super) const NOT_KILLED: &str = "sessions of accounts with SYSTEM_USER may not be killed by this account";
 /// A statement shown to an operator is cut to this many characters.
 const STATEMENT_MAX: usize = 200;
 
@@ -35,9 +41,19 @@ impl Client {
         self.command.eq_ignore_ascii_case("Killed")
     }
 
+    /// Connection id.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// It waits for its client.
+    pub(super) fn is_idle(&self) -> bool {
+        self.command.eq_ignore_ascii_case("Sleep")
+    }
+
     /// It runs a statement or holds a transaction open.
     pub(super) fn is_writer(&self) -> bool {
-        !self.is_killed() && (self.in_transaction_ms.is_some() || !self.command.eq_ignore_ascii_case("Sleep"))
+        !self.is_killed() && (self.in_transaction_ms.is_some() || !self.is_idle())
     }
 }
 
@@ -80,36 +96,61 @@ pub(super) async fn clients(run: &mut Run<'_>) -> Result<Vec<Client>, StepEnd> {
         .collect())
 }
 
-/// Kills connections; how many were still there to be killed.
-pub(super) async fn kill(run: &mut Run<'_>, clients: impl Iterator<Item = &Client>) -> Result<u32, StepEnd> {
-    let mut killed = 0;
-    for client in clients {
-        killed += u32::from(kill_connection(run, client.id).await?);
+/// What a round of kills came to.
+#[derive(Debug, Default)]
+pub(super) struct Killed {
+    /// Connections that were there to be killed.
+    pub(super) done: u32,
+    /// Connections of accounts above ours, which the server does not let us kill.
+    pub(super) not_ours: Vec<u64>,
+}
+
+/// Kills connections, in as few round trips as the server's answers allow: an error ends a multi-statement.
+pub(super) async fn kill(run: &mut Run<'_>, ids: &[u64]) -> Result<Killed, StepEnd> {
+    let mut killed = Killed::default();
+    let mut from = 0;
+    while from < ids.len() {
+        let until = ids.len().min(from + KILLS_MAX);
+        let batch: Vec<String> = ids[from..until].iter().map(|id| format!("KILL CONNECTION {id}")).collect();
+        let done = match run.change(&batch).await {
+            Ok(_) => batch.len(),
+            Err(Stopped::At(done, error)) if error.code() == Some(NO_SUCH_THREAD) => {
+                from += 1;
+                done
+            }
+            Err(Stopped::At(done, error)) if error.code() == Some(NOT_OWNER) => {
+                killed.not_ours.push(ids[from + done]);
+                from += 1;
+                done
+            }
+            Err(stopped) => return Err(run.ended(stopped)),
+        };
+        from += done;
+        killed.done += u32::try_from(done).unwrap_or(u32::MAX);
     }
     Ok(killed)
 }
 
-async fn kill_connection(run: &mut Run<'_>, id: u64) -> Result<bool, StepEnd> {
-    use crate::executor::batch::Stopped;
-    match run.change(&[format!("KILL CONNECTION {id}")]).await {
-        Ok(_) => Ok(true),
-        Err(Stopped::At(_, error)) if error.code() == Some(NO_SUCH_THREAD) => Ok(false),
-        Err(stopped) => Err(run.ended(stopped)),
-    }
+/// The connection ids of those clients that `chosen` picks.
+pub(super) fn ids<'a>(clients: &'a [Client], chosen: impl Fn(&Client) -> bool + 'a) -> Vec<u64> {
+    clients.iter().filter(|client| chosen(client)).map(|client| client.id).collect()
 }
 
 /// Kills client sessions that hold transactions open or run statements.
 pub(super) async fn kill_writers(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
-    let writers: Vec<Client> = clients(run).await?.into_iter().filter(Client::is_writer).collect();
-    let killed = kill(run, writers.iter()).await?;
-    Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
+    let clients = clients(run).await?;
+    let killed = kill(run, &ids(&clients, Client::is_writer)).await?;
+    if !killed.not_ours.is_empty() {
+        return Err(run.unknown(format!("{NOT_KILLED}: connections {:?}", killed.not_ours)));
+    }
+    Ok(StepEnd::Done(StepReport { killed: killed.done, ..StepReport::default() }))
 }
 
 /// Lists client sessions whose statement or transaction is older than `older_than_ms`, and explicit table locks.
 pub(super) async fn list_blockers(run: &mut Run<'_>, older_than_ms: u64) -> Result<StepEnd, StepEnd> {
     let mut blockers = Vec::new();
     for client in clients(run).await?.into_iter().filter(|client| !client.is_killed()) {
-        let running = !client.command.eq_ignore_ascii_case("Sleep");
+        let running = !client.is_idle();
         let (kind, for_ms) = match client.in_transaction_ms {
             Some(ms) if ms >= older_than_ms => ("transaction", ms),
             _ if running && client.in_state_ms >= older_than_ms => ("statement", client.in_state_ms),
@@ -163,9 +204,7 @@ pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, Step
     let mut killed = 0;
     let mut left = holders(run, others.iter().map(|node| marks.of(*node)).collect()).await?;
     while !left.is_empty() {
-        for id in &left {
-            killed += u32::from(kill_connection(run, *id).await?);
-        }
+        killed += kill(run, &left).await?.done;
         if run.left() <= LOOK_AFTER {
             return Err(
                 run.unknown(format!("{} executor sessions of other nodes are not seen gone", left.len()))
@@ -194,25 +233,25 @@ async fn holders(run: &mut Run<'_>, marks: Vec<String>) -> Result<Vec<u64>, Step
 }
 
 /// An earlier session of this node still holds its mark: it may have a statement in flight. It is killed and seen
-/// gone before this one changes anything.
+/// gone, and the mark taken, before this one changes anything.
 pub(super) async fn end_own_predecessor(run: &mut Run<'_>) -> Result<(), StepEnd> {
-    let Some(old) = run.predecessor() else { return Ok(()) };
-    let mark = run.options.marks().of(run.options.node);
-    loop {
-        let held = holders(run, vec![mark.clone()]).await?;
-        if !held.contains(&old) {
-            break;
+    let mut killed = Vec::new();
+    while run.predecessor().is_some() {
+        match run.take_mark().await? {
+            None => run.note(format!("ended earlier sessions of this node: connections {killed:?}")),
+            Some(holder) if run.left() <= LOOK_AFTER => {
+                let why =
+                    format!("an earlier executor session of this node, connection {holder}, is still there");
+                return Err(StepEnd::Refused { why });
+            }
+            Some(holder) => {
+                if !killed.contains(&holder) {
+                    kill(run, &[holder]).await?;
+                    killed.push(holder);
+                }
+                tokio::time::sleep(LOOK_AFTER).await;
+            }
         }
-        kill_connection(run, old).await?;
-        if run.left() <= LOOK_AFTER {
-            return Err(StepEnd::Refused {
-                why: format!("an earlier executor session of this node, connection {old}, is still there"),
-            });
-        }
-        tokio::time::sleep(LOOK_AFTER).await;
     }
-    run.ask(&format!("SELECT GET_LOCK({},0) AS got", literal(&mark))).await?;
-    run.predecessor_gone();
-    run.note(format!("ended connection {old}, an earlier session of this node"));
     Ok(())
 }

@@ -25,6 +25,9 @@ impl State {
         if self.clusters.contains_key(id) {
             return Err(exists("cluster", &id.0, None));
         }
+        if let Some(other) = self.clusters.values().find(|c| c.alias.as_ref() == Some(&id.0)) {
+            return Err(exists("alias", &id.0, Some(other.id.clone())));
+        }
         if members.is_empty() {
             return Err(Refusal::Invalid("a cluster needs at least one member".into()));
         }
@@ -85,7 +88,13 @@ impl State {
         }
         let cluster = self.cluster_mut(id)?;
         for member in members {
-            cluster.members.insert(member.server.clone(), member.clone());
+            let mut member = member.clone();
+            if let Some(known) = cluster.members.get(&member.server)
+                && sets_aside(&known.state, &member.state)
+            {
+                member.state = known.state.clone();
+            }
+            cluster.members.insert(member.server.clone(), member);
         }
         cluster.generation += 1;
         self.audit(context, EventKind::Discovered, Some(id), None, None, why.to_owned());
@@ -262,6 +271,16 @@ impl State {
             Some(other) => Err(exists("alias", alias, Some(other.id.clone()))),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether a member's state outlasts what a discovery says: it may set a member aside, and only a person, a rejoin or a
+/// promotion takes it back.
+fn sets_aside(known: &MemberState, seen: &MemberState) -> bool {
+    match known {
+        MemberState::Normal => false,
+        MemberState::Changed { .. } => *seen == MemberState::Normal,
+        MemberState::Quarantined { .. } | MemberState::Replaced => true,
     }
 }
 

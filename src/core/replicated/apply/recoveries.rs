@@ -134,6 +134,9 @@ impl State {
         if cluster.primary.as_ref() != Some(&start.subject) {
             return Err(unknown("primary", &start.subject.0));
         }
+        if start.kind == Kind::Failover && !start.waived.is_empty() {
+            return Err(Refusal::Invalid("only an operator waives rules, by name".into()));
+        }
         if start.class != Class::Primary {
             return Err(Refusal::Invalid("only the primary class is repaired by this version".into()));
         }
@@ -193,6 +196,9 @@ impl State {
         if recovery.owner.1 > owner.1 {
             return Err(wrong(recovery, "the leader of a newer term"));
         }
+        let recovery = recovery.clone();
+        self.check_takeover(&recovery, evidence)?;
+        let recovery = self.running_mut(id)?;
         recovery.owner = owner;
         if !evidence.is_empty() {
             recovery.evidence = evidence.to_vec();
@@ -213,6 +219,9 @@ impl State {
         if recovery.phase != Phase::Started {
             return Err(wrong(recovery, "started"));
         }
+        let (cluster, old_primary) = (recovery.cluster.clone(), recovery.old_primary.server.clone());
+        self.check_decision(&cluster, &old_primary, decision)?;
+        let recovery = self.owned_mut(context, id)?;
         recovery.phase = Phase::Decided;
         recovery.side_effects = true;
         recovery.decision = Some(decision.clone());
@@ -343,7 +352,7 @@ impl State {
             return;
         }
         let primary = cluster.primary.clone();
-        for server in repointed {
+        for server in repointed.iter().filter(|server| Some(*server) != primary.as_ref()) {
             if let Some(member) = cluster.members.get_mut(server) {
                 member.source = primary.clone();
                 member.channels = 1;

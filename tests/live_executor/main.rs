@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
+#[path = "../live/mod.rs"]
 mod live;
 
 use std::time::{Duration, Instant};
@@ -18,14 +19,20 @@ macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod mysql {
             $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() { super::scenario(super::Flavor::MySql, super::$name).await })*
+            async fn $name() { crate::scenario(crate::Flavor::MySql, super::$name).await })*
         }
         mod mariadb {
             $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() { super::scenario(super::Flavor::MariaDb, super::$name).await })*
+            async fn $name() { crate::scenario(crate::Flavor::MariaDb, super::$name).await })*
         }
     };
 }
+
+mod bounds;
+mod fence;
+mod point;
+mod relay_log;
+mod sessions;
 
 async fn scenario<F: Future<Output = ()>>(flavor: Flavor, run: impl FnOnce(Install) -> F) {
     let Some(install) = Install::find(flavor) else { return };

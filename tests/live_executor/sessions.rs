@@ -1,0 +1,81 @@
+//! Sessions: blockers listed, writers killed, executors of other nodes found and ended.
+
+use mysql_async::prelude::Queryable;
+
+use super::*;
+
+on_both! {
+    executor_sessions_of_other_nodes_are_ended,
+    a_session_left_behind_by_this_node_is_ended_first,
+    blockers_are_listed_and_writers_killed,
+}
+
+async fn executor_sessions_of_other_nodes_are_ended(install: Install) {
+    let server = Server::start(&install, 1, &[]).await;
+    let target = server.target().await;
+    let others = [executor(2), executor(3)];
+    for other in &others {
+        done(run(other, &target, Action::ReadFacts).await);
+    }
+    let executor = executor(1);
+    let report = done(run(&executor, &target, Action::KillPredecessors).await);
+    assert_eq!(report.killed, 2);
+    for node in [2, 3] {
+        let used = server.value(&format!("SELECT IS_USED_LOCK('quorate/exec/live/{node}')")).await;
+        assert_eq!(used, None, "node {node}");
+    }
+    let report = done(run(&executor, &target, Action::KillPredecessors).await);
+    assert_eq!(report.killed, 0);
+    // The predecessor finds its session gone before it sends anything, and opens another only for a step.
+    let report = done(run(&others[0], &target, Action::ReadFacts).await);
+    assert!(report.note.contains("opened for this step"), "{}", report.note);
+}
+
+async fn a_session_left_behind_by_this_node_is_ended_first(install: Install) {
+    let server = Server::start(&install, 1, &[]).await;
+    let target = server.target().await;
+    let earlier = executor(1);
+    done(run(&earlier, &target, Action::ReadFacts).await);
+    let marked = "SELECT IS_USED_LOCK('quorate/exec/live/1')";
+    let first = server.value(marked).await.expect("the earlier session");
+    let later = executor(1);
+    let report = done(run(&later, &target, Action::MakeWritable).await);
+    eprintln!("{}", report.note);
+    let second = server.value(marked).await.expect("the later session");
+    assert_ne!(first, second);
+    assert!(report.note.contains(&first), "{}", report.note);
+}
+
+async fn blockers_are_listed_and_writers_killed(install: Install) {
+    let server = Server::start(&install, 1, &["--performance-schema=ON"]).await;
+    let executor = executor(1);
+    let target = server.target().await;
+    let mut idle = server.app().await;
+    let mut open = server.app().await;
+    open.query_drop("BEGIN").await.expect("begin");
+    open.query_drop("INSERT INTO app.t (v) VALUES (1)").await.expect("insert");
+    let opts = server.app_opts();
+    let busy = tokio::spawn(async move {
+        let mut conn = mysql_async::Conn::new(opts).await?;
+        conn.query_drop("SELECT SLEEP(300), 'a secret of the application'").await
+    });
+    let mut locker = server.app().await;
+    locker.query_drop("LOCK TABLES app.other READ").await.expect("lock");
+    let old = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER='app' AND COMMAND='Query' AND TIME>=1";
+    server.until("the statement is old", old, |n| n == Some("1")).await;
+    let list = Action::ListBlockers { older_than_ms: 900 };
+    let report = done(run(&executor, &target, list.clone()).await);
+    let kinds: Vec<&str> = report.blockers.iter().map(|blocker| blocker.kind.as_str()).collect();
+    eprintln!("{:?} {}", report.blockers, report.note);
+    assert!(kinds.contains(&"statement") && kinds.contains(&"transaction"), "{kinds:?}");
+    assert!(report.blockers.iter().all(|blocker| blocker.user == "app" && blocker.for_ms >= 900));
+    let report = done(run(&executor, &target, Action::KillWriters).await);
+    assert!(report.killed >= 2, "{report:?}");
+    assert!(busy.await.expect("the task").is_err());
+    assert!(open.query_drop("COMMIT").await.is_err());
+    idle.query_drop("SELECT 1").await.expect("an idle client is left alone");
+    let report = done(run(&executor, &target, list).await);
+    assert!(report.blockers.iter().all(|blocker| blocker.kind == "table lock"), "{:?}", report.blockers);
+    let report = done(run(&executor, &target, Action::KillWriters).await);
+    assert_eq!(report.killed, 0);
+}
