@@ -1,5 +1,6 @@
 //! The Python client, from the published protos, against a fake node whose failovers succeed. Against a live group the
 //! rig runs the same client.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so by panicking
 
 #[path = "api_grpc/fake.rs"]
 #[allow(dead_code)]
