@@ -218,7 +218,7 @@ impl Profile {
 
     pub(crate) fn channels(&self) -> &'static str {
         match self.flavor {
-            // Renamed in 8.0.22 (MySQL 8.0 manual, 13.7.7.35); gone under the old name in 8.4.
+            // Renamed in 8.0.22 (MySQL 8.0 manual, 15.7.7.35); gone under the old name in 8.4.
             Flavor::MySql if self.version.at_least((8, 0, 22)) => "SHOW REPLICA STATUS",
             Flavor::MySql => "SHOW SLAVE STATUS",
             Flavor::MariaDb => "SHOW ALL SLAVES STATUS",

@@ -2,6 +2,7 @@
 
 mod channels;
 mod parse;
+mod recorded;
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::{
 use crate::model::facts::ServerFacts;
 
 #[doc(hidden)]
-pub use self::parse::parse_recorded;
+pub use self::recorded::parse_recorded;
 
 /// One finished reading.
 #[derive(Debug, Clone, PartialEq)]
