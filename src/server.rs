@@ -14,6 +14,7 @@ pub mod observer;
 pub mod pause;
 pub mod peer;
 pub mod reporter;
+pub mod rescue;
 
 use std::{sync::Arc, time::Duration};
 

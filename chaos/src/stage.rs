@@ -181,14 +181,16 @@ impl<'a> Stage<'a> {
             self.client().first_elsewhere(old, since)
         })
         .await;
-        let writable = self.watch().first_writable_elsewhere(old, since);
-        let is_first = self.record.writable_ms.is_none();
+        let is_first = self.record.repointed_ms.is_none();
+        let seen_writable = self.watch().first_writable_elsewhere(old, since).map(|c| c.at);
         if is_first {
-            self.record.writable_ms = writable.and_then(|c| self.since_fault(c.at));
+            self.record.writable_ms = seen_writable.and_then(|at| self.since_fault(at));
         }
         let write = write?;
         if is_first {
             self.record.first_write_ms = self.since_fault(write.at);
+            // The watch looks every 5 ms: an acknowledged write may come before its look.
+            self.record.writable_ms = self.since_fault(seen_writable.map_or(write.at, |at| at.min(write.at)));
         }
         self.primary = write.server;
 
@@ -198,7 +200,7 @@ impl<'a> Stage<'a> {
         {
             self.topology.wait_follows(replica, &new, left()).await?;
         }
-        if self.record.repointed_ms.is_none() {
+        if is_first {
             self.record.repointed_ms = self.since_fault(Instant::now());
         }
         let address = new.address();

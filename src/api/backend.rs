@@ -314,7 +314,10 @@ pub type LeaderChannel = InterceptedService<Channel, Stamped>;
 
 /// Attaches to a call that is passed on which node makes it, so that the leader's gate lets it in.
 #[derive(Clone)]
-pub struct Stamped(pub Arc<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync>);
+pub struct Stamped(pub Arc<Stamp>);
+
+/// Puts the stamp on one call.
+pub type Stamp = dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync;
 
 impl Stamped {
     /// Adds nothing.

@@ -3,15 +3,15 @@
 //! A call is passed on once only: the receiver answers or says that it is not the leader. While there is no leader,
 //! or it changes, the entry node tries again for a short while, as every request that it repeats is repeatable.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
-    backend::{Backend, Failure, LeaderChannel, look},
+    backend::{Backend, Failure, GroupTrouble, LeaderChannel, look},
     call::{Caller, FORWARDED, Input, Route},
-    status::{error_info, no_leader, refused},
+    status::{error_info, no_leader, refused, status},
 };
 use crate::{
     core::replicated::{Change, Command, Outcome, Refusal, State},
@@ -103,39 +103,75 @@ impl Desk {
         if input.route() == Route::Here {
             return here(input).await;
         }
-        let until = Instant::now() + LEADER_WAIT;
+        let mut until = Instant::now() + LEADER_WAIT;
         loop {
-            let leads = self.leads();
-            let failed = match (leads, self.backend.leader_channel()) {
-                (true, _) => match self.backend.barrier().await {
+            let leader = *self.backend.leader().borrow();
+            let failed = match self.backend.leader_channel() {
+                _ if leader == Some(self.backend.node_id()) => match self.backend.barrier().await {
                     Ok(()) => match here(input.clone()).await {
                         Err(status) if is_not_leader(&status) => status,
                         answer => return answer,
                     },
                     Err(failure) => failure.into(),
                 },
-                (false, _) if caller.forwarded => {
-                    let leader = *self.backend.leader().borrow();
-                    return Err(Failure::NotLeader { leader }.into());
+                _ if caller.forwarded => return Err(Failure::NotLeader { leader }.into()),
+                None => no_leader(),
+                Some(channel) => {
+                    let call = remote(channel, forwarded(input.clone(), caller));
+                    match self.while_leading(leader, call).await {
+                        // A leader that fell silent is not waited for once there is another.
+                        None if input.repeatable() => {
+                            until = until.max(Instant::now() + LEADER_WAIT / 2);
+                            no_leader()
+                        }
+                        None => return Err(lost_answer()),
+                        Some(Err(status)) if is_not_leader(&status) => status,
+                        Some(Err(status)) if is_transport(&status) && input.repeatable() => status,
+                        Some(Err(status)) if is_transport(&status) => return Err(lost_answer()),
+                        Some(answer) => return answer,
+                    }
                 }
-                (false, Some(channel)) => match remote(channel, forwarded(input.clone(), caller)).await {
-                    Err(status) if is_worth_retrying(&status, &input) => status,
-                    answer => return answer,
-                },
-                (false, None) => no_leader(),
             };
             if Instant::now() >= until {
                 return match input.route() {
                     Route::Preferred => here(input).await,
-                    _ => Err(worded(failed)),
+                    _ => Err(self.worded(failed).await),
                 };
             }
             self.pause(until).await;
         }
     }
 
-    fn leads(&self) -> bool {
-        *self.backend.leader().borrow() == Some(self.backend.node_id())
+    /// What a client is told after the last try.
+    async fn worded(&self, status: Status) -> Status {
+        let leaderless = is_transport(&status)
+            || error_info(&status)
+                .is_some_and(|info| matches!(info.reason.as_str(), "NOT_LEADER" | "NO_LEADER"));
+        match leaderless {
+            true if !self.backend.group().await.initialised => {
+                let why =
+                    "this node belongs to no group yet; `quorate nodes init ID=HOST:PORT ...` makes one"
+                        .into();
+                Failure::Group { trouble: GroupTrouble::NotInitialised, why }.into()
+            }
+            true => no_leader(),
+            false => status,
+        }
+    }
+
+    /// The answer of a call to `leader`, or nothing once somebody else leads.
+    async fn while_leading<T>(&self, leader: Option<u64>, call: impl Future<Output = T>) -> Option<T> {
+        let mut leads = self.backend.leader();
+        let replaced = async {
+            let gone = leads.wait_for(|now| now.is_some() && *now != leader).await.is_err();
+            if gone {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            answer = call => Some(answer),
+            () = replaced => None,
+        }
     }
 
     /// Waits for another leader, or a moment.
@@ -234,16 +270,17 @@ fn is_not_leader(status: &Status) -> bool {
     error_info(status).is_some_and(|info| info.reason == "NOT_LEADER")
 }
 
-/// Not the leader after all, or (for what may be delivered twice) a broken connection to it.
-fn is_worth_retrying(status: &Status, input: &impl Input) -> bool {
-    let transport = status.code() == Code::Unavailable && error_info(status).is_none();
-    is_not_leader(status) || (transport && input.repeatable())
+/// The connection failed, or broke before the answer: what a node says has a reason, and no local source.
+fn is_transport(status: &Status) -> bool {
+    let codes = [Code::Unavailable, Code::Cancelled, Code::Unknown];
+    error_info(status).is_none() && (codes.contains(&status.code()) || status.source().is_some())
 }
 
-/// What a client is told after the last try.
-fn worded(status: Status) -> Status {
-    let transport = status.code() == Code::Unavailable && error_info(&status).is_none();
-    if transport || is_not_leader(&status) { no_leader() } else { status }
+/// What is told of a call that may not be delivered twice, and whose answer did not come.
+fn lost_answer() -> Status {
+    let text = "the connection to the leader broke before its answer; it may have been done or not: look at \
+                `quorate nodes status` before asking again";
+    status(Code::DeadlineExceeded, "FATE_UNKNOWN", text, vec![], None)
 }
 
 /// A refusal where a name is not found.

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
+    convert::alias_of,
     desk::{Desk, found},
     forward::service,
     status::{bad_field, status},
@@ -74,7 +75,8 @@ async fn list_events(desk: Desk, input: pb::ListEventsRequest) -> Result<pb::Eve
             return batch(state, &filter, input.from_index, applied, limit);
         }
         let newest = state.audit.iter().rev().take_while(|e| e.index >= input.from_index);
-        let mut events: Vec<pb::Event> = newest.filter(|e| filter.wants(e)).take(limit).map(event).collect();
+        let mut events: Vec<pb::Event> =
+            newest.filter(|e| filter.wants(e)).take(limit).map(|e| event(state, e)).collect();
         events.reverse();
         Ok(pb::EventBatch { events, next_index: applied.saturating_add(1) })
     })
@@ -121,7 +123,7 @@ fn batch(
         }
         next_index = next_index.max(entry.index.saturating_add(1));
         if filter.wants(entry) {
-            events.push(event(entry));
+            events.push(event(state, entry));
         }
     }
     Ok(pb::EventBatch { events, next_index })
@@ -147,7 +149,7 @@ fn check_kept(state: &State, from: u64) -> Result<(), Status> {
     ))
 }
 
-fn event(entry: &AuditEntry) -> pb::Event {
+fn event(state: &State, entry: &AuditEntry) -> pb::Event {
     pb::Event {
         index: entry.index,
         part: entry.part,
@@ -155,6 +157,7 @@ fn event(entry: &AuditEntry) -> pb::Event {
         log_ms: entry.at_ms,
         kind: entry.kind.name(),
         cluster: entry.cluster.as_ref().map(|c| c.0.clone()).unwrap_or_default(),
+        alias: entry.cluster.as_ref().map(|c| alias_of(state, c)).unwrap_or_default(),
         server: entry.server.clone().unwrap_or_default(),
         recovery: entry.recovery.unwrap_or_default(),
         by: entry.by.clone(),

@@ -3,7 +3,10 @@
 use tonic::Status;
 
 use super::{
-    convert::cluster::{block, pause, rule_from_name, rule_name, switch},
+    convert::{
+        alias_of,
+        cluster::{block, pause, rule_from_name, rule_name, switch},
+    },
     desk::{Desk, Mutation, found},
     forward::service,
     status::bad_field,
@@ -98,6 +101,7 @@ async fn get_settings(desk: Desk, _input: pb::GetSettingsRequest) -> Result<pb::
             clusters: off
                 .map(|c| pb::ClusterSwitch {
                     cluster: c.id.0.clone(),
+                    alias: c.alias.clone().unwrap_or_default(),
                     recoveries: Some(switch(&c.recoveries)),
                 })
                 .collect(),
@@ -113,7 +117,11 @@ async fn get_settings(desk: Desk, _input: pb::GetSettingsRequest) -> Result<pb::
             maintenance: state
                 .maintenance
                 .iter()
-                .map(|(id, p)| pb::ClusterPause { cluster: id.0.clone(), pause: Some(pause(p, now)) })
+                .map(|(id, p)| pb::ClusterPause {
+                    cluster: id.0.clone(),
+                    alias: alias_of(state, id),
+                    pause: Some(pause(p, now)),
+                })
                 .collect(),
             rules: state
                 .rules
@@ -126,7 +134,7 @@ async fn get_settings(desk: Desk, _input: pb::GetSettingsRequest) -> Result<pb::
                     left_ms: r.until_ms.map(|until| until.saturating_sub(now)),
                 })
                 .collect(),
-            blocks: state.blocks.values().map(|b| block(b, now)).collect(),
+            blocks: state.blocks.values().map(|b| block(state, b)).collect(),
         }
     }))
 }

@@ -1,12 +1,12 @@
 //! Service `Policy`: the replicated settings, key by key.
 
 use serde_json::{Map, Value};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     desk::{Desk, Mutation},
     forward::service,
-    status::bad_field,
+    status::{bad_field, status},
 };
 use crate::{
     core::replicated::Change,
@@ -67,8 +67,17 @@ fn merged(policy: &Settings, settings: &[pb::Setting]) -> Result<Settings, Statu
     }
     let policy: Settings =
         serde_json::from_value(Value::Object(all)).map_err(|error| bad_field("settings", error))?;
-    policy.check().map_err(|why| bad_field("settings", why))?;
-    Ok(policy)
+    match policy.check() {
+        Ok(()) => Ok(policy),
+        // The text names its key.
+        Err(why) => Err(status(
+            Code::InvalidArgument,
+            "INVALID_ARGUMENT",
+            why,
+            vec![("field", "settings".into())],
+            None,
+        )),
+    }
 }
 
 fn unit_of(key: &str) -> &'static str {

@@ -44,6 +44,17 @@ struct RetryInfo {
     retry_delay: Option<prost_types::Duration>,
 }
 
+/// Longest text of a status, and of one number: both travel in headers, which a client bounds at some 16 KB.
+const TEXT_MAX: usize = 2_000;
+
+/// Cuts a text at a character.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((at, _)) => format!("{} ...", &text[..at]),
+        None => text,
+    }
+}
+
 /// Builds a status. `retry_ms`: when it makes sense to try again.
 pub fn status(
     code: Code,
@@ -52,11 +63,11 @@ pub fn status(
     metadata: Vec<(&str, String)>,
     retry_ms: Option<u64>,
 ) -> Status {
-    let text = text.into();
+    let text = cut(text.into());
     let info = ErrorInfo {
         reason: reason.to_owned(),
         domain: DOMAIN.to_owned(),
-        metadata: metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        metadata: metadata.into_iter().map(|(key, value)| (key.to_owned(), cut(value))).collect(),
     };
     let mut details = vec![any("google.rpc.ErrorInfo", &info)];
     if let Some(ms) = retry_ms {

@@ -20,7 +20,7 @@ First steps:
 
 /// See and steer a group of Quorate nodes, which fail over MySQL and MariaDB clusters.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, after_help = AFTER, max_term_width = 110, propagate_version = true)]
+#[command(name = "quorate", version, after_help = AFTER, max_term_width = 110)]
 pub struct Cli {
     /// Where and how to connect.
     #[command(flatten)]
@@ -400,8 +400,8 @@ pub enum PolicyVerb {
         #[arg(required = true, value_name = "KEY=VALUE")]
         settings: Vec<String>,
         /// Refuse if the policy is not this version any more.
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
-        version: u64,
+        #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
+        if_version: u64,
         /// Only check.
         #[arg(long)]
         dry_run: bool,

@@ -101,7 +101,10 @@ impl Session {
                     unreachable.push(format!("{name}: {}", transport_text(&status)));
                 }
                 Err(status) => {
-                    let error = CliError::from_status(&status);
+                    let mut error = CliError::from_status(&status);
+                    if error.reason == "FATE_UNKNOWN" {
+                        error.text.push_str(&format!(" (--request-id {})", self.request_id));
+                    }
                     if error.exit != EXIT_NO_LEADER {
                         return Err(error);
                     }

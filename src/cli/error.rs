@@ -50,7 +50,7 @@ impl CliError {
             return Self::local(format!("{}: {}", status.code(), status.message()));
         };
         let exit = match info.reason.as_str() {
-            "NO_LEADER" | "NOT_LEADER" | "NO_QUORUM" => EXIT_NO_LEADER,
+            "NO_LEADER" | "NOT_LEADER" | "NO_QUORUM" | "NOT_INITIALISED" => EXIT_NO_LEADER,
             _ => EXIT_FAILED,
         };
         let metadata = info.metadata.into_iter().collect();
@@ -59,9 +59,10 @@ impl CliError {
 
     /// For people.
     pub fn human(&self) -> String {
-        let what = match self.exit {
-            EXIT_USAGE => "usage",
-            EXIT_FAILED if self.reason != "FAILED" => "refused",
+        let what = match (self.exit, self.reason.as_str()) {
+            (EXIT_USAGE, _) => "usage",
+            (EXIT_FAILED, "FAILED" | "NOT_SUCCEEDED" | "FATE_UNKNOWN" | "INTERNAL") => "failed",
+            (EXIT_FAILED, _) => "refused",
             _ => "error",
         };
         format!("{what}: {}", self.text)
@@ -100,8 +101,9 @@ pub fn error_info(status: &Status) -> Option<ErrorInfo> {
 
 /// Whether it is the transport that failed: nobody there, or the connection broke.
 pub fn is_transport(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded)
-        && error_info(status).is_none()
+    let codes = [Code::Unavailable, Code::Cancelled, Code::Unknown, Code::DeadlineExceeded];
+    // What a node says has a reason; what came over the wire has no source.
+    error_info(status).is_none() && (codes.contains(&status.code()) || status.source().is_some())
 }
 
 /// Why the transport failed, from the deepest cause up.
@@ -117,15 +119,23 @@ pub fn transport_text(status: &Status) -> String {
 
 /// TLS libraries speak to programmers; this speaks to whoever has to fetch a new certificate.
 fn explain_tls(text: String) -> String {
+    // A node that refuses a certificate ends the connection; its alert may or may not come through before that.
+    let ended =
+        "it ended the connection: with TLS, does it accept your certificate? without, does it want TLS?";
     for (mark, meaning) in [
+        ("CertificateExpired", "your certificate has expired"),
         ("UnknownIssuer", "its certificate comes from another authority than --tls-ca"),
+        ("BadSignature", "its certificate comes from another authority than --tls-ca"),
         ("Expired", "its certificate has expired"),
         ("NotValidYet", "its certificate is not valid yet; are the clocks right?"),
         ("NotValidForName", "its certificate bears another name; see --tls-name"),
         ("CertificateRequired", "it wants a certificate of yours: --tls-cert and --tls-key"),
-        ("CertificateExpired", "your certificate has expired"),
         ("UnknownCA", "your certificate comes from an authority it does not know"),
         ("InvalidContentType", "it does not speak TLS; leave --tls-ca out"),
+        ("connection closed", ended),
+        ("http2 error", ended),
+        ("broken pipe", ended),
+        ("reset by peer", ended),
     ] {
         if text.contains(mark) {
             return format!("{meaning} ({text})");

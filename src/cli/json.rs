@@ -142,7 +142,7 @@ pub fn problems(list: &[pb::Problem]) -> Value {
 
 fn block(b: &pb::Block) -> Value {
     json!({
-        "recovery": b.recovery, "cluster": b.cluster, "class": b.class, "left_ms": b.left_ms, "lifted": b.lifted,
+        "recovery": b.recovery, "cluster": b.cluster, "alias": text(&b.alias), "class": b.class, "left_ms": b.left_ms, "lifted": b.lifted,
         "lifted_by": text(&b.lifted_by), "lifted_why": text(&b.lifted_why),
     })
 }
@@ -235,7 +235,7 @@ pub fn explain(e: &pb::ExplainResponse) -> Value {
 pub fn event(e: &pb::Event) -> Value {
     json!({
         "index": e.index, "part": e.part, "time_ms": e.time_unix_ms, "log_ms": e.log_ms, "kind": e.kind,
-        "cluster": text(&e.cluster), "server": text(&e.server), "recovery": number(e.recovery), "by": e.by,
+        "cluster": text(&e.cluster), "alias": text(&e.alias), "server": text(&e.server), "recovery": number(e.recovery), "by": e.by,
         "text": e.text,
     })
 }
@@ -272,9 +272,9 @@ pub fn policy(p: &pb::PolicyDocument) -> Value {
 pub fn settings(s: &pb::Settings) -> Value {
     json!({
         "recoveries": s.recoveries.as_ref().map(switch),
-        "clusters": all(&s.clusters, |c| json!({"cluster": c.cluster, "recoveries": c.recoveries.as_ref().map(switch)})),
+        "clusters": all(&s.clusters, |c| json!({"cluster": c.cluster, "alias": text(&c.alias), "recoveries": c.recoveries.as_ref().map(switch)})),
         "downtimes": all(&s.downtimes, |d| json!({"server": d.server, "address": d.address, "pause": d.pause.as_ref().map(pause)})),
-        "maintenance": all(&s.maintenance, |m| json!({"cluster": m.cluster, "pause": m.pause.as_ref().map(pause)})),
+        "maintenance": all(&s.maintenance, |m| json!({"cluster": m.cluster, "alias": text(&m.alias), "pause": m.pause.as_ref().map(pause)})),
         "rules": all(&s.rules, |r| json!({"server": r.server, "address": r.address, "rule": r.rule, "by": r.by, "left_ms": r.left_ms})),
         "blocks": all(&s.blocks, block),
     })

@@ -16,7 +16,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
@@ -57,6 +57,7 @@ struct Inner {
     applied: Arc<Applied>,
     shared: Arc<Shared>,
     leadership: watch::Receiver<Leadership>,
+    stopped: Arc<watch::Sender<Option<String>>>,
     duties: Mutex<Option<JoinSet<()>>>,
     closed: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -94,7 +95,7 @@ impl Raft {
     pub async fn open(options: Options) -> Result<Raft, OpenError> {
         options.check()?;
         let config = raft_config(&options)?;
-        let tls = options.tls.as_ref().map(Tls::read).transpose()?;
+        let tls = options.tls.as_ref().map(|files| Tls::read(&options, files)).transpose()?;
         let opened = {
             let options = options.clone();
             tokio::task::spawn_blocking(move || DataDir::open(&options)).await
@@ -119,7 +120,8 @@ impl Raft {
             openraft::Raft::<Types, Machine>::new(options.node_id, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(start)?;
 
-        let (leadership, duties) = duty::start(&raft, peers.clone(), &options);
+        let stopped = Arc::new(watch::channel(None).0);
+        let (leadership, duties) = duty::start(&raft, peers.clone(), &options, stopped.clone());
         let shared = Arc::new(Shared {
             gate: Gate::new(me.clone(), applied.clone(), raft.clone()),
             me: me.clone(),
@@ -129,7 +131,7 @@ impl Raft {
             refusing: Mutex::default(),
         });
         let (duties, closed) = (Mutex::new(Some(duties)), tokio::sync::Mutex::new(Some(closed)));
-        let inner = Inner { options, me, tls, peers, applied, shared, leadership, duties, closed };
+        let inner = Inner { options, me, tls, peers, applied, shared, leadership, stopped, duties, closed };
         Ok(Raft { inner: Arc::new(inner) })
     }
 
@@ -141,6 +143,11 @@ impl Raft {
     /// TLS of the node port; `None` when the node runs in plain text.
     pub fn server_tls(&self) -> Option<ServerTlsConfig> {
         self.inner.tls.as_ref().map(Tls::server)
+    }
+
+    /// When this node's certificate, or its issuer's, ends; `None` when the node runs in plain text.
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.inner.tls.as_ref().map(Tls::expires)
     }
 
     /// An interceptor for the caller's own services on the node port: lets members through, with a
@@ -228,6 +235,9 @@ impl Raft {
         if let Some(mut duties) = duties {
             duties.shutdown().await;
         }
+        self.inner
+            .stopped
+            .send_if_modified(|told| told.is_none() && told.replace("shut down".to_owned()).is_none());
         self.inner.shared.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(closed) = self.inner.closed.lock().await.take()
             && tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err()

@@ -190,6 +190,8 @@ async fn found(
 ) -> Result<Rebuilt, RescueError> {
     let Legacy { mut image, term, index, generation } = legacy;
     edit(&mut image.state);
+    // No membership entry says so to the new group's state: its first words are a snapshot.
+    image.state.set_voters(BTreeMap::from([(options.node_id, identity.incarnation.clone())]));
     image.members_ever.insert(options.node_id, identity.incarnation.clone());
     let rebuilt =
         Rebuilt { incarnation: identity.incarnation.clone(), generation: generation + 1, index, kept };

@@ -297,7 +297,7 @@ impl Observer {
         let handle = probe::spawn(probe, account, node, settings, self.probes.clone());
         self.executor.prepare(&target);
         let entry = Watched {
-            watch: Watch::default(),
+            watch: Watch::begun(clock::now_ms()),
             handle,
             cluster: cluster.id.clone(),
             is_primary,
@@ -314,7 +314,7 @@ impl Observer {
         let Some(server) = event.server else { return };
         let Some(watched) = self.watched.get_mut(&server) else { return };
         let at_ms = clock::now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
-        let (end, facts) = outcome(event.outcome);
+        let (end, facts) = outcome(event.outcome, event.fresh);
         let expected = watched.target.identity.clone();
         watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected));
         let (cluster, is_primary) = (watched.cluster.clone(), watched.is_primary);
@@ -470,7 +470,8 @@ impl Observer {
         }
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let silent = matches!(attempt.await, Ok(ProbeEvent { outcome: Outcome::Silent(_), .. }));
+            // Refused, unreachable and closed are no answers either: nothing living spoke within the bound.
+            let silent = attempt.await.is_ok_and(|event| !event.outcome.spoke());
             let _ = inputs.send(Input::UrgentEnded { cluster: id, began_ms, silent }).await;
         });
     }
@@ -517,7 +518,8 @@ impl Observer {
     /// What was held open across an own pause says nothing; until one fresh round this node is blind.
     fn paused(&mut self) {
         for watched in self.watched.values_mut() {
-            watched.watch.discard();
+            watched.watch.discard(clock::now_ms());
+            watched.handle.discard();
             watched.handle.reprobe();
         }
         self.rounds.clear();
@@ -555,13 +557,14 @@ fn weight(verdict: &Verdict) -> (String, u64, Option<(bool, bool)>) {
     (verdict.label(), verdict.epoch, strength)
 }
 
-/// The probe's outcome in the analysis' terms.
-fn outcome(outcome: Outcome) -> (AttemptEnd, Option<Box<ServerFacts>>) {
+/// The probe's outcome in the analysis' terms. Only a fresh attempt can tell a server that greets from one that is
+/// frozen: on a held connection both are silent.
+fn outcome(outcome: Outcome, fresh: bool) -> (AttemptEnd, Option<Box<ServerFacts>>) {
     let end = match outcome {
         Outcome::Answered { facts, .. } => return (AttemptEnd::Answered, Some(facts)),
         Outcome::Refused => AttemptEnd::Refused,
         Outcome::Silent(text) => {
-            AttemptEnd::Silent { greeted: text.contains("login") || text.contains("answer") }
+            AttemptEnd::Silent { greeted: fresh && (text.contains("no login") || text.contains("no answer")) }
         }
         Outcome::Closed(_) => AttemptEnd::Closed,
         Outcome::TooManyConnections(_) => AttemptEnd::TooManyConnections,

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, lookup_host},
@@ -95,6 +96,20 @@ pub(super) async fn dial(address: &Address, deadline: Instant) -> Result<Line, S
     Ok(Line { greeting, entrance, end: LineEnd { ended, task } })
 }
 
+/// A lost SYN is sent again by the kernel after 1 s at the earliest, so a healed partition would go unnoticed that
+/// long: another connection is begun every 250 ms beside the first, and whichever is answered first is used.
+const DIAL_AGAIN: Duration = Duration::from_millis(250);
+
+async fn connect_to(target: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut dials = FuturesUnordered::from_iter([TcpStream::connect(target)]);
+    loop {
+        tokio::select! {
+            Some(answered) = dials.next() => return answered,
+            () = tokio::time::sleep(DIAL_AGAIN) => dials.push(TcpStream::connect(target)),
+        }
+    }
+}
+
 async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, SessionError> {
     let began = Instant::now();
     let silent = |since: Instant| SessionError::Silent { awaited: "connection", after: since.elapsed() };
@@ -112,7 +127,7 @@ async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, Sess
     for (tried, target) in found.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(found.len() - tried).unwrap_or(u32::MAX);
-        last = match timeout_at(Instant::now() + share, TcpStream::connect(target)).await {
+        last = match timeout_at(Instant::now() + share, connect_to(*target)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => SessionError::from_io(&error),
             Err(_) => silent(began),

@@ -3,4 +3,5 @@
 
 mod fleet;
 mod peer;
+mod properties;
 mod scenarios;

@@ -31,9 +31,14 @@ impl Authority {
 
     /// A certificate for `name`, as the files of a node.
     fn issue(&self, name: &str) -> NodeTls {
+        self.issue_until(name, 2200)
+    }
+
+    fn issue_until(&self, name: &str, year: i32) -> NodeTls {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().expect("key");
         let cert = params.signed_by(&key, &self.issuer).expect("sign");
         let file = |kind: &str| self.folder.join(format!("{name}.{kind}.pem"));
@@ -44,14 +49,6 @@ impl Authority {
 }
 
 type Tune = Box<dyn Fn(&mut Options) + Send + Sync>;
-
-/// Three nodes with certificates; node 3's may be a wrong one.
-fn certified(folder: &Path, third: impl FnOnce(&Authority) -> NodeTls) -> Tune {
-    let authority = Authority::new(folder.join("ca"));
-    let third = third(&authority);
-    let files = [authority.issue("node-1.test.quorate"), authority.issue("node-2.test.quorate"), third];
-    Box::new(move |options| options.tls = Some(files[options.node_id as usize - 1].clone()))
-}
 
 /// A raw client: whatever certificate, whatever claims.
 fn dial(address: &str, files: Option<&NodeTls>, ca: &Path, name: &str) -> Channel {
@@ -83,11 +80,14 @@ async fn claim(channel: Channel, from: &Raft, to: &Raft) -> Result<u64, Status> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_with_certificates_works_and_strangers_are_refused() {
     let folder = tempfile::tempdir().expect("tempdir");
-    let tune = certified(folder.path(), |authority| authority.issue("node-3.test.quorate"));
+    let authority = Authority::new(folder.path().join("ca"));
+    let issued: Vec<NodeTls> =
+        (1..=3).map(|id| authority.issue(&format!("node-{id}.test.quorate"))).collect();
     let files = |name: &str| {
         let file = |kind: &str| folder.path().join(format!("ca/{name}.{kind}.pem"));
         NodeTls { ca: folder.path().join("ca/ca.pem"), cert: file("cert"), key: file("key") }
     };
+    let tune = move |options: &mut Options| options.tls = Some(issued[options.node_id as usize - 1].clone());
     let mut group = Group::running(3, tune).await;
     let committed = group.commit(10).await;
     for id in 1..=3 {
@@ -128,11 +128,17 @@ async fn a_group_with_certificates_works_and_strangers_are_refused() {
     group.stop_all().await;
 }
 
-/// Nodes 1 and 2 are fine; node 3's certificate is wrong, so it cannot be made a member, nor be one.
-async fn third_is_no_member(third: impl FnOnce(&Path, &Authority) -> NodeTls) {
+/// Nodes 1 and 2 are fine; whoever listens in node 3's place is not: it cannot be made a member, nor be one.
+async fn third_is_no_member(third: impl FnOnce(&Path, &Authority) -> Tune) {
     let folder = tempfile::tempdir().expect("tempdir");
-    let tune = certified(folder.path(), |authority| third(folder.path(), authority));
-    let mut group = Group::open(3, tune).await;
+    let authority = Authority::new(folder.path().join("ca"));
+    let third = third(folder.path(), &authority);
+    let files = [authority.issue("node-1.test.quorate"), authority.issue("node-2.test.quorate")];
+    let mut group = Group::open(3, move |options| match files.get(options.node_id as usize - 1) {
+        Some(files) => options.tls = Some(files.clone()),
+        None => third(options),
+    })
+    .await;
     let asked = group.raft(1).init(group.members()).await;
     assert!(matches!(asked, Err(InitError::Unreachable { node: 3, .. })), "{asked:?}");
 
@@ -157,28 +163,94 @@ async fn third_is_no_member(third: impl FnOnce(&Path, &Authority) -> NodeTls) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_another_authority_is_no_member() {
     third_is_no_member(|folder, _| {
-        let other = Authority::new(folder.join("other")).issue("node-3.test.quorate");
-        NodeTls { ca: folder.join("ca/ca.pem"), ..other }
+        let files = Authority::new(folder.join("other")).issue("node-3.test.quorate");
+        Box::new(move |options| options.tls = Some(files.clone()))
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_anothers_certificate_is_no_member() {
-    third_is_no_member(|_, authority| authority.issue("node-9.test.quorate")).await;
+async fn another_node_in_its_place_is_no_member() {
+    third_is_no_member(|_, authority| {
+        let files = authority.issue("node-9.test.quorate");
+        Box::new(move |options| {
+            options.node_id = 9;
+            options.tls = Some(files.clone());
+        })
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_of_another_group_is_no_member() {
-    third_is_no_member(|_, authority| authority.issue("node-3.prod.quorate")).await;
+async fn the_node_of_another_group_is_no_member() {
+    third_is_no_member(|_, authority| {
+        let files = authority.issue("node-3.prod.quorate");
+        Box::new(move |options| {
+            options.group = "prod".to_owned();
+            options.tls = Some(files.clone());
+        })
+    })
+    .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_certificate_file_is_named() {
-    let folder = tempfile::tempdir().expect("tempdir");
-    let mut options = Options::new(1, "test", folder.path().join("data"));
-    let missing = folder.path().join("nothing.pem");
-    options.tls = Some(NodeTls { ca: missing.clone(), cert: missing.clone(), key: missing.clone() });
+/// The reason why node 3 does not start with these files.
+async fn refusal(folder: &Path, files: NodeTls) -> String {
+    let mut options = Options::new(3, "test", folder.join("data"));
+    options.free_bytes_min = 0;
+    options.tls = Some(files);
     let Err(error) = Raft::open(options).await else { panic!("opened") };
-    assert!(matches!(error, OpenError::Tls { .. }) && error.to_string().contains("nothing.pem"), "{error}");
+    assert!(matches!(error, OpenError::Tls { .. }), "{error}");
+    assert!(!folder.join("data").exists(), "nothing was made");
+    error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_peers_would_refuse_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let authority = Authority::new(folder.path().join("ca"));
+    let good = authority.issue("node-3.test.quorate");
+
+    let missing = NodeTls { key: folder.path().join("nothing.pem"), ..good.clone() };
+    let said = refusal(folder.path(), missing).await;
+    assert!(said.contains("nothing.pem"), "{said}");
+
+    let said = refusal(folder.path(), authority.issue("node-9.test.quorate")).await;
+    assert!(
+        said.contains("node-9.test.quorate") && said.contains("needs one for node-3.test.quorate"),
+        "{said}"
+    );
+
+    let said = refusal(folder.path(), authority.issue("*.test.quorate")).await;
+    assert!(said.contains("needs one for"), "a wildcard would be every node: {said}");
+
+    let other = Authority::new(folder.path().join("other"));
+    let strange = NodeTls { ca: other.folder.join("ca.pem"), ..good.clone() };
+    let said = refusal(folder.path(), strange).await;
+    assert!(said.contains("another authority"), "{said}");
+
+    let expired = authority.issue_until("node-3.test.quorate", 2020);
+    let said = refusal(folder.path(), expired).await;
+    assert!(said.contains("expired") && said.contains("days ago"), "{said}");
+
+    let swapped =
+        NodeTls { key: other.issue("node-3.test.quorate").key, ..authority.issue("node-3.test.quorate") };
+    let said = refusal(folder.path(), swapped).await;
+    assert!(said.contains("does not go with"), "{said}");
+
+    let text = NodeTls { cert: good.key.clone(), ..good };
+    let said = refusal(folder.path(), text).await;
+    assert!(said.contains("no certificate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_certificate_is_known() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let authority = Authority::new(folder.path().join("ca"));
+    let mut options = Options::new(3, "test", folder.path().join("data"));
+    options.free_bytes_min = 0;
+    options.tls = Some(authority.issue_until("node-3.test.quorate", 2100));
+    let raft = Raft::open(options).await.expect("open");
+    let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_102_444_800);
+    assert_eq!(raft.certificate_expires(), Some(end));
+    raft.shutdown().await;
 }

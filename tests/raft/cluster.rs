@@ -106,7 +106,7 @@ async fn five_nodes_go_on_with_three() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_three_down_means_no_leader_and_no_commit() {
     let mut group = Group::running(3, |_| {}).await;
-    let committed = group.commit(10).await;
+    group.commit(10).await;
     let leader = group.leader().await;
     let (left, dead): (Vec<u64>, Vec<u64>) = (1..=3).partition(|id| *id == leader);
     for id in &dead {
@@ -119,9 +119,7 @@ async fn two_of_three_down_means_no_leader_and_no_commit() {
         }
     })
     .await;
-    // Pre-vote: however long it is alone, its term stays; nobody is deposed when the others return.
-    let term = group.raft(left[0]).leadership().borrow().term;
-    assert_eq!(term, committed.term);
+    assert!(group.raft(left[0]).read_barrier().await.is_err());
     for id in &dead {
         group.start(*id).await;
     }
@@ -224,5 +222,53 @@ async fn the_disk_stays_bounded_and_a_restart_short() {
     group.stop_all().await;
     group.start(1).await;
     group.applied(1, status.last_log.expect("log")).await;
+    group.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_cut_off_asks_before_it_raises_its_term() {
+    let mut group = Group::running(3, |_| {}).await;
+    let committed = group.commit(10).await;
+    let cut_off = group.leader().await % 3 + 1;
+    group.applied(cut_off, committed.index).await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != cut_off).collect();
+    group.links.isolate(cut_off, others.clone());
+    let term = group.raft(cut_off).leadership().borrow().term;
+    // A follower calls nobody but to ask for votes: both calls failed, so its time-out is over and it has asked.
+    for other in &others {
+        eventually("it asks in vain", || async {
+            group.raft(cut_off).status().peers.get(other)?.trouble.clone()
+        })
+        .await;
+    }
+    assert_eq!(group.raft(cut_off).leadership().borrow().term, term, "pre-vote does nothing");
+    group.links.heal();
+    let committed = group.commit(20).await;
+    group.applied(cut_off, committed.index).await;
+    group.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_reached_by_name_and_over_ipv6() {
+    let mut group = Group::open(0, |options| {
+        // Node 1 is named, the others are dialled by address.
+        if options.node_id == 1 {
+            options.node_addr = options.node_addr.replace("127.0.0.1", "localhost");
+        }
+    })
+    .await;
+    group.start(1).await;
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        group.host = std::net::Ipv6Addr::LOCALHOST.into();
+    } else {
+        println!("no IPv6 loopback here: only the name is tried");
+    }
+    group.start(2).await;
+    group.start(3).await;
+    group.raft(1).init(group.members()).await.expect("init");
+    let committed = group.commit(10).await;
+    for id in 1..=3 {
+        group.applied(id, committed.index).await;
+    }
     group.stop_all().await;
 }

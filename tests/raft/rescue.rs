@@ -58,6 +58,8 @@ async fn a_survivor_becomes_a_new_group_that_the_old_one_cannot_touch() {
     group.start(survivor).await;
     assert_eq!(group.raft(survivor).read(|state| state.log_time_ms), 15, "everything, edited");
     assert_eq!(group.leader().await, survivor);
+    let voters = group.raft(survivor).read(|state| state.voters.clone());
+    assert_eq!(voters.into_iter().collect::<Vec<_>>(), [(survivor, rebuilt.incarnation)], "who may judge");
     let alone = group.commit(20).await;
 
     // The lost ones turn out alive: they are not believed, and they do not count.

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use quorate::core::replicated::Command;
+use quorate::core::replicated::{Change, Command};
 use quorate::raft::{Committed, GrpcService, NodeInfo, Options, ProposeError, Raft};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -24,9 +24,10 @@ use tonic::transport::server::TcpIncoming;
 /// Every wait for a fact ends here, and fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A command that any version of the state accepts and that leaves a trace: log time.
+/// A command that leaves a trace and nothing else: log time.
 pub fn command(at_ms: u64) -> Command {
-    Command { at_ms }
+    let by = "test".to_owned();
+    Command { at_ms, wall_ms: 0, node: 1, term: 0, by, request_id: None, change: Change::Tick }
 }
 
 /// Waits until `fact` holds; says `what` was waited for when it never does.
@@ -84,6 +85,8 @@ pub struct Group {
     pub folder: TempDir,
     pub links: Links,
     pub nodes: BTreeMap<u64, Node>,
+    /// Where nodes that have no address yet will listen.
+    pub host: IpAddr,
     addresses: BTreeMap<u64, SocketAddr>,
     tune: Box<dyn Fn(&mut Options) + Send + Sync>,
 }
@@ -96,6 +99,7 @@ impl Group {
             folder,
             links: Links::default(),
             nodes: BTreeMap::new(),
+            host: Ipv4Addr::LOCALHOST.into(),
             addresses: BTreeMap::new(),
             tune: Box::new(tune),
         };
@@ -126,7 +130,7 @@ impl Group {
 
     /// Starts node `id` on its directory, at the address it had before.
     pub async fn start(&mut self, id: u64) -> &Raft {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any = SocketAddr::from((self.host, 0));
         let wanted = self.addresses.get(&id).copied().unwrap_or(any);
         let listener =
             eventually("the port is free again", || async { TcpListener::bind(wanted).await.ok() }).await;

@@ -3,61 +3,52 @@
 
 use std::collections::BTreeMap;
 
-use proptest_derive_free::Numbers;
+use proptest::prelude::*;
 use quorate::{
     core::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, Verdict},
-        plan::step::Target,
         replicated::{
             Change, Cluster, Command, Decision, Durability, Ending, EventKind, Kind, Member, MemberState,
-            OrderStage, Outcome, Phase, Recovery, State, StepRecord,
+            OrderStage, Outcome, Phase, Recovery, State,
             command::{AckScope, StartRecovery},
             recovery::{Revoked, Testimony, Waiver},
         },
     },
     model::{
-        address::Address,
         gtid::GtidSet,
         policy::{Policy, PromotionRule},
-        server::{ClusterId, Flavor, Identity, ServerId},
+        server::{ClusterId, Flavor, ServerId},
     },
 };
 
-/// Numbers that become an entry once the state is known.
-pub type Draw = Numbers;
+use crate::world::{incarnation, member, server, step, stranger};
 
-mod proptest_derive_free {
-    //! What is drawn, without a derive macro.
+/// Plain numbers that become an entry once the state is known; what they mean depends on the command.
+#[derive(Debug, Clone)]
+pub struct Draw {
+    kind: u8,
+    pick: u8,
+    sort: u8,
+    extra: u8,
+    step_ms: u32,
+    request: u8,
+}
 
-    use proptest::prelude::*;
+impl Arbitrary for Draw {
+    type Parameters = ();
+    type Strategy = BoxedStrategy<Self>;
 
-    /// Plain numbers; what they mean depends on the command.
-    #[derive(Debug, Clone)]
-    pub struct Numbers {
-        pub kind: u8,
-        pub pick: u8,
-        pub sort: u8,
-        pub extra: u8,
-        pub step_ms: u32,
-        pub request: u8,
-    }
-
-    impl Arbitrary for Numbers {
-        type Parameters = ();
-        type Strategy = BoxedStrategy<Self>;
-
-        fn arbitrary_with((): ()) -> Self::Strategy {
-            (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>(), any::<u32>(), any::<u8>())
-                .prop_map(|(kind, pick, sort, extra, step_ms, request)| Self {
-                    kind,
-                    pick,
-                    sort,
-                    extra,
-                    step_ms,
-                    request,
-                })
-                .boxed()
-        }
+    fn arbitrary_with((): ()) -> Self::Strategy {
+        any::<(u8, u8, u8, u8, u32, u8)>()
+            .prop_map(|(kind, pick, sort, extra, step_ms, request)| Self {
+                kind,
+                pick,
+                sort,
+                extra,
+                step_ms,
+                request,
+            })
+            .boxed()
     }
 }
 
@@ -100,7 +91,7 @@ impl Draw {
     /// The entry for this state.
     pub fn entry(&self, state: &State, index: u64) -> Entry {
         if state.voters.is_empty() || self.kind == 255 {
-            let nodes = 3 + 2 * u64::from(self.sort % 8 == 0);
+            let nodes = 3 + 2 * u64::from(self.sort.is_multiple_of(8));
             return Entry::Voters((1..=nodes).map(|n| (n, incarnation(n, self.extra == 7))).collect());
         }
         let change = self.change(state);
@@ -157,7 +148,10 @@ impl Draw {
             55..=60 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Forced))),
             61..=66 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Switchover))),
             67..=139 => self.drive(state, cluster),
-            140..=144 => Change::TakeOver { recovery: self.recovery(state, cluster), evidence: vec![] },
+            140..=144 => Change::TakeOver {
+                recovery: self.recovery(state, cluster),
+                evidence: self.start(state, cluster, Kind::Failover).evidence,
+            },
             145..=164 => self.order(state),
             165..=174 => self.acknowledge(state, cluster),
             175..=214 => self.operate(state, cluster),
@@ -411,52 +405,5 @@ impl Draw {
             6 => Change::RaiseFeatureLevel { level: u32::from(self.extra % 4) },
             _ => Change::SetDowntime { server: server(9, 9), for_ms: Some(u64::MAX), why: String::new() },
         }
-    }
-}
-
-fn incarnation(node: u64, wiped: bool) -> String {
-    format!("i{node}{}", if wiped { "-new" } else { "" })
-}
-
-fn server(cluster: u8, number: u8) -> ServerId {
-    ServerId(format!("s{cluster}{number}"))
-}
-
-fn identity(cluster: u8, number: u8) -> Identity {
-    let server_id = u32::from(cluster) * 10 + u32::from(number) + 1;
-    Identity {
-        flavor: Flavor::MySql,
-        server_uuid: Some(server(cluster, number).0),
-        server_id,
-        server_uid: None,
-    }
-}
-
-fn member(cluster: u8, number: u8, source: Option<u8>) -> Member {
-    Member {
-        server: server(cluster, number),
-        identity: identity(cluster, number),
-        address: Address::new(format!("db{cluster}{number}"), 3306),
-        version: "9.7.4".into(),
-        source: source.map(|s| server(cluster, s)),
-        channel: String::new(),
-        channels: u32::from(source.is_some()),
-        datacenter: None,
-        state: MemberState::Normal,
-    }
-}
-
-fn stranger() -> Target {
-    Target { server: server(8, 8), identity: identity(8, 8), address: Address::new("db88", 3306) }
-}
-
-fn step() -> StepRecord {
-    StepRecord {
-        step: "stop_receiver".into(),
-        server: "db00:3306".into(),
-        node: 1,
-        outcome: "done".into(),
-        at_ms: 3,
-        took_ms: 4,
     }
 }

@@ -6,8 +6,11 @@ use quorate::core::{
     analysis::{Class, Finding},
     replicated::{
         Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, State, command::StartRecovery,
+        recovery::Testimony,
     },
 };
+
+use quorate::model::server::{ClusterId, ServerId};
 
 use crate::generate::Entry;
 
@@ -32,6 +35,11 @@ pub fn check(
         step.a_refusal_changes_nothing_but_time(command)?;
         step.a_request_takes_effect_once(command)?;
         step.what_is_over_is_gone(command)?;
+        if let (Change::TakeOver { recovery, evidence }, Outcome::Done { .. }) = (&command.change, outcome)
+            && !step.repeated(command)
+        {
+            step.a_takeover_before_the_first_side_effect_brings_a_majority_or_nothing(*recovery, evidence)?;
+        }
         if let (Change::StartRecovery(start), Outcome::Done { .. }) = (&command.change, outcome)
             && !step.repeated(command)
         {
@@ -285,27 +293,49 @@ impl Step<'_> {
         )
     }
 
+    /// P2 and P4: fresh evidence of a majority, or none, in which case nothing but cancelling is left.
+    fn a_takeover_before_the_first_side_effect_brings_a_majority_or_nothing(
+        &self,
+        id: u64,
+        evidence: &[Testimony],
+    ) -> Law {
+        let recovery = &self.before.recoveries[&id];
+        if recovery.side_effects || recovery.kind != Kind::Failover || evidence.is_empty() {
+            return Ok(());
+        }
+        let agree = self.agreeing(&recovery.cluster, recovery.epoch, &recovery.old_primary.server, evidence);
+        law(2 * agree.len() > self.before.voters.len(), format!("taken over on the word of {agree:?} (P4)"))
+    }
+
     /// P2, counted independently of `core::agreement`.
     fn no_start_without_a_majority(&self, start: &StartRecovery) -> Law {
         if start.kind != Kind::Failover {
             return Ok(());
         }
+        let agree = self.agreeing(&start.cluster, start.epoch, &start.subject, &start.evidence);
+        let voters = self.before.voters.len();
+        law(2 * agree.len() > voters, format!("started on the word of {agree:?} of {voters} voters (P2)"))
+    }
+
+    /// The voters whose fresh word names a primary's failure.
+    fn agreeing(
+        &self,
+        cluster: &ClusterId,
+        epoch: u64,
+        subject: &ServerId,
+        evidence: &[Testimony],
+    ) -> BTreeSet<u64> {
         let voters = &self.before.voters;
-        let cluster = &self.before.clusters[&start.cluster];
-        let agree: BTreeSet<u64> = start
-            .evidence
+        let known = &self.before.clusters[cluster];
+        evidence
             .iter()
             .filter(|t| t.age_ms <= self.before.policy.verdict_fresh_for_ms)
             .map(|t| &t.verdict)
             .filter(|v| voters.get(&v.node) == Some(&v.incarnation))
-            .filter(|v| v.cluster == cluster.id && v.epoch == cluster.epoch)
-            .filter(|v| Some(&v.subject) == cluster.primary.as_ref())
+            .filter(|v| &v.cluster == cluster && v.epoch == epoch && v.epoch == known.epoch)
+            .filter(|v| &v.subject == subject && Some(subject) == known.primary.as_ref())
             .filter(|v| matches!(&v.finding, Finding::Failure { class: Class::Primary, .. }))
             .map(|v| v.node)
-            .collect();
-        law(
-            2 * agree.len() > voters.len(),
-            format!("started on the word of {agree:?} of {} voters (P2)", voters.len()),
-        )
+            .collect()
     }
 }

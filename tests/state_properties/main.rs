@@ -5,6 +5,7 @@
 
 mod generate;
 mod laws;
+mod world;
 
 use proptest::{
     prelude::*,
@@ -108,18 +109,20 @@ fn extreme(entry: Entry, at: usize, from: usize) -> Entry {
         command.at_ms = u64::MAX - (command.at_ms % 3);
     }
     match &mut command.change {
-        Change::SetDowntime { for_ms, .. } | Change::SetMaintenance { for_ms, .. } if at % 2 == 0 => {
+        Change::SetDowntime { for_ms, .. } | Change::SetMaintenance { for_ms, .. }
+            if at.is_multiple_of(2) =>
+        {
             *for_ms = for_ms.map(|_| u64::MAX);
         }
         Change::SetPromotionRule { for_ms, .. } => *for_ms = for_ms.map(|_| u64::MAX),
-        Change::SetPolicy { policy, .. } if at % 2 == 0 => {
+        Change::SetPolicy { policy, .. } if at.is_multiple_of(2) => {
             policy.block_for_ms = u64::MAX;
             policy.retry_backoff_ms = u64::MAX;
             policy.retry_backoff_max_ms = u64::MAX;
             policy.breaker_window_ms = u64::MAX;
             policy.verdict_fresh_for_ms = u64::MAX;
         }
-        Change::StartRecovery(start) if at % 3 == 0 => {
+        Change::StartRecovery(start) if at.is_multiple_of(3) => {
             start.evidence.iter_mut().for_each(|t| t.age_ms = u64::MAX)
         }
         _ => {}

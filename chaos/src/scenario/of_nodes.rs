@@ -30,6 +30,7 @@ pub async fn kill_leader_mid_recovery(stage: &mut Stage<'_>) -> Result<()> {
     let Ok(node) = paused else {
         // The others must not hang for ever at a point that nobody watches.
         std::fs::write(dir.join("continue"), "")?;
+        stage.await_recovery(&[1], since).await?;
         return Err(rig_failure(format!("{what}: it never came; its fault was not installed")));
     };
     node.kill().await?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Addresses, class_name, severity_name};
+use super::{Addresses, alias_of, class_name, severity_name};
 use crate::{
     api::{
         backend::{LiveServer, ProblemView},
@@ -52,7 +52,8 @@ pub fn pause(pause: &Pause, now_ms: u64) -> pb::Pause {
 }
 
 /// A block with what is left of it.
-pub fn block(block: &Block, now_ms: u64) -> pb::Block {
+pub fn block(state: &State, block: &Block) -> pb::Block {
+    let now_ms = state.log_time_ms;
     let (lifted_by, lifted_why) = match &block.lifted {
         Some((by, why, _)) => (by.clone(), why.clone()),
         None => Default::default(),
@@ -60,6 +61,7 @@ pub fn block(block: &Block, now_ms: u64) -> pb::Block {
     pb::Block {
         recovery: block.recovery,
         cluster: block.cluster.0.clone(),
+        alias: alias_of(state, &block.cluster),
         class: class_name(block.class).to_owned(),
         left_ms: if block.lifted.is_some() { 0 } else { block.until_ms.saturating_sub(now_ms) },
         lifted: block.lifted.is_some(),
@@ -72,7 +74,7 @@ pub fn block(block: &Block, now_ms: u64) -> pb::Block {
 pub fn standing_blocks(state: &State, cluster: &Cluster) -> Vec<pb::Block> {
     let now = state.log_time_ms;
     let standing = |b: &&Block| b.cluster == cluster.id && b.lifted.is_none() && b.until_ms > now;
-    state.blocks.values().filter(standing).map(|b| block(b, now)).collect()
+    state.blocks.values().filter(standing).map(|b| block(state, b)).collect()
 }
 
 /// What stands against an automatic recovery of the primary class, besides the verdicts.

@@ -80,7 +80,12 @@ pub fn event(event: &pb::Event, paint: Paint) -> String {
         paint.dim(&format!(" (by {})", event.by))
     };
     let when = paint.dim(&time(event.time_unix_ms));
-    format!("{:>7} {when} {kind}{pad} {}{server}: {}{by}\n", event.index, or_dash(&event.cluster), event.text)
+    format!(
+        "{:>7} {when} {kind}{pad} {}{server}: {}{by}\n",
+        event.index,
+        or_dash(cluster_name(&event.alias, &event.cluster)),
+        event.text
+    )
 }
 
 /// A discovery.
@@ -131,7 +136,12 @@ pub fn settings(settings: &pb::Settings) -> String {
     lines.push(format!("automatic recoveries {state} globally, by {}{why}", switch.by));
     for cluster in &settings.clusters {
         let switch = cluster.recoveries.clone().unwrap_or_default();
-        lines.push(format!("disabled for cluster {}, by {}: {}", cluster.cluster, switch.by, switch.why));
+        lines.push(format!(
+            "disabled for cluster {}, by {}: {}",
+            cluster_name(&cluster.alias, &cluster.cluster),
+            switch.by,
+            switch.why
+        ));
     }
     for downtime in &settings.downtimes {
         let pause = downtime.pause.clone().unwrap_or_default();
@@ -143,7 +153,9 @@ pub fn settings(settings: &pb::Settings) -> String {
         let left = spoken(pause.left_ms);
         lines.push(format!(
             "maintenance of {}, {left} left, by {}: {}",
-            maintenance.cluster, pause.by, pause.why
+            cluster_name(&maintenance.alias, &maintenance.cluster),
+            pause.by,
+            pause.why
         ));
     }
     for rule in &settings.rules {
@@ -154,7 +166,9 @@ pub fn settings(settings: &pb::Settings) -> String {
         let left = spoken(block.left_ms);
         lines.push(format!(
             "block of {} ({}), {left} left, since recovery {}",
-            block.cluster, block.class, block.recovery
+            cluster_name(&block.alias, &block.cluster),
+            block.class,
+            block.recovery
         ));
     }
     lines.join("\n") + "\n"

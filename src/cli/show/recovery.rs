@@ -108,7 +108,10 @@ fn witness_line(w: &pb::Witness) -> String {
     let role = if w.voter { "" } else { " (learner)" };
     let not_counted =
         if w.not_counted.is_empty() { String::new() } else { format!(" [not counted: {}]", w.not_counted) };
-    let finding = if w.finding.is_empty() { "no verdict" } else { &w.finding };
+    if w.finding.is_empty() {
+        return format!("node {}{role} has given no verdict", w.node);
+    }
+    let finding = &w.finding;
     let text = if w.text.is_empty() { String::new() } else { format!(": {}", w.text) };
     format!("node {}{role} says {finding}{hard}{age}{text}{not_counted}", w.node)
 }

@@ -111,10 +111,10 @@ async fn policy_verb(session: &mut Session, out: &Printer, verb: PolicyVerb) -> 
             }
             document
         }
-        PolicyVerb::Set { settings, version, dry_run } => {
+        PolicyVerb::Set { settings, if_version, dry_run } => {
             let settings = settings.iter().map(|text| setting(text)).collect::<Result<_, _>>()?;
             let request = pb::SetPolicyRequest {
-                version: *version,
+                version: *if_version,
                 settings,
                 request_id: session.request_id.clone(),
                 validate_only: *dry_run,

@@ -110,7 +110,7 @@ impl State {
             });
         }
         let count = self.starts.len() as u32;
-        (count >= self.policy.breaker_recoveries).then(|| Refusal::Breaker {
+        (count >= self.policy.breaker_recoveries).then_some(Refusal::Breaker {
             count,
             limit: self.policy.breaker_recoveries,
             window_s: self.policy.breaker_window_ms / 1_000,

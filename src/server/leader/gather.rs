@@ -22,8 +22,6 @@ pub struct Gathered {
     pub rounds: BTreeMap<ClusterId, u64>,
     /// Starts under way.
     pub starting: BTreeSet<ClusterId>,
-    /// When a majority first named a failure, for the confirmation times.
-    pub agreed_since_ms: BTreeMap<ClusterId, u64>,
 }
 
 impl Gathered {

@@ -68,17 +68,10 @@ impl Leader {
         let now = clock::now_ms();
         let testimonies = self.gathered.testimonies(id, now);
         let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
-            self.gathered.agreed_since_ms.remove(id);
             self.refused.remove(id);
             return;
         };
         if rows::repair(agreed.code) == Repair::Nothing || cluster.slot.is_some() {
-            return;
-        }
-        let since = *self.gathered.agreed_since_ms.entry(id.clone()).or_insert(now);
-        let policy = self.tools.group.raft().read(|state| state.policy.clone());
-        let confirm_for = if agreed.hard { policy.hard_confirm_for_ms } else { policy.soft_confirm_for_ms };
-        if now.saturating_sub(since) < confirm_for {
             return;
         }
         if let Some(refusal) = gate {
@@ -146,7 +139,6 @@ impl Leader {
         reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
     ) {
         self.gathered.starting.remove(id);
-        self.gathered.agreed_since_ms.remove(id);
         let answer = match result {
             Ok(Committed { outcome: Outcome::Done { id: recovery, .. }, term, .. }) => {
                 self.begin(recovery, term, proposed_ms);

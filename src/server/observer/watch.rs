@@ -30,6 +30,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Begins at `now_ms`: the silence of a server that never answers counts from here.
+    pub fn begun(now_ms: u64) -> Self {
+        let observation = Observation { watched_since_ms: Some(now_ms), ..Observation::default() };
+        Self { observation, ..Self::default() }
+    }
+
     /// Takes in a finished attempt. `expected` is what the server must say of itself.
     pub fn attempt(
         &mut self,
@@ -86,6 +92,7 @@ impl Watch {
         if channel.receiver == Receiver::Running {
             self.observation.source_lost_ms = None;
             if moved {
+                self.observation.source_noticed_ms = Some(at_ms);
                 // It moved at some time since the last probe: the earliest is all that is proven.
                 let since = self.observation.answered_ms.unwrap_or(at_ms);
                 self.observation.source_heard_ms = self.observation.source_heard_ms.max(Some(since));
@@ -114,10 +121,10 @@ impl Watch {
         }
     }
 
-    /// Forgets what was open across this node's own pause.
-    pub fn discard(&mut self) {
+    /// Forgets what was open across this node's own pause, which ended at `now_ms`.
+    pub fn discard(&mut self, now_ms: u64) {
         let facts = self.observation.facts.take();
-        self.observation = Observation { facts, ..Observation::default() };
+        self.observation = Observation { facts, watched_since_ms: Some(now_ms), ..Observation::default() };
         self.last_heard = None;
     }
 }

@@ -1,8 +1,16 @@
-//! What the second decision must satisfy, whoever proposes it.
+//! What a decision and a takeover must satisfy, whoever proposes them.
 
 use super::members::unknown;
 use crate::{
-    core::replicated::{cluster::MemberState, recovery::Decision, refusal::Refusal, state::State},
+    core::{
+        agreement::{self, Question},
+        replicated::{
+            cluster::MemberState,
+            recovery::{Decision, Kind, Recovery, Testimony},
+            refusal::Refusal,
+            state::State,
+        },
+    },
     model::server::{ClusterId, ServerId},
 };
 
@@ -27,6 +35,27 @@ impl State {
         match cluster.members[&decision.candidate.server].state {
             MemberState::Normal => Ok(()),
             ref aside => Err(Refusal::Invalid(format!("the candidate is not in service: {aside:?}"))),
+        }
+    }
+
+    /// Before its first side effect is recorded, a recovery goes on only with fresh verdicts of a majority; without any
+    /// it may still be taken over, to be cancelled (P4).
+    pub(super) fn check_takeover(&self, recovery: &Recovery, evidence: &[Testimony]) -> Result<(), Refusal> {
+        if recovery.side_effects || recovery.kind != Kind::Failover || evidence.is_empty() {
+            return Ok(());
+        }
+        let question = Question {
+            voters: &self.voters,
+            cluster: &recovery.cluster,
+            epoch: recovery.epoch,
+            subject: &recovery.old_primary.server,
+            fresh_for_ms: self.policy.verdict_fresh_for_ms,
+            newest: None,
+        };
+        let agreed = agreement::agree(&question, evidence)?;
+        match agreed.class == recovery.class {
+            true => Ok(()),
+            false => Err(Refusal::Invalid(format!("the voters agree on class {:?}", agreed.class))),
         }
     }
 }

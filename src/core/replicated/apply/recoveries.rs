@@ -196,6 +196,9 @@ impl State {
         if recovery.owner.1 > owner.1 {
             return Err(wrong(recovery, "the leader of a newer term"));
         }
+        let recovery = recovery.clone();
+        self.check_takeover(&recovery, evidence)?;
+        let recovery = self.running_mut(id)?;
         recovery.owner = owner;
         if !evidence.is_empty() {
             recovery.evidence = evidence.to_vec();
