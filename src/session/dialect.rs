@@ -234,7 +234,10 @@ impl Profile {
 
     /// The process list that is complete on this server.
     pub(crate) fn process_list(&self) -> &'static str {
-        match self.performance_schema && self.flavor == Flavor::MySql {
+        // The table came with 8.0.22 (MySQL 8.0 manual, 29.12.21.7) and is empty while performance_schema is off.
+        let has =
+            self.flavor == Flavor::MySql && self.version.at_least((8, 0, 22)) && self.performance_schema;
+        match has {
             true => "performance_schema.processlist",
             false => "information_schema.PROCESSLIST",
         }

@@ -107,10 +107,9 @@ impl FactsReader {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let mut renewed = false;
-        if inventory && let Some(profile) = &mut self.profile {
-            // A privilege may have been granted since.
-            profile.without.clear();
-            self.lacking.clear();
+        if inventory {
+            // A plug-in may have been loaded since, a privilege granted.
+            self.forget();
         }
         loop {
             self.prepare(session, left()).await?;

@@ -50,3 +50,35 @@ async fn watching_four_servers(install: Install) {
         took.len()
     );
 }
+
+mod line {
+    use mysql_async::prelude::Queryable;
+    use quorate::session::{Purpose, Session, SessionOptions};
+
+    use super::*;
+
+    on_both_ignored! { the_line_under_a_session }
+
+    /// The same round trips over the driver alone and over a session.
+    async fn the_line_under_a_session(install: Install) {
+        const TRIPS: u32 = 5_000;
+        let server = Server::start(&install, 1, &[]).await;
+        let mut conn = server.root().await;
+        let (began, cpu) = (Instant::now(), cpu_s());
+        for _ in 0..TRIPS {
+            let _: Option<u8> = conn.query_first("SELECT 1").await.unwrap();
+        }
+        let direct = (began.elapsed() / TRIPS, (cpu_s() - cpu) * 1e6 / f64::from(TRIPS));
+        let options = SessionOptions::new(Purpose::Probe, 9);
+        let mut session = Session::open(&server.address(), &account(), &options).await.unwrap();
+        let (began, cpu) = (Instant::now(), cpu_s());
+        for _ in 0..TRIPS {
+            session.run("SELECT 1", PATIENCE).await.unwrap();
+        }
+        let carried = (began.elapsed() / TRIPS, (cpu_s() - cpu) * 1e6 / f64::from(TRIPS));
+        println!(
+            "{}: driver {:?} {:.0} us CPU, session {:?} {:.0} us CPU",
+            install.flavor, direct.0, direct.1, carried.0, carried.1
+        );
+    }
+}
