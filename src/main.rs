@@ -1,11 +1,12 @@
-//! The one binary: the daemon (`serve`) and the client commands.
+//! The one binary: the daemon (`serve`), the rescue of a stopped node, and the client commands.
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{future::Future, io::IsTerminal, path::Path, process::ExitCode};
 
 use quorate::{
     cli::{self, CliError, NodesVerb, Verb},
     config::Config,
+    server::{self, rescue::Rescued},
 };
 
 fn main() -> ExitCode {
@@ -14,63 +15,68 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return cli::report(&CliError::local(format!("cannot start: {error}")), cli.json),
     };
-    runtime.block_on(async {
+    let json = cli.json;
+    let done = runtime.block_on(async {
         match &cli.verb {
-            Verb::Serve { config, check } => {
-                let done = serve(config, *check).await;
-                done.map_or_else(|error| cli::report(&error, cli.json), |()| ExitCode::SUCCESS)
+            Verb::Serve { config, check } => serve(config, *check).await,
+            Verb::Nodes(NodesVerb::Restore { config, backup }) => {
+                let config = load(config)?;
+                rescue(server::rescue::restore(&config, backup), json).await
             }
             Verb::Nodes(NodesVerb::Rebuild { config, .. }) => {
-                let done = match load(config) {
-                    Ok(config) => quorate::server::rescue::rebuild(&config)
-                        .await
-                        .map_err(|e| CliError::local(chain(&e))),
-                    Err(error) => Err(error),
-                };
-                told(done, cli.json)
+                let config = load(config)?;
+                rescue(server::rescue::rebuild(&config), json).await
             }
-            Verb::Nodes(NodesVerb::Restore { config, backup }) => {
-                let done = match load(config) {
-                    Ok(config) => {
-                        let restored = quorate::server::rescue::restore(&config, backup).await;
-                        restored.map_err(|e| CliError::local(chain(&e)))
-                    }
-                    Err(error) => Err(error),
-                };
-                told(done, cli.json)
-            }
-            _ => cli::run(cli).await,
+            _ => return Ok(cli::run(cli).await),
         }
-    })
+        .map(|()| ExitCode::SUCCESS)
+    });
+    done.unwrap_or_else(|error| cli::report(&error, json))
 }
 
-fn load(file: &std::path::Path) -> Result<Config, CliError> {
+fn load(file: &Path) -> Result<Config, CliError> {
     Config::load(file).map_err(|error| CliError::local(chain(&error.into())))
 }
 
-fn told(done: Result<String, CliError>, json: bool) -> ExitCode {
-    match done {
-        Ok(text) if json => println!("{}", serde_json::json!({ "done": text })),
-        Ok(text) => println!("{text}"),
-        Err(error) => return cli::report(&error, json),
-    }
-    ExitCode::SUCCESS
-}
-
-async fn serve(file: &std::path::Path, check: bool) -> Result<(), CliError> {
+async fn serve(file: &Path, check: bool) -> Result<(), CliError> {
     let config = load(file)?;
     if check {
         println!("{} is fine", file.display());
         return Ok(());
     }
     start_log();
-    quorate::server::run(config).await.map_err(|error| CliError::local(chain(&error)))
+    server::run(config).await.map_err(|error| CliError::local(chain(&error)))
+}
+
+async fn rescue(work: impl Future<Output = anyhow::Result<Rescued>>, json: bool) -> Result<(), CliError> {
+    let made = work.await.map_err(|error| CliError::local(chain(&error)))?;
+    let Rescued { incarnation, generation, log_index, kept } = made;
+    if json {
+        let kept = kept.map(|path| path.display().to_string());
+        println!(
+            "{}",
+            serde_json::json!({
+                "incarnation": incarnation, "generation": generation, "log_index": log_index, "kept": kept,
+            })
+        );
+        return Ok(());
+    }
+    println!("a new group of this one node was made, with the state as of log index {log_index}");
+    if let Some(kept) = kept {
+        println!("the old data was left in {}", kept.display());
+    }
+    println!(
+        "next: make sure that the lost nodes never start again; `quorate serve`; `quorate nodes add ...` with new \
+         numbers; look at each cluster; `quorate recoveries-enabled on`"
+    );
+    Ok(())
 }
 
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
 }
 
 /// An error with its causes, in one line.

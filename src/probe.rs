@@ -6,7 +6,9 @@
 
 mod attempt;
 mod event;
+mod pace;
 mod prober;
+mod urgent;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! A wrong file is refused in words that name file, line, key and what to do, and never show a password.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so by panicking
 
 use std::{fs, path::Path};
 

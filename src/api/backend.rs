@@ -3,6 +3,8 @@
 //! Nothing here decides: names are resolved, refusals are worded and calls are forwarded by the API; what may be done
 //! is judged by `core`, and done by whoever implements this.
 
+mod group;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::BoxStream;
@@ -30,6 +32,8 @@ use crate::{
         server::{ClusterId, ServerId},
     },
 };
+
+pub use self::group::{GroupChange, GroupView, NodeRole, NodeView};
 
 /// Why a call has no answer of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -211,101 +215,6 @@ pub struct PlanView {
     pub warnings: Vec<String>,
 }
 
-/// Role of a node in the group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeRole {
-    /// Leads.
-    Leader,
-    /// Votes.
-    Follower,
-    /// Receives the log, does not vote.
-    Learner,
-    /// Not heard.
-    Unreachable,
-    /// This node cannot tell.
-    Unknown,
-}
-
-/// One node of the group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeView {
-    /// Its number.
-    pub id: u64,
-    /// Its node port.
-    pub address: String,
-    /// Its client port.
-    pub client_address: String,
-    /// Its role.
-    pub role: NodeRole,
-    /// Whether it votes.
-    pub voter: bool,
-    /// Newest index it has applied.
-    pub applied: Option<u64>,
-    /// Name of its data directory.
-    pub incarnation: String,
-    /// Version of its program; empty when unknown.
-    pub version: String,
-    /// Where it stands.
-    pub datacenter: String,
-    /// Milliseconds since it was heard.
-    pub heard_ms: Option<u64>,
-}
-
-/// The group as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupView {
-    /// Name of the group.
-    pub group: String,
-    /// The node that answers.
-    pub node: u64,
-    /// Who leads.
-    pub leader: Option<u64>,
-    /// Current term.
-    pub term: u64,
-    /// Newest index of its log.
-    pub log_index: u64,
-    /// Whether there is a membership.
-    pub initialised: bool,
-    /// The nodes.
-    pub nodes: Vec<NodeView>,
-}
-
-/// A change of the group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupChange {
-    /// A new learner.
-    Add {
-        /// Its number.
-        id: u64,
-        /// Its node port.
-        address: Address,
-    },
-    /// A learner becomes a voter.
-    MakeVoter {
-        /// Its number.
-        id: u64,
-    },
-    /// Gone for good.
-    Remove {
-        /// Its number.
-        id: u64,
-    },
-    /// A new node in the place of an old one.
-    Replace {
-        /// Who goes.
-        old: u64,
-        /// Number of the new one.
-        id: u64,
-        /// Its node port.
-        address: Address,
-    },
-    /// Another leader.
-    TransferLeader {
-        /// Who; `None`: whoever is best.
-        to: Option<u64>,
-    },
-}
-
 /// A backup: the log index it is of, and its bytes in order.
 pub type Backup = (u64, BoxStream<'static, Result<Vec<u8>, Failure>>);
 
@@ -314,7 +223,10 @@ pub type LeaderChannel = InterceptedService<Channel, Stamped>;
 
 /// Attaches to a call that is passed on which node makes it, so that the leader's gate lets it in.
 #[derive(Clone)]
-pub struct Stamped(pub Arc<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync>);
+pub struct Stamped(pub Arc<Stamp>);
+
+/// Puts the stamp on one call.
+pub type Stamp = dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync;
 
 impl Stamped {
     /// Adds nothing.

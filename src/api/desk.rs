@@ -3,13 +3,13 @@
 //! A call is passed on once only: the receiver answers or says that it is not the leader. While there is no leader,
 //! or it changes, the entry node tries again for a short while, as every request that it repeats is repeatable.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
-    backend::{Backend, Failure, LeaderChannel, look},
+    backend::{Backend, Failure, GroupTrouble, LeaderChannel, look},
     call::{Caller, FORWARDED, Input, Route},
     status::{error_info, no_leader, refused, status},
 };
@@ -135,10 +135,27 @@ impl Desk {
             if Instant::now() >= until {
                 return match input.route() {
                     Route::Preferred => here(input).await,
-                    _ => Err(worded(failed)),
+                    _ => Err(self.worded(failed).await),
                 };
             }
             self.pause(until).await;
+        }
+    }
+
+    /// What a client is told after the last try.
+    async fn worded(&self, status: Status) -> Status {
+        let leaderless = is_transport(&status)
+            || error_info(&status)
+                .is_some_and(|info| matches!(info.reason.as_str(), "NOT_LEADER" | "NO_LEADER"));
+        match leaderless {
+            true if !self.backend.group().await.initialised => {
+                let why =
+                    "this node belongs to no group yet; `quorate nodes init ID=HOST:PORT ...` makes one"
+                        .into();
+                Failure::Group { trouble: GroupTrouble::NotInitialised, why }.into()
+            }
+            true => no_leader(),
+            false => status,
         }
     }
 
@@ -253,10 +270,10 @@ fn is_not_leader(status: &Status) -> bool {
     error_info(status).is_some_and(|info| info.reason == "NOT_LEADER")
 }
 
-/// The connection failed, or broke before the answer: what a node says has a reason.
+/// The connection failed, or broke before the answer: what a node says has a reason, and no local source.
 fn is_transport(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown)
-        && error_info(status).is_none()
+    let codes = [Code::Unavailable, Code::Cancelled, Code::Unknown];
+    error_info(status).is_none() && (codes.contains(&status.code()) || status.source().is_some())
 }
 
 /// What is told of a call that may not be delivered twice, and whose answer did not come.
@@ -264,11 +281,6 @@ fn lost_answer() -> Status {
     let text = "the connection to the leader broke before its answer; it may have been done or not: look at \
                 `quorate nodes status` before asking again";
     status(Code::DeadlineExceeded, "FATE_UNKNOWN", text, vec![], None)
-}
-
-/// What a client is told after the last try.
-fn worded(status: Status) -> Status {
-    if is_transport(&status) || is_not_leader(&status) { no_leader() } else { status }
 }
 
 /// A refusal where a name is not found.

@@ -66,9 +66,9 @@ async fn init(desk: Desk, input: pb::InitRequest) -> Result<pb::InitResponse, St
         }
         nodes.push((id, address));
     }
-    let view = desk.backend.init_group(nodes).await?;
-    let nodes = view.nodes.iter().map(|n| pb::NodeAddress { id: n.id, address: n.address.clone() }).collect();
-    Ok(pb::InitResponse { group: view.group, nodes })
+    let made = desk.backend.init_group(nodes).await?;
+    // As they were taken: the membership that the first leader commits may not be applied here yet.
+    Ok(pb::InitResponse { group: made.group, nodes: input.nodes })
 }
 
 async fn status(desk: Desk, _input: pb::StatusRequest) -> Result<pb::GroupStatus, Status> {

@@ -50,7 +50,7 @@ impl CliError {
             return Self::local(format!("{}: {}", status.code(), status.message()));
         };
         let exit = match info.reason.as_str() {
-            "NO_LEADER" | "NOT_LEADER" | "NO_QUORUM" => EXIT_NO_LEADER,
+            "NO_LEADER" | "NOT_LEADER" | "NO_QUORUM" | "NOT_INITIALISED" => EXIT_NO_LEADER,
             _ => EXIT_FAILED,
         };
         let metadata = info.metadata.into_iter().collect();
@@ -101,8 +101,9 @@ pub fn error_info(status: &Status) -> Option<ErrorInfo> {
 
 /// Whether it is the transport that failed: nobody there, or the connection broke.
 pub fn is_transport(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded)
-        && error_info(status).is_none()
+    let codes = [Code::Unavailable, Code::Cancelled, Code::Unknown, Code::DeadlineExceeded];
+    // What a node says has a reason; what came over the wire has no source.
+    error_info(status).is_none() && (codes.contains(&status.code()) || status.source().is_some())
 }
 
 /// Why the transport failed, from the deepest cause up.
@@ -130,8 +131,12 @@ fn explain_tls(text: String) -> String {
         ("NotValidForName", "its certificate bears another name; see --tls-name"),
         ("CertificateRequired", "it wants a certificate of yours: --tls-cert and --tls-key"),
         ("UnknownCA", "your certificate comes from an authority it does not know"),
+        ("DecryptError", "your certificate comes from an authority it does not know"),
+        ("alert: BadCertificate", "it does not accept your certificate"),
+        ("alert: CertificateUnknown", "it does not accept your certificate"),
         ("InvalidContentType", "it does not speak TLS; leave --tls-ca out"),
         ("connection closed", ended),
+        ("http2 error", ended),
         ("broken pipe", ended),
         ("reset by peer", ended),
     ] {

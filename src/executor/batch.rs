@@ -42,6 +42,8 @@ impl From<StepEnd> for Stopped {
 
 /// Code of the error that the identity guard raises: BIGINT UNSIGNED out of range.
 const GUARD_RAISES: u16 = 1690;
+/// A statement that this server does not understand.
+const SYNTAX_ERROR: u16 = 1064;
 /// Unknown system variable: a server of another flavour.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
@@ -73,6 +75,23 @@ impl<'a> Run<'a> {
             .profile()
             .cloned()
             .ok_or_else(|| self.unknown("the server was not found out".to_owned()))
+    }
+
+    /// The same, found out anew: a plug-in may have been loaded since the session was opened.
+    pub(super) async fn renewed_profile(&mut self) -> Result<Profile, StepEnd> {
+        let within = self.left();
+        let inner = &mut *self.lent.inner;
+        let renewed = match inner.opened.as_mut() {
+            Some(opened) => {
+                inner.reader.forget();
+                inner.reader.prepare(&mut opened.session, within).await
+            }
+            None => return Err(self.unknown("the session is gone".to_owned())),
+        };
+        match renewed {
+            Ok(()) => self.profile(),
+            Err(error) => Err(self.refuse(error.to_string())),
+        }
     }
 
     /// Time left.
@@ -117,7 +136,7 @@ impl<'a> Run<'a> {
         let answer = self.send(sql).await?;
         match answer.error {
             None => Ok(answer.sets),
-            Some(error) => Err(self.refuse(error.to_string())),
+            Some(error) => Err(self.refuse(in_words(&error))),
         }
     }
 
@@ -141,7 +160,8 @@ impl<'a> Run<'a> {
 
     async fn guarded(&mut self, statements: &[String]) -> Result<ServerFacts, Stopped> {
         let facts_sql = self.lent.inner.reader.sql();
-        let mut sql = self.guard();
+        let lead = self.lead();
+        let mut sql = lead.join("; ");
         for statement in statements {
             sql += "; ";
             sql += statement;
@@ -149,18 +169,16 @@ impl<'a> Run<'a> {
         sql += "; ";
         sql += &facts_sql;
         let Answer { sets, error } = self.send(&sql).await?;
-        let done = sets.len().saturating_sub(1);
         match error {
-            Some(error) if sets.is_empty() => Err(self.mismatch(error).await.into()),
-            Some(error) if done < statements.len() => Err(Stopped::At(done, error)),
-            Some(_) => {
-                // All was done but the reading; the reader finds out why.
-                Ok(self.read().await?)
+            Some(error) if sets.len() < lead.len() => Err(self.mismatch(error).await.into()),
+            Some(error) if sets.len() < lead.len() + statements.len() => {
+                Err(Stopped::At(sets.len() - lead.len(), error))
             }
+            // All was done but the reading; the reader finds out why.
+            Some(_) => Ok(self.read().await?),
             None => {
-                let facts =
-                    self.lent.inner.reader.parse(sets.get(1 + statements.len()..).unwrap_or_default());
-                Ok(facts.map_err(|error| self.unknown(error.to_string()))?)
+                let read = sets.get(lead.len() + statements.len()..).unwrap_or_default();
+                Ok(self.lent.inner.reader.parse(read).map_err(|error| self.unknown(error.to_string()))?)
             }
         }
     }
@@ -174,7 +192,7 @@ impl<'a> Run<'a> {
     pub(super) fn ended(&self, stopped: Stopped) -> StepEnd {
         match stopped {
             Stopped::End(end) => end,
-            Stopped::At(_, error) => self.refuse(error.to_string()),
+            Stopped::At(_, error) => self.refuse(in_words(&error)),
         }
     }
 
@@ -198,15 +216,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// An expression that raises an error on any other server: the statements behind it are then not begun. Checked
-    /// and done in one, nothing can come between.
-    fn guard(&self) -> String {
-        format!("SELECT ~0 + IF({},0,1) AS quorate_identity", identity_condition(&self.target.identity))
+    /// What stands before the statements of a step: on MariaDB the bound on the server's side (MySQL has none but
+    /// `lock_wait_timeout`), and an expression that raises an error on any other server, so that the statements behind
+    /// it are not begun. Checked and done in one, nothing can come between. The start time needs no comparison: a
+    /// session does not outlive its server's process.
+    fn lead(&self) -> Vec<String> {
+        let mut lead = Vec::new();
+        if self.flavor() == Flavor::MariaDb {
+            // A statement whose sender gave up ends a second later.
+            let bound = (self.left() + Duration::from_secs(1)).as_secs_f64();
+            lead.push(format!("SET SESSION max_statement_time={bound:.3}"));
+        }
+        let condition = identity_condition(&self.target.identity);
+        lead.push(format!("SELECT ~0 + IF({condition},0,1) AS quorate_identity"));
+        lead
     }
 
     async fn mismatch(&mut self, error: SessionError) -> StepEnd {
         if !matches!(error.code(), Some(GUARD_RAISES | UNKNOWN_VARIABLE)) {
-            return self.refuse(error.to_string());
+            return self.refuse(in_words(&error));
         }
         let seen = match self.read().await {
             Ok(facts) => facts.identity.to_string(),
@@ -248,6 +276,14 @@ impl<'a> Run<'a> {
             }
             other => other,
         }
+    }
+}
+
+/// A server's error for a record. A syntax error repeats a piece of the statement, which may hold a password.
+fn in_words(error: &SessionError) -> String {
+    match error.code() {
+        Some(SYNTAX_ERROR) => "the server does not understand a statement of this step (1064)".to_owned(),
+        _ => error.to_string(),
     }
 }
 

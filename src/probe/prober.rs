@@ -18,14 +18,16 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::AbortHandle,
     time::{sleep_until, timeout},
 };
 
 use super::{
-    Command, Mode, Outcome, ProbeEvent, ProbeSettings, ProbeTarget,
+    Command, Outcome, ProbeEvent, ProbeSettings, ProbeTarget,
     attempt::{Attempt, Finished, Over},
+    pace::Pace,
+    urgent::{Urgent, Urgents},
 };
 use crate::session::{Account, FactsReader, Session};
 
@@ -33,18 +35,6 @@ use crate::session::{Account, FactsReader, Session};
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// How long a stopping prober waits for the answer that is under way.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(200);
-/// A dying server closes its connections before its listening socket: an attempt may be accepted and reset, and says
-/// nothing. It is repeated after this pause, doubling up to the second, so many times, or while somebody waits
-/// urgently.
-const RESET_PAUSE: Duration = Duration::from_millis(2);
-const RESET_PAUSE_MAX: Duration = Duration::from_millis(50);
-const RESET_RETRIES: u32 = 10;
-/// Suspected: pause between two attempts, at first and later.
-const SUSPECTED_PAUSE: Duration = Duration::from_millis(50);
-const SUSPECTED_PAUSE_LATER: Duration = Duration::from_secs(1);
-/// Suspected: how long "at first" is.
-const SUSPECTED_FOR: Duration = Duration::from_secs(600);
-
 enum Held {
     None,
     Idle(Session),
@@ -56,15 +46,6 @@ struct Fresh {
     seq: u64,
     urgent: bool,
     task: AbortHandle,
-}
-
-struct Urgent {
-    since: Instant,
-    until: Instant,
-    /// Refusals count only from attempts begun for it.
-    seq: u64,
-    last: Option<ProbeEvent>,
-    answer: oneshot::Sender<ProbeEvent>,
 }
 
 enum Woke {
@@ -79,8 +60,7 @@ pub(super) struct Prober {
     target: ProbeTarget,
     account: Arc<Account>,
     node: u64,
-    settings: ProbeSettings,
-    suspected_since: Option<Instant>,
+    pace: Pace,
     events: mpsc::Sender<ProbeEvent>,
     commands: mpsc::Receiver<Command>,
     done: mpsc::UnboundedSender<Finished>,
@@ -90,12 +70,7 @@ pub(super) struct Prober {
     /// At most two: one by the interval, one urgent.
     fresh: Vec<Fresh>,
     seq: u64,
-    due: Instant,
-    /// When an attempt that was reset is repeated, and how often in a row it was.
-    retry: Option<Instant>,
-    resets: u32,
-    inventory_due: Instant,
-    urgents: Vec<Urgent>,
+    urgents: Urgents,
 }
 
 impl Prober {
@@ -108,15 +83,15 @@ impl Prober {
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         let (done, finished) = mpsc::unbounded_channel();
-        let now = Instant::now();
-        let suspected_since = (settings.mode == Mode::Suspected).then_some(now);
+        let mut spread = DefaultHasher::new();
+        (&target.address, node).hash(&mut spread);
+        let pace = Pace::new(settings, spread.finish(), Instant::now());
         let reader = FactsReader::new(&account.user);
         Self {
             target,
             account,
             node,
-            settings,
-            suspected_since,
+            pace,
             events,
             commands,
             done,
@@ -125,11 +100,7 @@ impl Prober {
             held: Held::None,
             fresh: Vec::new(),
             seq: 0,
-            due: now,
-            retry: None,
-            resets: 0,
-            inventory_due: now,
-            urgents: Vec::new(),
+            urgents: Urgents::default(),
         }
     }
 
@@ -199,8 +170,7 @@ impl Prober {
             Held::Busy { began, told_silent: false, .. } => Some(*began + SILENT_AFTER),
             _ => None,
         };
-        let urgent = self.urgents.iter().map(|urgent| urgent.until);
-        urgent.chain(late).chain(self.retry).fold(self.due, Instant::min)
+        late.into_iter().chain(self.urgents.next_end()).fold(self.pace.next(), Instant::min)
     }
 
     /// Everything that is not waiting. Returns what is to be told.
@@ -216,26 +186,23 @@ impl Prober {
                 told.push(self.event(self.seq, now, now, false, Outcome::Closed(why)));
                 // Reconnects at once: the next answer or refusal is what a verdict is made of.
                 self.start_fresh(false);
-                self.due = now + self.settings.interval;
+                self.pace.began(now);
             }
             Woke::Finished(finished) => self.finish(finished, now, &mut told),
             Woke::Time => {}
         }
         for event in &told {
-            self.settle(event);
+            self.urgents.settle(event);
         }
         if let Some(silent) = self.silence(now) {
-            self.settle(&silent);
+            self.urgents.settle(&silent);
             told.push(silent);
         }
-        self.expire(now);
-        if self.retry.is_some_and(|at| now >= at) {
-            self.retry = None;
-            if self.fresh.is_empty() {
-                self.start_fresh(!self.urgents.is_empty());
-            }
+        self.urgents.expire(now);
+        if self.pace.take_retry(now) && self.fresh.is_empty() {
+            self.start_fresh(!self.urgents.is_empty());
         }
-        if now >= self.due {
+        if self.pace.is_due(now) {
             self.probe(now);
         }
         told
@@ -249,21 +216,13 @@ impl Prober {
                 }
                 let seq = self.fresh.iter().filter(|f| f.urgent).map(|f| f.seq).max().unwrap_or(self.seq);
                 self.start_held(now);
-                self.urgents.push(Urgent { since: now, until: now + bound, seq, last: None, answer });
+                let why = format!("no answer within {} ms", bound.as_millis());
+                let silent = self.event(seq, now, now + bound, true, Outcome::Silent(why));
+                self.urgents.add(Urgent { until: now + bound, seq, last: None, silent, answer });
             }
-            Command::Reprobe => self.due = now,
-            Command::Inventory => {
-                self.inventory_due = now;
-                self.due = now;
-            }
-            Command::Settings(settings) => {
-                self.suspected_since = match settings.mode {
-                    Mode::Steady => None,
-                    Mode::Suspected => Some(self.suspected_since.unwrap_or(now)),
-                };
-                self.settings = settings;
-                self.due = self.due.min(now + self.pause(now));
-            }
+            Command::Reprobe => self.pace.hurry(now),
+            Command::Inventory => self.pace.hurry_inventory(now),
+            Command::Settings(settings) => self.pace.set(settings, now),
             Command::Discard => {
                 for fresh in self.fresh.drain(..) {
                     fresh.task.abort();
@@ -272,7 +231,7 @@ impl Prober {
                     task.abort();
                     self.held = Held::None;
                 }
-                self.due = now;
+                self.pace.hurry(now);
             }
         }
     }
@@ -288,18 +247,7 @@ impl Prober {
                 }
             }
         }
-        self.due = now + self.settings.interval + self.first_offset();
-    }
-
-    /// Spreads the probers of one node over the interval, once, after the first probe.
-    fn first_offset(&self) -> Duration {
-        if self.seq != 1 {
-            return Duration::ZERO;
-        }
-        let mut hasher = DefaultHasher::new();
-        (&self.target.address, self.node).hash(&mut hasher);
-        let interval = u64::try_from(self.settings.interval.as_micros()).unwrap_or(u64::MAX).max(1);
-        Duration::from_micros(hasher.finish() % interval)
+        self.pace.began(now);
     }
 
     fn attempt(&mut self, inventory: bool) -> Attempt {
@@ -317,7 +265,7 @@ impl Prober {
     fn start_held(&mut self, now: Instant) {
         match std::mem::replace(&mut self.held, Held::None) {
             Held::Idle(session) => {
-                let inventory = now >= self.inventory_due;
+                let inventory = self.pace.is_inventory_due(now);
                 let attempt = self.attempt(inventory);
                 let task = attempt.start(Over::Held(session), self.done.clone());
                 self.held = Held::Busy { seq: self.seq, began: now, told_silent: false, task };
@@ -347,7 +295,7 @@ impl Prober {
         if answered {
             self.reader = reader;
             if inventory {
-                self.inventory_due = now + self.settings.inventory_interval;
+                self.pace.inventoried(now);
             }
         }
         let outcome = match result {
@@ -355,21 +303,17 @@ impl Prober {
             Err(error) => error.into(),
         };
         match &outcome {
-            Outcome::Closed(_) if fresh && (self.resets < RESET_RETRIES || !self.urgents.is_empty()) => {
-                self.retry = Some(now + (RESET_PAUSE * 2u32.pow(self.resets.min(10))).min(RESET_PAUSE_MAX));
-                self.resets += 1;
-            }
-            Outcome::Closed(_) => {}
-            _ => self.resets = 0,
+            Outcome::Closed(_) if fresh => self.pace.reset(!self.urgents.is_empty(), now),
+            _ => self.pace.not_reset(),
         }
         let lost_held = !fresh && session.is_none();
         self.keep(session, fresh);
         told.push(self.event(seq, began, ended, fresh, outcome));
         if lost_held && self.fresh.is_empty() {
             self.start_fresh(false);
-            self.due = now + self.settings.interval;
-        } else if !answered && self.fresh.is_empty() && matches!(self.held, Held::None) {
-            self.due = self.due.min(now + self.pause(now)).max(now + SUSPECTED_PAUSE);
+            self.pace.began(now);
+        } else if !answered && self.fresh.is_empty() && !matches!(self.held, Held::Idle(_)) {
+            self.pace.failed(now);
         }
     }
 
@@ -393,15 +337,6 @@ impl Prober {
         }
     }
 
-    /// From the end of a failed attempt to the next.
-    fn pause(&self, now: Instant) -> Duration {
-        match self.suspected_since {
-            None => self.settings.interval,
-            Some(since) if now.duration_since(since) < SUSPECTED_FOR => SUSPECTED_PAUSE,
-            Some(_) => SUSPECTED_PAUSE_LATER,
-        }
-    }
-
     /// The held probe has just become late.
     fn silence(&mut self, now: Instant) -> Option<ProbeEvent> {
         let Held::Busy { seq, began, told_silent, .. } = &mut self.held else { return None };
@@ -410,41 +345,9 @@ impl Prober {
         }
         *told_silent = true;
         let (seq, began) = (*seq, *began);
-        self.due = now;
+        self.pace.hurry(now);
         let why = format!("no answer within {} ms", SILENT_AFTER.as_millis());
         Some(self.event(seq, began, now, false, Outcome::Silent(why)))
-    }
-
-    /// Gives an event to those who wait urgently.
-    fn settle(&mut self, event: &ProbeEvent) {
-        let mut waiting = Vec::with_capacity(self.urgents.len());
-        for mut urgent in self.urgents.drain(..) {
-            let counts = event.outcome.spoke() || event.seq >= urgent.seq;
-            if event.outcome.settles() && counts {
-                let _ = urgent.answer.send(event.clone());
-                continue;
-            }
-            if event.seq >= urgent.seq {
-                urgent.last = Some(event.clone());
-            }
-            waiting.push(urgent);
-        }
-        self.urgents = waiting;
-    }
-
-    /// Ends urgent waits whose time is over.
-    fn expire(&mut self, now: Instant) {
-        let (over, waiting) =
-            std::mem::take(&mut self.urgents).into_iter().partition(|urgent: &Urgent| urgent.until <= now);
-        self.urgents = waiting;
-        for urgent in over {
-            let why = format!("no answer within {} ms", now.duration_since(urgent.since).as_millis());
-            let event = match urgent.last {
-                Some(last) => last,
-                None => self.event(urgent.seq, urgent.since, now, true, Outcome::Silent(why)),
-            };
-            let _ = urgent.answer.send(event);
-        }
     }
 
     fn event(&self, seq: u64, began: Instant, ended: Instant, fresh: bool, outcome: Outcome) -> ProbeEvent {

@@ -128,6 +128,40 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Refuses the answer of a follower that no longer has what it acknowledged in this term: its directory was put
+    /// back from an older copy. The library would go on counting it as having those entries (and panics where its
+    /// debug assertions are on).
+    fn remembers(
+        &self,
+        rpc: &AppendEntriesRequest<Types>,
+        answer: &AppendEntriesResponse<Types>,
+    ) -> Result<(), RPCError<Types>> {
+        let term = rpc.vote.leader_id.term;
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        let upto = match answer {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(upto) => *upto,
+            AppendEntriesResponse::HigherVote(_) => None,
+            AppendEntriesResponse::Conflict => {
+                let lost = rpc.prev_log_id.filter(|at| self.peers.has_acknowledged(self.target, term, at));
+                let Some(lost) = lost else { return Ok(()) };
+                let what = format!(
+                    "it no longer has log entry {}, which it acknowledged: its data directory was put back from an \
+                     older copy; replace it under a new id (quorate nodes replace)",
+                    lost.index()
+                );
+                self.peers.failed(self.target, what.clone());
+                return Err(RPCError::Unreachable(Unreachable::from_string(what)));
+            }
+        };
+        if let Some(upto) = upto {
+            self.peers.acknowledged(self.target, term, upto);
+        }
+        Ok(())
+    }
+}
+
 /// Code and words of a status, with the transport's cause when there is one.
 pub fn say(status: &Status) -> String {
     let mut said = format!("{:?}: {}", status.code(), status.message());
@@ -148,10 +182,13 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let limit = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_timeout };
-        self.call(RPCTypes::AppendEntries, &rpc, limit, |mut client, request| async move {
-            client.append(request).await
-        })
-        .await
+        let answer = self
+            .call(RPCTypes::AppendEntries, &rpc, limit, |mut client, request| async move {
+                client.append(request).await
+            })
+            .await?;
+        self.remembers(&rpc, &answer)?;
+        Ok(answer)
     }
 
     async fn vote(

@@ -57,6 +57,7 @@ struct Inner {
     applied: Arc<Applied>,
     shared: Arc<Shared>,
     leadership: watch::Receiver<Leadership>,
+    stopped: Arc<watch::Sender<Option<String>>>,
     duties: Mutex<Option<JoinSet<()>>>,
     closed: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -119,7 +120,8 @@ impl Raft {
             openraft::Raft::<Types, Machine>::new(options.node_id, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(start)?;
 
-        let (leadership, duties) = duty::start(&raft, peers.clone(), &options);
+        let stopped = Arc::new(watch::channel(None).0);
+        let (leadership, duties) = duty::start(&raft, peers.clone(), &options, stopped.clone());
         let shared = Arc::new(Shared {
             gate: Gate::new(me.clone(), applied.clone(), raft.clone()),
             me: me.clone(),
@@ -129,7 +131,7 @@ impl Raft {
             refusing: Mutex::default(),
         });
         let (duties, closed) = (Mutex::new(Some(duties)), tokio::sync::Mutex::new(Some(closed)));
-        let inner = Inner { options, me, tls, peers, applied, shared, leadership, duties, closed };
+        let inner = Inner { options, me, tls, peers, applied, shared, leadership, stopped, duties, closed };
         Ok(Raft { inner: Arc::new(inner) })
     }
 
@@ -233,6 +235,9 @@ impl Raft {
         if let Some(mut duties) = duties {
             duties.shutdown().await;
         }
+        self.inner
+            .stopped
+            .send_if_modified(|told| told.is_none() && told.replace("shut down".to_owned()).is_none());
         self.inner.shared.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(closed) = self.inner.closed.lock().await.take()
             && tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err()

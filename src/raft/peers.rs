@@ -14,7 +14,7 @@ use super::error::PeerError;
 use super::gate::{Me, Stamp};
 use super::options::Profile;
 use super::tls::Tls;
-use super::types::NodeInfo;
+use super::types::{LogId, NodeInfo};
 
 /// A connection to one peer whose calls carry who makes them and whom they are for.
 pub type PeerChannel = InterceptedService<Channel, Stamp>;
@@ -48,6 +48,8 @@ pub struct Peers {
     tls: Option<Tls>,
     channels: Mutex<HashMap<(u64, Lane), (String, Channel)>>,
     contacts: Mutex<HashMap<u64, Contact>>,
+    /// Newest entry that a peer acknowledged to this leader, with the leader's term.
+    acknowledged: Mutex<HashMap<u64, (u64, LogId)>>,
     /// What the newest membership says: openraft's clients keep what was true when they were made.
     book: Mutex<HashMap<u64, NodeInfo>>,
 }
@@ -62,6 +64,7 @@ impl Peers {
             channels: Mutex::default(),
             contacts: Mutex::default(),
             book: Mutex::default(),
+            acknowledged: Mutex::default(),
         })
     }
 
@@ -131,6 +134,21 @@ impl Peers {
     pub fn contact(&self, node_id: u64) -> Contact {
         let contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
         contacts.get(&node_id).cloned().unwrap_or_default()
+    }
+
+    /// Takes note that `node_id` has everything up to `upto` of the log of the leader of `term`, this node.
+    pub(super) fn acknowledged(&self, node_id: u64, term: u64, upto: LogId) {
+        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = acknowledged.entry(node_id).or_insert((term, upto));
+        if newest.0 != term || newest.1 < upto {
+            *newest = (term, upto);
+        }
+    }
+
+    /// Whether `node_id` acknowledged `entry` of the log of the leader of `term`, this node.
+    pub(super) fn has_acknowledged(&self, node_id: u64, term: u64, entry: &LogId) -> bool {
+        let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        acknowledged.get(&node_id).is_some_and(|(of, upto)| *of == term && upto >= entry)
     }
 
     pub(super) fn answered(&self, node_id: u64) {

@@ -1,6 +1,6 @@
 //! When the group is lost: a new group of one, from a survivor's directory or from a backup. The node must not run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -11,21 +11,40 @@ use crate::{
     server::{group::SELF, raft_options},
 };
 
+/// The new group of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rescued {
+    /// Name of the new data.
+    pub incarnation: String,
+    /// Which rebuild of the group this is.
+    pub generation: u64,
+    /// Newest log index of what it was made from.
+    pub log_index: u64,
+    /// Where the old data was left.
+    pub kept: Option<PathBuf>,
+}
+
+impl From<Rebuilt> for Rescued {
+    fn from(made: Rebuilt) -> Self {
+        let Rebuilt { incarnation, generation, index, kept } = made;
+        Self { incarnation, generation, log_index: index, kept }
+    }
+}
+
 /// Makes the survivor a new group of one. UNSAFE: see `quorate nodes rebuild --help`.
-pub async fn rebuild(config: &Config) -> anyhow::Result<String> {
+pub async fn rebuild(config: &Config) -> anyhow::Result<Rescued> {
     let options = raft_options(config);
-    let rebuilt =
-        raft::rebuild_unsafe(&options, |state| set_at_rest(state, "rebuilt from one survivor")).await?;
-    Ok(told(config, &rebuilt))
+    let made = raft::rebuild_unsafe(&options, |state| set_at_rest(state, "rebuilt from one survivor")).await;
+    Ok(made.with_context(|| format!("{} was not rebuilt", config.data_dir.display()))?.into())
 }
 
 /// Makes an empty directory a new group of one, with the state of a backup.
-pub async fn restore(config: &Config, backup: &Path) -> anyhow::Result<String> {
+pub async fn restore(config: &Config, backup: &Path) -> anyhow::Result<Rescued> {
     let bytes = std::fs::read(backup).with_context(|| format!("{} cannot be read", backup.display()))?;
     let options = raft_options(config);
-    let rebuilt =
-        raft::restore_into(&options, &bytes, |state| set_at_rest(state, "restored from a backup")).await?;
-    Ok(told(config, &rebuilt))
+    let made =
+        raft::restore_into(&options, &bytes, |state| set_at_rest(state, "restored from a backup")).await;
+    Ok(made.with_context(|| format!("{} was not restored", backup.display()))?.into())
 }
 
 /// The state may be older than what the lost nodes knew: nothing in it may act before a person has looked. Recoveries
@@ -47,17 +66,4 @@ fn set_at_rest(state: &mut State, how: &str) {
             format!("the group was {how} while it ran: what it did to the servers is not known");
         recovery.ended_ms = Some(at_ms);
     }
-}
-
-fn told(config: &Config, rebuilt: &Rebuilt) -> String {
-    let kept = rebuilt.kept.as_ref().map(|path| format!(" What was there lies in {}.", path.display()));
-    format!(
-        "Node {} is a new group of one (generation {}, log index {}). Automatic recoveries are disabled.{}\n\
-         Start it, look at each cluster (`quorate topology`), then `quorate recoveries-enabled on`, and add nodes under \
-         new ids (`quorate nodes add`).",
-        config.node_id,
-        rebuilt.generation,
-        rebuilt.index,
-        kept.unwrap_or_default()
-    )
 }

@@ -218,7 +218,7 @@ impl Profile {
 
     pub(crate) fn channels(&self) -> &'static str {
         match self.flavor {
-            // Renamed in 8.0.22 (MySQL 8.0 manual, 13.7.7.35); gone under the old name in 8.4.
+            // Renamed in 8.0.22 (MySQL 8.0 manual, 15.7.7.35); gone under the old name in 8.4.
             Flavor::MySql if self.version.at_least((8, 0, 22)) => "SHOW REPLICA STATUS",
             Flavor::MySql => "SHOW SLAVE STATUS",
             Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
@@ -234,7 +234,10 @@ impl Profile {
 
     /// The process list that is complete on this server.
     pub(crate) fn process_list(&self) -> &'static str {
-        match self.performance_schema && self.flavor == Flavor::MySql {
+        // The table came with 8.0.22 (MySQL 8.0 manual, 29.12.21.7) and is empty while performance_schema is off.
+        let has =
+            self.flavor == Flavor::MySql && self.version.at_least((8, 0, 22)) && self.performance_schema;
+        match has {
             true => "performance_schema.processlist",
             false => "information_schema.PROCESSLIST",
         }

@@ -2,6 +2,7 @@
 
 mod channels;
 mod parse;
+mod recorded;
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::{
 use crate::model::facts::ServerFacts;
 
 #[doc(hidden)]
-pub use self::parse::parse_recorded;
+pub use self::recorded::parse_recorded;
 
 /// One finished reading.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,10 +107,9 @@ impl FactsReader {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let mut renewed = false;
-        if inventory && let Some(profile) = &mut self.profile {
-            // A privilege may have been granted since.
-            profile.without.clear();
-            self.lacking.clear();
+        if inventory {
+            // A plug-in may have been loaded since, a privilege granted.
+            self.forget();
         }
         loop {
             self.prepare(session, left()).await?;

@@ -11,7 +11,8 @@
 //! and the session is then busy when an answer is wanted at once); a second, idle raw connection (the server counts
 //! it against the host: `max_connect_errors`); duplicating the driver's socket through `pidfd_getfd` (refused in
 //! containers); a Unix socket to the driver (it then takes the transport for safe and sends passwords in clear).
-//! The cost here, measured: two file descriptors and about 20 us of CPU for each probe.
+//! The cost here, measured in an unoptimised build: two file descriptors a session, and up to 60 us of CPU and 0.1 ms
+//! for each round trip (`tests/live_probe/cost.rs`).
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

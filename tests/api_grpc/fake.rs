@@ -41,8 +41,6 @@ pub struct Fake {
     pub plan: Mutex<Result<PlanView, Failure>>,
     pub discovered: Mutex<Result<(), Failure>>,
     pub calls: Mutex<u32>,
-    /// All servers are well.
-    pub well: Mutex<bool>,
 }
 
 impl Fake {
@@ -64,7 +62,6 @@ impl Fake {
             plan: Mutex::new(Ok(plan_view())),
             discovered: Mutex::new(Ok(())),
             calls: Mutex::new(0),
-            well: Mutex::new(false),
         })
     }
 
@@ -164,7 +161,7 @@ impl Backend for Fake {
     }
 
     fn live(&self, _cluster: &ClusterId) -> BTreeMap<ServerId, LiveServer> {
-        live(*self.well.lock().unwrap())
+        live()
     }
 
     fn problems(&self, _cluster: &ClusterId) -> Vec<ProblemView> {

@@ -203,7 +203,7 @@ pub fn gtids(text: &str) -> GtidSet {
     GtidSet::parse(Flavor::MySql, &text).unwrap()
 }
 
-pub fn decision() -> Decision {
+fn decision() -> Decision {
     Decision {
         candidate: target(2),
         channel: String::new(),
@@ -307,17 +307,17 @@ fn facts(n: u32, source: Option<u32>) -> ServerFacts {
     }
 }
 
-/// All four answer: db4 lags, db3's receiver is broken; or all is well.
-pub fn live(well: bool) -> BTreeMap<ServerId, LiveServer> {
+/// All four answer: db4 lags, db3's receiver is broken.
+pub fn live() -> BTreeMap<ServerId, LiveServer> {
     let mut live = BTreeMap::new();
     for (n, source) in [(1, None), (2, Some(1)), (3, Some(2)), (4, Some(1))] {
         let mut facts = facts(n, source);
-        if n == 3 && !well {
+        if n == 3 {
             facts.channels[0].receiver = Receiver::Connecting;
             facts.channels[0].receiver_error = Some((2003, "cannot connect".into()));
             facts.channels[0].lag_s = None;
         }
-        if n == 4 && !well {
+        if n == 4 {
             facts.channels[0].lag_s = Some(12);
         }
         live.insert(

@@ -1,5 +1,6 @@
 //! What the commands print, for people and for machines, and how they exit: the real binary against a fake node.
 //! Regenerate the expected texts with `UPDATE_GOLDENS=1 cargo test --test cli_output`, and read the difference.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so by panicking
 
 mod failures;
 #[path = "../api_grpc/fake.rs"]

@@ -12,6 +12,7 @@ on_both! {
     a_stopped_pair_of_threads_is_not_started_over_unapplied_relay_log,
     a_drain_ends_unknown_in_time_and_refused_by_an_error,
     pointing_elsewhere_applies_what_was_received_first,
+    pointing_elsewhere_keeps_what_a_slow_applier_has_before_it,
 }
 
 /// A replica that has received `rows` rows more than it has applied, and its dead source's facts.
@@ -177,4 +178,45 @@ async fn pointing_elsewhere_applies_what_was_received_first(install: Install) {
         after.in_hand()
     );
     replica.until("it is applied", "SELECT COUNT(*) FROM app.t", |n| n == Some("4")).await;
+}
+
+async fn pointing_elsewhere_keeps_what_a_slow_applier_has_before_it(install: Install) {
+    let (mut primary, replica) = pair(&install).await;
+    let other = Server::start(&install, 3, &[]).await;
+    let mut holder = replica.root().await;
+    primary.sql("INSERT INTO app.t (id, v) VALUES (100, 1)").await;
+    replica.until("the row", "SELECT COUNT(*) FROM app.t", |n| n == Some("1")).await;
+    holder.query_drop("BEGIN").await.expect("begin");
+    holder.query_drop("SELECT * FROM app.t WHERE id=100 LOCK IN SHARE MODE").await.expect("lock");
+    primary.sql("UPDATE app.t SET v=2 WHERE id=100").await;
+    primary.sql("INSERT INTO app.t (id, v) VALUES (101, 1)").await;
+    let goal = primary.facts().await.executed;
+    let began = Instant::now();
+    while !replica.facts().await.in_hand().contains(&goal) {
+        assert!(began.elapsed() < PATIENCE, "the rows are not received");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    primary.kill();
+    let executor = executor(1);
+    let target = replica.target().await;
+    let action = Action::Point {
+        channel: channel(),
+        options: other.as_source(),
+        semi_sync_replica: None,
+        wait: false,
+    };
+    let step = Step { target: target.clone(), action };
+    let end = executor.run(&permit(), &step, Duration::from_secs(2)).await;
+    eprintln!("{end}");
+    match install.flavor {
+        // The running applier keeps the relay log while the receiver is moved.
+        Flavor::MySql => assert!(end.is_done(), "{end}"),
+        // Both threads would have to stop: not before all is applied.
+        Flavor::MariaDb => assert!(matches!(end, StepEnd::Unknown { .. }), "{end}"),
+    }
+    assert!(replica.facts().await.in_hand().contains(&goal), "received transactions were lost");
+    holder.query_drop("ROLLBACK").await.expect("rollback");
+    replica.until("all is applied", "SELECT SUM(v) FROM app.t", |n| n == Some("3")).await;
+    done(executor.run(&permit(), &step, PATIENCE).await);
+    assert_eq!(replica.facts().await.channels[0].source, other.address());
 }

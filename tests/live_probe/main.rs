@@ -31,7 +31,28 @@ macro_rules! on_both {
     };
 }
 
+/// The same for measurements, which are run by name.
+macro_rules! on_both_ignored {
+    ($name:ident) => {
+        mod mysql {
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "a measurement"]
+            async fn $name() {
+                crate::scenario(crate::Flavor::MySql, super::$name).await
+            }
+        }
+        mod mariadb {
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "a measurement"]
+            async fn $name() {
+                crate::scenario(crate::Flavor::MariaDb, super::$name).await
+            }
+        }
+    };
+}
+
 mod bad_input;
+mod cost;
 mod looks;
 mod tls;
 

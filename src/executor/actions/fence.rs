@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    semi_sync::{check_acks, enabling, source_names, waiting_commits},
+    semi_sync::{check_acks, enabling, source_names, waiting_commits, with_source},
     sessions::{self, Client},
 };
 use crate::{
@@ -173,7 +173,7 @@ pub(super) async fn unfence(run: &mut Run<'_>, acks: Option<u32>) -> Result<Step
     let mut statements = Vec::new();
     if let Some(acks) = acks {
         check_acks(run, acks)?;
-        let profile = run.profile()?;
+        let profile = with_source(run).await?;
         let names = source_names(run, &profile)?;
         // Before the first write can be acknowledged.
         statements.extend(enabling(&profile, names, acks));

@@ -34,7 +34,10 @@ pub(super) async fn point(
     semi_sync: Option<bool>,
     wait: bool,
 ) -> Result<StepEnd, StepEnd> {
-    let profile = run.profile()?;
+    let mut profile = run.profile()?;
+    if semi_sync == Some(true) && profile.semi_replica.is_none() {
+        profile = run.renewed_profile().await?;
+    }
     if semi_sync == Some(true) && profile.semi_replica.is_none() {
         return Err(run.refuse("the semi-sync replica plug-in is not loaded"));
     }
@@ -173,7 +176,6 @@ fn change(
         format!("{noun}_HOST={}", literal(&options.source.host)),
         format!("{noun}_PORT={}", options.source.port),
         format!("{noun}_USER={}", literal(&account.user)),
-        format!("{noun}_PASSWORD={}", literal(account.password.expose())),
         format!("{noun}_HEARTBEAT_PERIOD={seconds:.3}"),
         format!("{noun}_CONNECT_RETRY={}", options.connect_retry_s),
     ];
@@ -188,6 +190,8 @@ fn change(
         Flavor::MariaDb => parts.push("MASTER_USE_GTID=slave_pos".to_owned()),
     }
     parts.extend(tls(profile.flavor, noun, &account.tls, profile.version.at_least((8, 0, 23))));
+    // Last, so that no error message that repeats the beginning reaches it.
+    parts.push(format!("{noun}_PASSWORD={}", literal(account.password.expose())));
     let list = parts.join(", ");
     match (profile.flavor, new) {
         (Flavor::MySql, true) => format!("CHANGE REPLICATION SOURCE TO {list} FOR CHANNEL {}", literal(name)),

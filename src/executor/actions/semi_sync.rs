@@ -20,6 +20,14 @@ pub(super) fn source_names(run: &Run<'_>, profile: &Profile) -> Result<SemiSyncN
     })
 }
 
+/// The profile, asked for again where the source side was not loaded when the session was opened.
+pub(super) async fn with_source(run: &mut Run<'_>) -> Result<Profile, StepEnd> {
+    match run.profile()? {
+        profile if profile.semi_source.is_some() => Ok(profile),
+        _ => run.renewed_profile().await,
+    }
+}
+
 /// Statements that switch the source side on as P6 wants it.
 pub(super) fn enabling(profile: &Profile, names: SemiSyncNames, acks: u32) -> Vec<String> {
     let mut statements = vec![
@@ -47,7 +55,7 @@ pub(super) fn check_acks(run: &Run<'_>, acks: u32) -> Result<(), StepEnd> {
 /// Switches the source side on.
 pub(super) async fn enable(run: &mut Run<'_>, acks: u32) -> Result<StepEnd, StepEnd> {
     check_acks(run, acks)?;
-    let profile = run.profile()?;
+    let profile = with_source(run).await?;
     let names = source_names(run, &profile)?;
     let after = run.change_all(&enabling(&profile, names, acks)).await?;
     match after.semi_sync.source_status {
@@ -73,7 +81,7 @@ pub(super) async fn waiting_commits(run: &mut Run<'_>, names: SemiSyncNames) -> 
 
 /// Switches the source side off; that tells every waiting client that its commit is safe, so none may wait.
 pub(super) async fn disable(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
-    let Some(names) = run.profile()?.semi_source else {
+    let Some(names) = with_source(run).await?.semi_source else {
         run.note("no semi-sync source plug-in is loaded");
         return Ok(done(run.facts().await?));
     };

@@ -6,7 +6,7 @@ use crate::{
     core::plan::step::{Blocker, StepEnd, StepReport},
     executor::batch::{Run, Stopped},
     model::server::Flavor,
-    session::{ResultSet, literal},
+    session::{ResultSet, Row, literal},
 };
 
 /// Pause between two looks at sessions that are being killed.
@@ -29,10 +29,24 @@ pub(super) struct Client {
     host: String,
     command: String,
     statement: String,
-    /// Of its running statement, or of its idleness.
-    in_state_ms: u64,
-    /// Of its open transaction, where it has one.
-    in_transaction_ms: Option<u64>,
+    /// How long its statement has run, or it has been idle.
+    in_state: Age,
+    /// Its open transaction, where it has one: id and age.
+    transaction: Option<(String, Age)>,
+}
+
+/// An age as precise as the server tells it, milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Age {
+    at_least: u64,
+    at_most: u64,
+}
+
+impl Age {
+    fn between(at_least: i64, at_most: i64) -> Self {
+        let positive = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        Self { at_least: positive(at_least), at_most: positive(at_most) }
+    }
 }
 
 impl Client {
@@ -53,11 +67,12 @@ impl Client {
 
     /// It runs a statement or holds a transaction open.
     pub(super) fn is_writer(&self) -> bool {
-        !self.is_killed() && (self.in_transaction_ms.is_some() || !self.is_idle())
+        !self.is_killed() && (self.transaction.is_some() || !self.is_idle())
     }
 }
 
-/// Lists client sessions.
+/// Lists client sessions. InnoDB renews its list of transactions only when nobody has read it for 100 ms: transactions
+/// may be missing from a list taken sooner after another.
 pub(super) async fn clients(run: &mut Run<'_>) -> Result<Vec<Client>, StepEnd> {
     let table = run.profile()?.process_list();
     let own = literal(&run.options.account.user);
@@ -65,35 +80,42 @@ pub(super) async fn clients(run: &mut Run<'_>) -> Result<Vec<Client>, StepEnd> {
         Flavor::MySql => "p.TIME*1000",
         Flavor::MariaDb => "CAST(p.TIME_MS AS SIGNED)",
     };
+    // InnoDB tells the start of a transaction in the machine's time zone, whatever the session's.
     let sql = format!(
         "SELECT p.ID AS id, p.USER AS user, p.HOST AS host, p.COMMAND AS command, {in_state} AS in_state_ms, \
-         LEFT(p.INFO,{STATEMENT_MAX}) AS statement, \
-         TIMESTAMPDIFF(MICROSECOND, t.trx_started, NOW(6)) DIV 1000 AS in_transaction_ms \
+         LEFT(p.INFO,{STATEMENT_MAX}) AS statement, t.trx_id AS transaction_id, TIMESTAMPDIFF(MICROSECOND, \
+         t.trx_started, CONVERT_TZ(UTC_TIMESTAMP(6),'+00:00','SYSTEM')) DIV 1000 AS in_transaction_ms \
          FROM {table} p LEFT JOIN information_schema.INNODB_TRX t ON t.trx_mysql_thread_id=p.ID \
          WHERE p.ID<>CONNECTION_ID() AND p.USER NOT IN ('system user','event_scheduler','unauthenticated user',{own}) \
          AND p.COMMAND NOT IN ('Daemon','Binlog Dump','Binlog Dump GTID','Connect','Slave_IO','Slave_SQL','Slave_worker')"
     );
     let sets = run.ask(&sql).await?;
-    let rows = sets.first().map(|set| set.rows().collect::<Vec<_>>()).unwrap_or_default();
-    Ok(rows
-        .iter()
-        .filter_map(|row| {
-            Some(Client {
-                id: row.number("id")?,
-                user: row.get("user").unwrap_or_default().to_owned(),
-                host: row.get("host").unwrap_or_default().to_owned(),
-                command: row.get("command").unwrap_or_default().to_owned(),
-                statement: row.get("statement").unwrap_or_default().to_owned(),
-                in_state_ms: row
-                    .number::<i64>("in_state_ms")
-                    .and_then(|ms| u64::try_from(ms).ok())
-                    .unwrap_or(0),
-                in_transaction_ms: row
-                    .number::<i64>("in_transaction_ms")
-                    .map(|ms| u64::try_from(ms).unwrap_or(0)),
-            })
-        })
-        .collect())
+    let flavor = run.flavor();
+    Ok(sets
+        .first()
+        .map(|set| set.rows().filter_map(|row| client(flavor, &row)).collect())
+        .unwrap_or_default())
+}
+
+fn client(flavor: Flavor, row: &Row<'_>) -> Option<Client> {
+    let text = |name: &str| row.get(name).unwrap_or_default().to_owned();
+    let in_state: i64 = row.number("in_state_ms").unwrap_or(0);
+    let in_state = match flavor {
+        // A difference of two whole seconds.
+        Flavor::MySql => Age::between(in_state - 1000, in_state + 1000),
+        Flavor::MariaDb => Age::between(in_state, in_state),
+    };
+    // Began at a whole second, rounded down.
+    let in_transaction = row.number::<i64>("in_transaction_ms").map(|ms| Age::between(ms - 1000, ms));
+    Some(Client {
+        id: row.number("id")?,
+        user: text("user"),
+        host: text("host"),
+        command: text("command"),
+        statement: text("statement"),
+        in_state,
+        transaction: row.get("transaction_id").map(str::to_owned).zip(in_transaction),
+    })
 }
 
 /// What a round of kills came to.
@@ -146,18 +168,56 @@ pub(super) async fn kill_writers(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> 
     Ok(StepEnd::Done(StepReport { killed: killed.done, ..StepReport::default() }))
 }
 
+impl Client {
+    /// What it is that runs, and since when.
+    fn occupation(&self) -> Option<(&'static str, Age)> {
+        match &self.transaction {
+            _ if self.is_killed() => None,
+            Some((_, age)) => Some(("transaction", *age)),
+            None if self.is_idle() => None,
+            None => Some(("statement", self.in_state)),
+        }
+    }
+
+    /// Whether `later` is still at the same thing.
+    fn goes_on_as(&self, later: &Client) -> bool {
+        self.id == later.id
+            && match (&self.transaction, &later.transaction) {
+                (Some((one, _)), Some((other, _))) => one == other,
+                (None, None) => !later.is_idle() && self.statement == later.statement,
+                _ => false,
+            }
+    }
+
+    fn blocker(self, kind: &str, for_ms: u64) -> Blocker {
+        let Client { id, user, host, statement, .. } = self;
+        Blocker { id, user, host, for_ms, statement, kind: kind.to_owned() }
+    }
+}
+
 /// Lists client sessions whose statement or transaction is older than `older_than_ms`, and explicit table locks.
+/// Servers tell ages by the second, a second too much or too little: who may be older is looked at again after that
+/// time, and is if it is still at the same thing.
 pub(super) async fn list_blockers(run: &mut Run<'_>, older_than_ms: u64) -> Result<StepEnd, StepEnd> {
     let mut blockers = Vec::new();
-    for client in clients(run).await?.into_iter().filter(|client| !client.is_killed()) {
-        let running = !client.is_idle();
-        let (kind, for_ms) = match client.in_transaction_ms {
-            Some(ms) if ms >= older_than_ms => ("transaction", ms),
-            _ if running && client.in_state_ms >= older_than_ms => ("statement", client.in_state_ms),
-            _ => continue,
-        };
-        let Client { id, user, host, statement, .. } = client;
-        blockers.push(Blocker { id, user, host, for_ms, statement, kind: kind.to_owned() });
+    let mut doubtful = Vec::new();
+    for client in clients(run).await? {
+        match client.occupation() {
+            Some((kind, age)) if age.at_least >= older_than_ms => {
+                blockers.push(client.blocker(kind, age.at_least))
+            }
+            Some((_, age)) if age.at_most >= older_than_ms => doubtful.push(client),
+            _ => {}
+        }
+    }
+    if !doubtful.is_empty() {
+        tokio::time::sleep(Duration::from_millis(older_than_ms).min(run.left())).await;
+        for later in clients(run).await? {
+            let same = doubtful.iter().any(|earlier| earlier.goes_on_as(&later));
+            if let Some((kind, age)) = later.occupation().filter(|_| same) {
+                blockers.push(later.blocker(kind, age.at_least.max(older_than_ms)));
+            }
+        }
     }
     blockers.extend(table_locks(run).await?);
     Ok(StepEnd::Done(StepReport { blockers, ..StepReport::default() }))

@@ -27,18 +27,24 @@ pub fn start(
     raft: &Openraft,
     peers: Arc<Peers>,
     options: &Options,
+    stopped: Arc<watch::Sender<Option<String>>>,
 ) -> (watch::Receiver<Leadership>, JoinSet<()>) {
     let (tx, rx) = watch::channel(Leadership::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(tell_who_leads(raft.clone(), peers, tx));
+    tasks.spawn(tell_who_leads(raft.clone(), peers, tx, stopped));
     tasks.spawn(finish_changes(raft.clone(), options.profile.election_timeout_max() * 2));
     tasks.spawn(watch_room(raft.clone(), options.data_dir.clone(), options.free_bytes_min / 2));
     (rx, tasks)
 }
 
 /// Keeps a watch of its own, so that no type of the library leaves this module; and tells the connections where the
-/// members are now.
-async fn tell_who_leads(raft: Openraft, peers: Arc<Peers>, tx: watch::Sender<Leadership>) {
+/// members are now. A raft that has stopped leads nobody, whatever it last believed.
+async fn tell_who_leads(
+    raft: Openraft,
+    peers: Arc<Peers>,
+    tx: watch::Sender<Leadership>,
+    stopped: Arc<watch::Sender<Option<String>>>,
+) {
     let mut metrics = raft.server_metrics();
     let me = *raft.node_id();
     let mut known = None;
@@ -54,9 +60,13 @@ async fn tell_who_leads(raft: Openraft, peers: Arc<Peers>, tx: watch::Sender<Lea
         };
         tx.send_if_modified(|last| std::mem::replace(last, now) != now);
         if metrics.changed().await.is_err() {
-            return;
+            break;
         }
     }
+    let why =
+        raft.is_initialized().await.err().map_or_else(|| "it ended".to_owned(), |fatal| fatal.to_string());
+    tx.send_modify(|last| *last = Leadership { leader: None, is_leader: false, ..*last });
+    stopped.send_if_modified(|told| told.is_none() && told.replace(why).is_none());
 }
 
 /// A leader that died between the two entries of a change leaves two sets of voters, and both majorities are needed

@@ -18,9 +18,10 @@ use tonic::server::NamedService;
 use tonic::transport::server::TcpIncoming;
 
 use super::Raft;
-use super::stage::{DEADLINE, Stage, eventually, unknown_entry};
+use super::stage::{DEADLINE, Stage, eventually, two, unknown_entry};
 use crate::raft::GrpcService;
 use crate::raft::error::OpenError;
+use crate::raft::gate::Me;
 use crate::raft::options::Options;
 use crate::raft::types::{LogId, Vote};
 
@@ -39,6 +40,8 @@ async fn a_node_stops_before_a_command_it_does_not_understand() {
     let _ =
         stage.append(leader, Some(strange), unknown_entry(LogId::new_term_index(1, 2)), Some(strange)).await;
     let why = tokio::time::timeout(DEADLINE, stage.raft.stopped()).await.expect("it stops");
+    assert_eq!(stage.raft.status().stopped.as_ref(), Some(&why));
+    assert_eq!(stage.raft.leadership().borrow().leader, None, "one that has stopped follows nobody");
     assert!(why.contains("77.7.7"), "names the version it needs: {why}");
     assert_eq!(*stage.raft.applied().borrow(), 0, "nothing was skipped");
 
@@ -48,14 +51,52 @@ async fn a_node_stops_before_a_command_it_does_not_understand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_is_given_only_to_whom_the_membership_names_so() {
+    let mut stage = Stage::set(|_| {}).await;
+    let own = stage.raft.incarnation().to_owned();
+    let first = LogId::new_term_index(1, 0);
+    let members = stage.first_entry(vec![BTreeSet::from([1, 2])]);
+    stage.append(Vote::new_committed(1, 2), None, members, Some(first)).await.expect("a member");
+
+    let strangers = [
+        ("another group", Me { group: "prod".to_owned(), ..two() }, 1, own.as_str()),
+        ("another generation", Me { generation: 2.into(), ..two() }, 1, &own),
+        ("no generation", Me { generation: 0.into(), ..two() }, 1, &own),
+        ("a wiped caller", Me { incarnation: "wiped".to_owned(), ..two() }, 1, &own),
+        ("for another node", two(), 3, &own),
+        ("for the one that was wiped here", two(), 1, "gone"),
+    ];
+    for (name, caller, callee, incarnation) in strangers {
+        stage.claim(caller, callee, incarnation);
+        let refused = stage.vote(Vote::new(9, 2), LogId::new_term_index(9, 9)).await;
+        assert_eq!(refused.expect_err(name).code(), tonic::Code::FailedPrecondition, "{name}");
+        let entry = unknown_entry(LogId::new_term_index(9, 1));
+        let refused = stage.append(Vote::new_committed(9, 2), Some(first), entry, None).await;
+        assert_eq!(refused.expect_err(name).code(), tonic::Code::FailedPrecondition, "{name}");
+    }
+    assert_eq!(stage.raft.leadership().borrow().term, 1);
+    assert_eq!(stage.raft.status().last_log, Some(0));
+
+    // The same vote from the one it belongs to: the refusals were for what they said.
+    stage.claim(two(), 1, &own);
+    stage.vote(Vote::new(9, 2), LogId::new_term_index(9, 9)).await.expect("answered");
+    eventually("the vote is given", || (stage.raft.leadership().borrow().term == 9).then_some(())).await;
+    stage.raft.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_voters_left_half_done_is_finished_by_the_next_leader() {
     let stage = Stage::set(|_| {}).await;
     // From {1} to {1}: the smallest change that has two halves, and one that node 1 can finish alone.
     let half = stage.first_entry(vec![BTreeSet::from([1]), BTreeSet::from([1])]);
     stage.append(Vote::new_committed(1, 2), None, half, None).await.expect("appended");
-    assert!(stage.raft.membership().changing);
     eventually("node 1 leads", || stage.raft.leadership().borrow().is_leader.then_some(())).await;
-    eventually("the change is finished", || (!stage.raft.membership().changing).then_some(())).await;
+    // The half, the new leader's blank entry, and the other half.
+    eventually("the change is finished", || {
+        let done = !stage.raft.membership().changing && stage.raft.status().last_log >= Some(2);
+        done.then_some(())
+    })
+    .await;
     stage.raft.shutdown().await;
 }
 
@@ -75,8 +116,8 @@ async fn a_stalled_snapshot_holds_up_no_heartbeat_and_a_large_one_arrives() {
     eventually("the log is gone", || one.status().purged.filter(|index| *index >= last)).await;
 
     let hold = Arc::new(Hold::default());
-    let two = serve(Options::new(2, "test", folder.path().join("2")), Some(hold.clone())).await;
-    one.add_learner(2, two.own_info()).await.expect("added");
+    let second = serve(Options::new(2, "test", folder.path().join("2")), Some(hold.clone())).await;
+    one.add_learner(2, second.own_info()).await.expect("added");
     // The stalled call never reads what it is sent: its connection fills up, and must be its own.
     eventually("the snapshot is under way", || hold.stalled.load(Ordering::SeqCst).then_some(())).await;
     for _ in 0..20 {
@@ -87,13 +128,13 @@ async fn a_stalled_snapshot_holds_up_no_heartbeat_and_a_large_one_arrives() {
         .await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(two.status().snapshot, None, "it was not stalled");
+    assert_eq!(second.status().snapshot, None, "it was not stalled");
     hold.released.store(true, Ordering::SeqCst);
     hold.go.notify_waiters();
-    eventually("the snapshot arrives", || two.status().snapshot.filter(|index| *index >= last)).await;
-    assert_eq!(two.inner.applied.member_ever(200_000), one.inner.applied.member_ever(200_000));
+    eventually("the snapshot arrives", || second.status().snapshot.filter(|index| *index >= last)).await;
+    assert_eq!(second.inner.applied.member_ever(200_000), one.inner.applied.member_ever(200_000));
     one.shutdown().await;
-    two.shutdown().await;
+    second.shutdown().await;
 }
 
 /// Opens a node and serves it; snapshots sent to it stall while they are held.

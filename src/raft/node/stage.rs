@@ -41,16 +41,14 @@ impl Stage {
         options.free_bytes_min = 0;
         tune(&mut options);
         let raft = Raft::open(options.clone()).await.expect("open");
-        let two = Me {
-            node_id: 2,
-            group: "test".to_owned(),
-            incarnation: "two".to_owned(),
-            generation: 1.into(),
-            tls: false,
-        };
-        let stamp = Stamp::new(Arc::new(two), 1, raft.incarnation()).expect("plain");
+        let stamp = Stamp::new(Arc::new(two()), 1, raft.incarnation()).expect("plain");
         let service = Arc::new(Service::new(raft.inner.shared.clone()));
         Stage { raft, options, service, stamp, _folder: folder }
+    }
+
+    /// From now on calls are stamped so.
+    pub fn claim(&mut self, caller: Me, callee: u64, incarnation: &str) {
+        self.stamp = Stamp::new(Arc::new(caller), callee, incarnation).expect("plain");
     }
 
     fn request<T: Serialize>(&self, message: &T) -> Request<Frame> {
@@ -91,6 +89,17 @@ impl Stage {
         let nodes = BTreeMap::from([(1, self.raft.own_info()), (2, two)]);
         let membership = openraft::Membership::new(voters, nodes).expect("membership");
         Entry::new(LogId::new_term_index(1, 0), EntryPayload::Membership(membership))
+    }
+}
+
+/// Node 2, as node 1 knows it.
+pub fn two() -> Me {
+    Me {
+        node_id: 2,
+        group: "test".to_owned(),
+        incarnation: "two".to_owned(),
+        generation: 1.into(),
+        tls: false,
     }
 }
 

@@ -93,21 +93,17 @@ impl Raft {
             sync: store.as_ref().map(|store| store.flusher().stats()),
             disk_bytes: store.as_ref().and_then(|store| store.bytes_on_disk().ok()),
             free_bytes: free_bytes(&self.inner.options.data_dir).ok(),
-            stopped: seen.running_state.err().map(|fatal| fatal.to_string()),
+            stopped: self.inner.stopped.borrow().clone(),
         }
     }
 
     /// Returns, with the reason, when raft has stopped: after [`Raft::shutdown`], or because the disk failed or an
     /// entry needs a newer program. The node can then do nothing but end.
     pub async fn stopped(&self) -> String {
-        let mut metrics = self.openraft().metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "shut down".to_owned();
-            }
+        let mut stopped = self.inner.stopped.subscribe();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "shut down".to_owned(),
         }
     }
 }

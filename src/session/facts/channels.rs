@@ -9,7 +9,7 @@ use crate::{
     session::{ResultSet, Row, SessionError, dialect::Part},
 };
 
-/// Columns that hold a replication filter (MySQL 8.4 manual, 15.7.7.36; MariaDB manual, SHOW REPLICA STATUS).
+/// Columns that hold a replication filter (MySQL 8.4 manual, 15.7.7.35; MariaDB manual, SHOW REPLICA STATUS).
 const FILTERS: &[&str] = &[
     "replicate_do_db",
     "replicate_ignore_db",
