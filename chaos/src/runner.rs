@@ -78,7 +78,11 @@ fn summary(records: &[&Record]) -> String {
     for (name, time) in times {
         let mut all: Vec<f64> = records.iter().filter_map(|r| time(r)).collect();
         all.sort_by(f64::total_cmp);
-        if let (Some(median), Some(max)) = (all.get(all.len() / 2), all.last()) {
+        // Of an even number the mean of the two in the middle.
+        let middle = |i: usize| all.get(i).copied();
+        let median =
+            middle(all.len() / 2).zip(middle(all.len().saturating_sub(1) / 2)).map(|(a, b)| (a + b) / 2.0);
+        if let (Some(median), Some(max)) = (median, all.last()) {
             line += &format!(" {name} median {median:.0} max {max:.0} ms (n={});", all.len());
         }
     }
