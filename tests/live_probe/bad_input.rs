@@ -77,6 +77,27 @@ async fn a_server_without_the_semi_sync_plugins_is_read(install: Install) {
     assert!(!without.fresh, "the session was lost");
 }
 
+/// Plug-ins of MariaDB beside its default, `mysql_native_password`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ed25519_account_logs_in() {
+    let Some(install) = Install::find(Flavor::MariaDb) else { return };
+    let _turn = one_at_a_time().await;
+    let server = Server::start(&install, 1, &[]).await;
+    use mysql_async::prelude::Queryable;
+    let mut admin = server.root().await;
+    if let Err(error) = admin.query_drop("INSTALL SONAME 'auth_ed25519'").await {
+        eprintln!("skipped: this MariaDB cannot load auth_ed25519: {error}");
+        return;
+    }
+    server.sql("CREATE USER ed@'%' IDENTIFIED VIA ed25519 USING PASSWORD('canary-ed')").await;
+    for grant in live::grants(Flavor::MariaDb) {
+        server.sql(&grant.replace("'quorate'@'%'", "ed@'%'")).await;
+    }
+    read(&server.address(), &Account::plain("ed", "canary-ed")).await.expect("a login");
+    let error = read(&server.address(), &Account::plain("ed", "canary-no")).await.expect_err("denied");
+    assert!(matches!(error, ReadError::Session(SessionError::AccessDenied { .. })), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_mysql_port_is_told_apart() {
     use tokio::io::AsyncWriteExt;

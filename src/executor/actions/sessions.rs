@@ -1,6 +1,6 @@
 //! Sessions on the server: who stands in the way, who is to be killed, and that they are seen gone.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     core::plan::step::{Blocker, StepEnd, StepReport},
@@ -15,6 +15,8 @@ const LOOK_AFTER: Duration = Duration::from_millis(5);
 const NO_SUCH_THREAD: u16 = 1094;
 /// Not the owner of that thread: its account has SYSTEM_USER (MySQL 8.4 manual, 8.2.11), ours has not.
 const NOT_OWNER: u16 = 1095;
+/// Node numbers whose sessions are looked for besides those that are known.
+const NODES_TRIED: u64 = 32;
 /// Kills in one round trip.
 const KILLS_MAX: usize = 200;
 /// What a session that may not be killed means.
@@ -260,9 +262,11 @@ async fn table_locks(run: &mut Run<'_>) -> Result<Vec<Blocker>, StepEnd> {
 pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
     let marks = run.options.marks();
     let own = run.options.node;
-    let others: Vec<u64> = run.options.nodes.iter().copied().filter(|node| *node != own).collect();
+    // A node that was removed, or of which this one has not heard yet, may have left a session too: numbers are small.
+    let nodes: BTreeSet<u64> = run.options.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
+    let others: Vec<String> = nodes.iter().filter(|node| **node != own).map(|node| marks.of(*node)).collect();
     let mut killed = 0;
-    let mut left = holders(run, others.iter().map(|node| marks.of(*node)).collect()).await?;
+    let mut left = holders(run, &others).await?;
     while !left.is_empty() {
         killed += kill(run, &left).await?.done;
         if run.left() <= LOOK_AFTER {
@@ -271,7 +275,7 @@ pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, Step
             );
         }
         tokio::time::sleep(LOOK_AFTER).await;
-        let now = holders(run, others.iter().map(|node| marks.of(*node)).collect()).await?;
+        let now = holders(run, &others).await?;
         // A node may open its next session at once: only those seen at first are predecessors.
         left.retain(|id| now.contains(id));
     }
@@ -279,10 +283,7 @@ pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, Step
 }
 
 /// Connection ids that hold these marks.
-async fn holders(run: &mut Run<'_>, marks: Vec<String>) -> Result<Vec<u64>, StepEnd> {
-    if marks.is_empty() {
-        return Ok(Vec::new());
-    }
+async fn holders(run: &mut Run<'_>, marks: &[String]) -> Result<Vec<u64>, StepEnd> {
     let selects: Vec<String> =
         marks.iter().map(|mark| format!("SELECT IS_USED_LOCK({}) AS id", literal(mark))).collect();
     let sets = run.ask(&selects.join(" UNION ALL ")).await?;
