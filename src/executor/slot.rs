@@ -97,6 +97,11 @@ impl Slot {
         self.cut();
     }
 
+    /// Whether a step, or the keeper, is using the session now.
+    pub(super) fn is_lent(&self) -> bool {
+        self.inner.try_lock().is_err()
+    }
+
     /// Cuts the session, whoever uses it.
     pub(super) fn cut(&self) {
         if let Some(line) = self.line.lock().expect(NOT_POISONED).take() {

@@ -56,8 +56,10 @@ pub struct Driven {
 /// Starts driving.
 pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: bool) -> Driven {
     let (events, inbox) = mpsc::channel(EVENTS);
+    let membership = tools.group.raft().membership();
+    tools.executor.set_nodes(membership.nodes.keys().copied().collect());
     let driver = Driver {
-        fencers: tools.group.raft().membership().voters,
+        fencers: membership.voters,
         tools,
         term,
         known,

@@ -228,7 +228,7 @@ impl Leader {
         self.upkeep = upkeep::Upkeep::default();
         self.leadership = now;
         if now.is_leader {
-            self.tools.executor.drop_all();
+            self.tools.executor.drop_busy();
         }
     }
 
