@@ -15,7 +15,7 @@ use super::{ExecutorOptions, NOT_POISONED, Permit, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
-    session::{FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
+    session::{DIAL_AGAIN_SOON, FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
 };
 
 /// Idle sessions are pinged this often, so that a dead one is found before it is needed.
@@ -148,7 +148,10 @@ impl Slot {
     }
 
     async fn open(&self, inner: &mut Inner, options: &ExecutorOptions) -> Result<(), SessionError> {
-        let session_options = SessionOptions::new(Purpose::Executor, options.node);
+        let session_options = SessionOptions {
+            dial_again: DIAL_AGAIN_SOON,
+            ..SessionOptions::new(Purpose::Executor, options.node)
+        };
         let mut session = Session::open(&self.address, &options.account, &session_options).await?;
         *self.line.lock().expect(NOT_POISONED) = Some(session.line());
         let sets = session.run(&options.marks().take(options.node), PING_WITHIN).await?;
