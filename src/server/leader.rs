@@ -5,6 +5,7 @@
 //! log first or is refused there.
 
 pub mod gather;
+mod level;
 mod orders;
 mod recoveries;
 pub mod start;
@@ -155,6 +156,7 @@ pub fn lead(
         refused: BTreeMap::new(),
         logged: BTreeMap::new(),
         upkeep: upkeep::Upkeep::default(),
+        level_asked_ms: None,
         work: JoinSet::new(),
     };
     tokio::spawn(leader.run(messages));
@@ -181,6 +183,8 @@ struct Leader {
     /// Verdicts already in the log, by label.
     logged: BTreeMap<(ClusterId, u64), (String, u64)>,
     upkeep: upkeep::Upkeep,
+    /// When the voters were last asked what they understand.
+    level_asked_ms: Option<u64>,
     work: JoinSet<()>,
 }
 
@@ -226,6 +230,7 @@ impl Leader {
         self.refused.clear();
         self.logged.clear();
         self.upkeep = upkeep::Upkeep::default();
+        self.level_asked_ms = None;
         self.leadership = now;
         if now.is_leader {
             self.tools.executor.drop_busy();
@@ -262,6 +267,7 @@ impl Leader {
         self.tend_recoveries();
         self.tend_orders();
         self.tend_upkeep();
+        self.tend_level();
     }
 
     /// Commits something off the critical path; a failure is logged and forgotten: what matters is tried again.

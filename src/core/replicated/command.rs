@@ -11,6 +11,7 @@ use super::{
     orders::OrderStage,
     recovery::{Decision, Ending, Kind, Revoked, StepRecord, Testimony, Waiver},
     refusal::Refusal,
+    state::FIRST_FEATURE_LEVEL,
 };
 use crate::{
     core::analysis::{Class, Code, Verdict},
@@ -318,6 +319,13 @@ pub enum Outcome {
 }
 
 impl Change {
+    /// The feature level that brought it: it may be proposed once every voter understands that (design: a node that
+    /// meets a command it does not know stops).
+    pub fn level(&self) -> u32 {
+        // All that the first release knows. A later addition gets an arm of its own here.
+        FIRST_FEATURE_LEVEL
+    }
+
     /// Short name for logs.
     pub fn name(&self) -> &'static str {
         match self {
