@@ -21,6 +21,33 @@ pub enum PromotionRule {
     MustNot,
 }
 
+impl PromotionRule {
+    /// Every rule, the most preferred first.
+    pub const ALL: [Self; 5] = [Self::Must, Self::Prefer, Self::Neutral, Self::PreferNot, Self::MustNot];
+
+    /// Its stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Must => "must",
+            Self::Prefer => "prefer",
+            Self::Neutral => "neutral",
+            Self::PreferNot => "prefer_not",
+            Self::MustNot => "must_not",
+        }
+    }
+
+    /// The rule of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
+impl std::fmt::Display for PromotionRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What to do when the best candidate has not applied all it received by the deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::{
     fake::{Fake, connect},
-    world::Log,
+    world::{ERRANT, Log},
 };
 
 #[tokio::test]
@@ -37,6 +37,9 @@ async fn a_cluster_is_told_depth_first_with_roles_and_live_facts() {
         (1, "db4:3306", Replica, "lag", "db1:3306"),
     ];
     assert_eq!(told, wanted);
+    let ahead: Vec<_> =
+        cluster.members.iter().map(|m| m.live.as_ref().unwrap().gtid_ahead.as_str()).collect();
+    assert_eq!(ahead, ["", "", "", ERRANT], "what the primary wrote since it was read is not errant");
     let live = cluster.members[2].live.as_ref().unwrap();
     assert_eq!((live.lag_s, live.receiver_error.as_str()), (None, "2003: cannot connect"));
     assert_eq!(live.offline_mode, None, "what was not read is absent");

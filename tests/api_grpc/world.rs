@@ -307,7 +307,11 @@ fn facts(n: u32, source: Option<u32>) -> ServerFacts {
     }
 }
 
-/// All four answer: db4 lags, db3's receiver is broken.
+/// A transaction that no primary of this cluster wrote.
+pub const ERRANT: &str = "99999999-9999-9999-9999-999999999999:1";
+
+/// All four answer: db4 lags and holds a transaction of its own, db3's receiver is broken, db2 was read a moment later
+/// than the primary.
 pub fn live() -> BTreeMap<ServerId, LiveServer> {
     let mut live = BTreeMap::new();
     for (n, source) in [(1, None), (2, Some(1)), (3, Some(2)), (4, Some(1))] {
@@ -317,7 +321,14 @@ pub fn live() -> BTreeMap<ServerId, LiveServer> {
             facts.channels[0].receiver_error = Some((2003, "cannot connect".into()));
             facts.channels[0].lag_s = None;
         }
+        if n == 1 {
+            facts.identity.server_uuid = Some(UUID.into());
+        }
+        if n == 2 {
+            facts.executed = gtids("1-103");
+        }
         if n == 4 {
+            facts.executed.merge(&GtidSet::parse(Flavor::MySql, ERRANT).unwrap());
             facts.channels[0].lag_s = Some(12);
         }
         live.insert(

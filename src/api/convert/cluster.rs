@@ -17,29 +17,11 @@ use crate::{
     },
     model::{
         facts::{Receiver, ServerFacts},
-        gtid::GtidSet,
-        policy::{Policy, PromotionRule},
+        policy::Policy,
         server::ServerId,
     },
     proto::v1 as pb,
 };
-
-/// Stable name of a promotion rule.
-pub fn rule_name(rule: PromotionRule) -> &'static str {
-    match rule {
-        PromotionRule::Must => "must",
-        PromotionRule::Prefer => "prefer",
-        PromotionRule::Neutral => "neutral",
-        PromotionRule::PreferNot => "prefer_not",
-        PromotionRule::MustNot => "must_not",
-    }
-}
-
-/// The rule of that name.
-pub fn rule_from_name(name: &str) -> Option<PromotionRule> {
-    use PromotionRule::{Must, MustNot, Neutral, Prefer, PreferNot};
-    [Must, Prefer, Neutral, PreferNot, MustNot].into_iter().find(|rule| rule_name(*rule) == name)
-}
 
 /// A switch with its story.
 pub fn switch(switch: &Switch) -> pb::Switch {
@@ -237,7 +219,11 @@ impl MemberView<'_> {
             state: state.into(),
             state_text,
             datacenter: self.datacenter(member),
-            promotion_rule: rule_name(self.state.map(|s| s.rule_of(&member.server)).unwrap_or_default())
+            promotion_rule: self
+                .state
+                .map(|s| s.rule_of(&member.server))
+                .unwrap_or_default()
+                .name()
                 .to_owned(),
             downtime,
             channels: member.channels,
@@ -295,10 +281,11 @@ impl MemberView<'_> {
     }
 }
 
-/// What a replica has executed and the primary has not, by facts of about the same moment; both sets are read within a
-/// probe interval of each other, so a replica that is read later may seem ahead only by what the primary has in hand.
+/// What a replica has executed and the primary has not. The two are read within a probe interval of each other, so what
+/// the primary itself wrote meanwhile does not count: that came from there.
 fn ahead_of(replica: &ServerFacts, primary: &ServerFacts) -> String {
-    let ahead: GtidSet = replica.executed.subtract(&primary.in_hand());
+    let ahead = replica.executed.subtract(&primary.in_hand());
+    let ahead = ahead.subtract(&ahead.written_by(&primary.identity));
     if ahead.is_empty() { String::new() } else { ahead.to_string() }
 }
 

@@ -314,7 +314,7 @@ fn explain(
         address: chosen.member.address.to_string(),
         chosen: true,
         why: format!(
-            "holds {}, {} still to apply, rule {:?}",
+            "holds {}, {} still to apply, rule {}",
             match held.subtract(&chosen.in_hand).is_empty() {
                 true => "everything that was received".to_owned(),
                 false => format!("most (lacks {})", held.subtract(&chosen.in_hand)),
@@ -328,7 +328,7 @@ fn explain(
         let why = if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
             format!("it lacks {lacks}")
         } else if other.rule != chosen.rule {
-            format!("its promotion rule is {:?}, the chosen one's {:?}", other.rule, chosen.rule)
+            format!("its promotion rule is {}, the chosen one's {}", other.rule, chosen.rule)
         } else {
             "as complete as the chosen one, which comes first by datacenter, lag or address".into()
         };
