@@ -232,7 +232,13 @@ impl Observer {
         let at_ms = clock::now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
         let (end, facts) = outcome(event.outcome, event.fresh);
         let expected = watched.target.identity.clone();
-        watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected));
+        let channel = facts.as_ref().and_then(|facts| {
+            self.raft.read(|state| {
+                let cluster = state.clusters.get(&watched.cluster)?;
+                cluster.channel_of(cluster.members.get(&server)?, facts).cloned()
+            })
+        });
+        watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected), channel.as_ref());
         let (cluster, is_primary) = (watched.cluster.clone(), watched.is_primary);
         if watched.ordered {
             self.tell_answered(&server);
