@@ -249,7 +249,7 @@ pub fn group(g: &pb::GroupStatus) -> Value {
             "id": n.id, "address": n.address, "client_address": text(&n.client_address),
             "role": enum_name(n.role().as_str_name(), "NODE_ROLE_"), "voter": n.voter, "applied": n.applied,
             "incarnation": text(&n.incarnation), "version": text(&n.version), "datacenter": text(&n.datacenter),
-            "heard_ms": n.heard_ms,
+            "heard_ms": n.heard_ms, "feature_level": number(n.feature_level.into()),
         })),
     })
 }

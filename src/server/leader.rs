@@ -40,8 +40,10 @@ use crate::{
 
 /// Messages under way to the leader's task.
 const INBOX: usize = 1_024;
-/// How often time alone is let pass.
+/// How often a leader lets time alone pass while it has a recovery in hand.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while it has none: whatever begins one is a message or a log entry.
+const CALM_TICK: Duration = Duration::from_millis(250);
 
 /// What the leader's task is told.
 pub enum Message {
@@ -192,15 +194,14 @@ impl Leader {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut leadership = self.tools.group.raft().leadership();
         let mut applied = self.tools.group.raft().applied();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let tick = self.tick();
             let message = tokio::select! {
                 biased;
                 Ok(()) = leadership.changed() => None,
                 Some(message) = messages.recv() => Some(message),
                 Ok(()) = applied.changed() => None,
-                _ = tick.tick() => None,
+                () = tokio::time::sleep(tick), if self.leadership.is_leader => None,
                 else => return,
             };
             self.follow_leadership(*leadership.borrow_and_update());
@@ -211,6 +212,11 @@ impl Leader {
                 self.tend();
             }
         }
+    }
+
+    fn tick(&self) -> Duration {
+        let calm = self.driven.is_empty() && self.gathering.is_empty() && self.takeovers.is_empty();
+        if calm { CALM_TICK } else { TICK }
     }
 
     fn follow_leadership(&mut self, now: Leadership) {

@@ -72,6 +72,8 @@ async fn an_explanation_says_who_agrees_and_why_others_do_not_count() {
     let mut recovery = RecoveryClient::new(connect(fake.serve().await).await);
     let request = pb::ExplainRequest { cluster: "orders".into(), stale: false };
     let answer = recovery.explain(request.clone()).await.unwrap().into_inner();
+    let ages: Vec<_> = answer.witnesses.iter().map(|w| w.age_ms).collect();
+    assert_eq!(ages, [Some(40), Some(9_000), None]);
     let told: Vec<_> =
         answer.witnesses.iter().map(|w| (w.node, w.finding.as_str(), w.not_counted.as_str())).collect();
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::{
         },
     },
     model::{
-        facts::{Receiver, ServerFacts},
+        facts::{Channel, Receiver, ServerFacts},
         policy::Policy,
         server::ServerId,
     },
@@ -277,7 +277,7 @@ impl MemberView<'_> {
             Some((of_primary, _)) if !is_primary && fresh => ahead_of(facts, of_primary),
             _ => String::new(),
         };
-        live(facts, age_ms, fresh, ahead)
+        live(facts, self.cluster.channel_of(member, facts), age_ms, fresh, ahead)
     }
 }
 
@@ -289,8 +289,13 @@ fn ahead_of(replica: &ServerFacts, primary: &ServerFacts) -> String {
     if ahead.is_empty() { String::new() } else { ahead.to_string() }
 }
 
-fn live(facts: &ServerFacts, age_ms: u64, fresh: bool, gtid_ahead: String) -> pb::Live {
-    let channel = facts.channels.first();
+fn live(
+    facts: &ServerFacts,
+    channel: Option<&Channel>,
+    age_ms: u64,
+    fresh: bool,
+    gtid_ahead: String,
+) -> pb::Live {
     let error = |e: Option<&(u32, String)>| e.map(|(n, text)| format!("{n}: {text}")).unwrap_or_default();
     pb::Live {
         age_ms,

@@ -138,8 +138,12 @@ pub fn plan(plan: &pb::Plan, paint: Paint) -> String {
         text.push_str("candidates\n");
         text.push_str(&candidates(&plan.considered, paint));
     }
-    let lost = if plan.lost.is_empty() { "nothing, as far as is known now" } else { &plan.lost };
-    text.push_str(&format!("lost: {lost}\n"));
+    match plan.lost.as_str() {
+        "" => text.push_str("lost: nothing, as far as is known now\n"),
+        lost => text.push_str(&format!(
+            "lost: {lost}, which no replica held when it was last read; under writes, mostly what was on its way\n"
+        )),
+    }
     let row = |s: &pb::PlannedStep| {
         vec![format!("  {}", s.stage), s.stage_name.clone(), s.step.clone(), s.server.clone(), s.text.clone()]
     };

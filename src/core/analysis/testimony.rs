@@ -74,7 +74,7 @@ pub(super) fn of<'a>(
     };
     let Some((o, facts, at)) = observation.and_then(|o| fresh(view, o)) else { return replica };
     replica.probed_since = life.is_none_or(|l| at > l);
-    let Some(channel) = channel_from(facts, primary, member) else {
+    let Some(channel) = facts.channel_from(&primary.identity, &primary.address, &member.channel) else {
         // It follows somebody else now, or nobody: it has nothing to say about this primary.
         replica.sign = ReplicaSign::Stopped;
         return replica;
@@ -99,17 +99,6 @@ fn fresh<'a>(view: &View<'_>, o: &'a Observation) -> Option<(&'a Observation, &'
     let age = view.now_ms.saturating_sub(at);
     let old = age > fresh_for_ms(view.policy.replica_probe_interval_ms);
     (!failed && !old).then_some((o, o.facts.as_ref()?, at))
-}
-
-/// The channel that receives from the primary. A member with several sources has several.
-fn channel_from<'a>(facts: &'a ServerFacts, primary: &Member, member: &Member) -> Option<&'a Channel> {
-    let from_primary = |c: &&Channel| match (&c.source_uuid, &primary.identity.server_uuid) {
-        (Some(seen), Some(bound)) if !seen.is_empty() => seen == bound,
-        _ => c.source == primary.address || c.source_server_id == Some(primary.identity.server_id),
-    };
-    let mut fitting: Vec<&Channel> = facts.channels.iter().filter(from_primary).collect();
-    fitting.sort_by_key(|c| c.name != member.channel);
-    fitting.first().copied()
 }
 
 /// The heartbeat period where it is known, on, and short.

@@ -383,6 +383,24 @@ fn the_one_that_received_most_is_promoted() {
 }
 
 #[test]
+fn a_server_with_several_sources_is_never_promoted() {
+    let mut world = World::new(Kind::Failover, None);
+    let most = facts(2, &format!("{OLD}:1-10"), &format!("{OLD}:1-20"));
+    let mut channels = most.channels.clone();
+    channels.insert(
+        0,
+        Channel { name: "other".into(), source: Address::new("elsewhere", 3306), ..channels[0].clone() },
+    );
+    world.facts.insert(id(2), ServerFacts { channels, ..most });
+    assert!(world.run(false));
+    let primary = world.state.clusters[&ClusterId("c".into())].primary.clone();
+    assert!(primary.is_some() && primary != Some(id(2)), "{primary:?}");
+    let decision = world.recovery().decision.as_ref().unwrap();
+    let passed = decision.considered.iter().find(|c| c.server == id(2)).unwrap();
+    assert!(!passed.chosen && passed.why.contains("2 sources"), "{}", passed.why);
+}
+
+#[test]
 fn what_nobody_received_is_recorded_as_lost() {
     let mut world = World::new(Kind::Failover, None);
     world.known.old_primary = Some(set(&format!("{OLD}:1-13")));

@@ -9,6 +9,7 @@ use crate::{
     core::plan::step::Target,
     model::{
         address::Address,
+        facts::{Channel, ServerFacts},
         server::{ClusterId, Flavor, Identity, ServerId},
     },
 };
@@ -68,7 +69,8 @@ pub struct Member {
     pub address: Address,
     /// Version text as last committed.
     pub version: String,
-    /// Whom it replicates from on its only channel, as last committed; `None` for a primary.
+    /// Whom it replicates from, as last committed: by the channel that [`Cluster::channel_of`] names; `None` for a
+    /// primary.
     pub source: Option<ServerId>,
     /// Name of that channel.
     pub channel: String,
@@ -133,6 +135,16 @@ impl Cluster {
     /// Direct replicas of `source`, as committed.
     pub fn replicas_of<'a>(&'a self, source: &'a ServerId) -> impl Iterator<Item = &'a Member> {
         self.members.values().filter(move |m| m.source.as_ref() == Some(source))
+    }
+
+    /// The channel by which a member with several sources is judged and shown: the one from the primary, else from the
+    /// source on record, else its first.
+    pub fn channel_of<'a>(&self, member: &Member, facts: &'a ServerFacts) -> Option<&'a Channel> {
+        let on_record = member.source.as_ref().and_then(|source| self.members.get(source));
+        let mut sources = self.primary_member().into_iter().chain(on_record);
+        sources
+            .find_map(|source| facts.channel_from(&source.identity, &source.address, &member.channel))
+            .or_else(|| facts.channels.first())
     }
 
     /// A member by address.

@@ -188,7 +188,7 @@ fn changed(
     for member in cluster.members.values() {
         let mut now = member.clone();
         if let Some(facts) = facts.get(&member.server) {
-            let channel = facts.channels.first();
+            let channel = cluster.channel_of(member, facts);
             now.source = channel
                 .and_then(|c| source_of(cluster, c))
                 .or(member.source.clone().filter(|_| channel.is_some()));
