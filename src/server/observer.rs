@@ -75,6 +75,13 @@ struct Round {
     reprobed_ms: u64,
 }
 
+/// What a cluster was like when it was last looked at anew.
+#[derive(PartialEq, Eq)]
+struct Shape {
+    epoch: u64,
+    busy: bool,
+}
+
 struct Observer {
     raft: Raft,
     executor: Arc<Executor>,
@@ -84,6 +91,8 @@ struct Observer {
     out: mpsc::Sender<Sighting>,
     watched: BTreeMap<ServerId, Watched>,
     rounds: BTreeMap<ClusterId, Round>,
+    /// Each cluster's shape, and since when it is so.
+    shapes: BTreeMap<ClusterId, (Shape, u64)>,
     said: BTreeMap<ClusterId, (Verdict, u64)>,
     sequence: u64,
     policy: Policy,
@@ -110,6 +119,7 @@ pub fn observe(
         out,
         watched: BTreeMap::new(),
         rounds: BTreeMap::new(),
+        shapes: BTreeMap::new(),
         said: BTreeMap::new(),
         sequence: 0,
         policy: Policy::default(),
@@ -167,6 +177,7 @@ impl Observer {
                 let ordered = away || matches!(member.state, MemberState::Quarantined { .. });
                 self.watch(cluster, member.target(), is_primary, away, ordered);
             }
+            self.follow_shape(cluster);
         }
         let gone: Vec<ServerId> = self.watched.keys().filter(|s| !wanted.contains(s)).cloned().collect();
         for server in gone {
@@ -174,11 +185,25 @@ impl Observer {
             self.executor.forget(&server);
         }
         self.rounds.retain(|cluster, _| clusters.contains_key(cluster));
+        self.shapes.retain(|cluster, _| clusters.contains_key(cluster));
         self.said.retain(|cluster, _| clusters.contains_key(cluster));
         self.lock_views().retain(|cluster, _| clusters.contains_key(cluster));
         for cluster in clusters.keys() {
             self.publish(cluster);
         }
+    }
+
+    /// A new primary, or the end of a recovery: who follows whom has just changed, and what was read before is no
+    /// longer true. Everyone is asked again at once.
+    fn follow_shape(&mut self, cluster: &Cluster) {
+        let shape = Shape { epoch: cluster.epoch, busy: cluster.slot.is_some() };
+        if self.shapes.get(&cluster.id).is_some_and(|(known, _)| known == &shape) {
+            return;
+        }
+        for watched in self.watched.values().filter(|w| w.cluster == cluster.id) {
+            watched.handle.reprobe();
+        }
+        self.shapes.insert(cluster.id.clone(), (shape, clock::now_ms()));
     }
 
     fn watch(&mut self, cluster: &Cluster, target: Target, is_primary: bool, away: bool, ordered: bool) {
@@ -204,6 +229,7 @@ impl Observer {
             watched.ordered = ordered;
             if watched.is_primary != is_primary {
                 watched.is_primary = is_primary;
+                watched.watch.begin_rhythm(clock::now_ms());
                 self.rounds.remove(&cluster.id);
             }
             return;
@@ -428,6 +454,7 @@ impl Observer {
             problems,
             finding: Some(finding),
             now_ms: clock::now_ms(),
+            shape_since_ms: self.shapes.get(id).map_or(0, |(_, since)| *since),
             sets: Sets {
                 facts: BTreeMap::new(),
                 old_primary,

@@ -168,12 +168,15 @@ impl Pass {
     }
 }
 
-/// Facts of those who answered at their last attempt, lately.
+/// Facts of those who answered at their last attempt, lately and since the last change of structure.
 fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
     seen.observations
         .iter()
         .filter(|(_, o)| matches!(o.last_attempt, Some((_, AttemptEnd::Answered))))
-        .filter(|(_, o)| o.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS))
+        .filter(|(_, o)| {
+            let at = o.answered_ms.filter(|at| *at >= seen.shape_since_ms);
+            at.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS)
+        })
         .filter_map(|(s, o)| o.facts.clone().map(|f| (s.clone(), f)))
         .collect()
 }

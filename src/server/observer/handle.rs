@@ -59,6 +59,9 @@ pub struct Seen {
     pub finding: Option<Finding>,
     /// This node's monotonic milliseconds of it all.
     pub now_ms: u64,
+    /// Since when, in the same milliseconds, the cluster has its present primary and nothing changes its structure:
+    /// what was read before says nothing about who follows whom.
+    pub shape_since_ms: u64,
     /// High-water marks and the primary's last set, for a decision.
     pub sets: Sets,
 }

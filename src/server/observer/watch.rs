@@ -36,6 +36,8 @@ pub struct Watch {
     pub high_water: Option<(u64, GtidSet)>,
     last_heard: Option<Heard>,
     pause_seen_ms: Option<u64>,
+    /// Since when it is probed at its present pace.
+    rhythm_since_ms: u64,
 }
 
 impl Watch {
@@ -43,6 +45,12 @@ impl Watch {
     pub fn begun(now_ms: u64) -> Self {
         let observation = Observation { watched_since_ms: Some(now_ms), ..Observation::default() };
         Self { observation, ..Self::default() }
+    }
+
+    /// It is probed at another pace from now on: gaps between answers that came before mean nothing.
+    pub fn begin_rhythm(&mut self, now_ms: u64) {
+        self.rhythm_since_ms = now_ms;
+        self.observation.recent_pause_ms = None;
     }
 
     /// Takes in a finished attempt. `expected` is what the server must say of itself, `channel` the one to be judged.
@@ -71,7 +79,8 @@ impl Watch {
     }
 
     fn answered(&mut self, at_ms: u64, facts: ServerFacts, channel: Option<&Channel>) {
-        if let Some(gap) = self.observation.answered_ms.map(|last| at_ms.saturating_sub(last))
+        let last = self.observation.answered_ms.map(|last| last.max(self.rhythm_since_ms));
+        if let Some(gap) = last.map(|last| at_ms.saturating_sub(last))
             && gap >= PAUSE_MS
         {
             self.observation.recent_pause_ms = Some(gap);
