@@ -89,13 +89,6 @@ pub enum Message {
         /// What became of it.
         result: Result<Committed, ProposeError>,
     },
-    /// A node has an answer from this cluster's primary.
-    PrimaryAnswers {
-        /// Which cluster.
-        cluster: ClusterId,
-        /// What was seen.
-        how: String,
-    },
     /// What the nodes say of a cluster's primary now, after an urgent round.
     Evidence {
         /// Which cluster.
@@ -245,7 +238,6 @@ impl Leader {
                 self.propose_start(*start, by, request_id, Some(reply))
             }
             Message::TakenOver { id, result } => self.taken_over(id, result),
-            Message::PrimaryAnswers { cluster, how } => self.primary_answers(&cluster, &how),
             Message::Evidence { cluster, reply } => {
                 let _ = reply.send(self.gathered.testimonies(&cluster, clock::now_ms()));
             }

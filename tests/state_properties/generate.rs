@@ -125,6 +125,7 @@ impl Draw {
         let of = |id: &u64| state.recoveries.get(id).map(|r| r.owner);
         let owner = match change {
             Change::DecidePromotion { recovery, .. }
+            | Change::BeginUndo { recovery, .. }
             | Change::RecordIntent { recovery }
             | Change::Publish { recovery }
             | Change::FinishRecovery { recovery, .. } => of(recovery),
@@ -252,6 +253,11 @@ impl Draw {
         match (running.phase, self.sort % 12) {
             (_, 0) => Change::TakeOver { recovery: id, evidence: vec![] },
             (_, 1) => self.finish(cluster, id),
+            (_, 3) if self.extra.is_multiple_of(2) => Change::BeginUndo {
+                recovery: id,
+                why: "so".into(),
+                fence_unknown: self.extra.is_multiple_of(4),
+            },
             (_, 2) => Change::RecordSteps { recovery: id, steps: vec![step()] },
             (Phase::Started, _) => {
                 Change::DecidePromotion { recovery: id, decision: Box::new(self.decision(cluster, running)) }

@@ -46,6 +46,7 @@ pub fn check(
             step.no_automatic_start_within_a_block(start)?;
             step.no_automatic_start_while_paused(start)?;
             step.no_start_without_a_majority(start)?;
+            step.only_what_is_being_undone_is_superseded_and_only_by_a_failover(start)?;
         }
     }
     Ok(())
@@ -148,6 +149,11 @@ impl Step<'_> {
             )?;
             let undone = new.ending == Some(Ending::Cancelled) && old.phase >= Phase::Intent && old.running();
             law(!undone, format!("{id} was cancelled past its point of no return"))?;
+            let gone_on = old.undo.is_some() && old.running() && new.running() && new.phase != old.phase;
+            law(!gone_on, format!("{id} was given up and went on"))?;
+            law(old.undo.is_none() || new.undo.is_some(), format!("{id} was given up and forgot it"))?;
+            let late = new.undo.is_some() && old.undo.is_none() && old.phase >= Phase::Intent;
+            law(!late, format!("{id} was given up past its point of no return"))?;
             let owner_fell = new.owner.1 < old.owner.1;
             law(!owner_fell, format!("{id} went to an older term"))?;
             let decided = new.phase > Phase::Started && new.running();
@@ -305,6 +311,24 @@ impl Step<'_> {
         }
         let agree = self.agreeing(&recovery.cluster, recovery.epoch, &recovery.old_primary.server, evidence);
         law(2 * agree.len() > self.before.voters.len(), format!("taken over on the word of {agree:?} (P4)"))
+    }
+
+    /// P3: the slot is free, or its holder was given up and ends cancelled in the same command.
+    fn only_what_is_being_undone_is_superseded_and_only_by_a_failover(&self, start: &StartRecovery) -> Law {
+        let holder = self.before.clusters[&start.cluster].slot;
+        let started = &self.after.recoveries[&self.index];
+        law(started.supersedes == holder, format!("{:?} took the slot of {holder:?}", started.supersedes))?;
+        let Some(holder) = holder else { return Ok(()) };
+        let was = &self.before.recoveries[&holder];
+        law(
+            was.undo.is_some() && start.kind != Kind::Switchover,
+            format!("{holder} was superseded while it ran"),
+        )?;
+        let ending = self.after.recoveries.get(&holder).map(|r| r.ending);
+        law(
+            ending == Some(Some(Ending::Cancelled)),
+            format!("{holder} was superseded and did not end cancelled"),
+        )
     }
 
     /// P2, counted independently of `core::agreement`.

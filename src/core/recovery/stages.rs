@@ -73,6 +73,9 @@ impl Machine {
             step: Step { target: self.recovery.old_primary.clone(), action: Action::Fence },
             deadline_ms: self.policy.revoke_deadline_ms,
         }];
+        for node in context.fencers {
+            self.fences.asked(*node);
+        }
         for Revoked { target, channel } in revoked {
             self.touched.insert(target.server.clone());
             let deadline = self.policy.revoke_deadline_ms;
@@ -129,10 +132,11 @@ impl Machine {
 
     pub(super) fn start_fence(&mut self, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Fence, context.now_ms);
-        self.fence_and_read()
+        self.fence_and_read(context)
     }
 
-    fn fence_and_read(&mut self) -> Vec<Effect> {
+    fn fence_and_read(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.fences.asked(context.node);
         let old = self.recovery.old_primary.clone();
         self.touched.insert(old.server.clone());
         let lock_wait_s = self.policy.switchover_pause_ms.div_ceil(1_000).max(1);
@@ -176,8 +180,8 @@ impl Machine {
         }
     }
 
-    pub(super) fn retry_fence(&mut self, _context: &Context<'_>) -> Vec<Effect> {
-        self.fence_and_read()
+    pub(super) fn retry_fence(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        self.fence_and_read(context)
     }
 
     // ---- Decide.
@@ -471,6 +475,14 @@ impl Machine {
 
     pub(super) fn finish(&mut self, ending: Ending, reason: String, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Finish, context.now_ms);
+        let reason = match (ending, self.fences.open()) {
+            (Ending::Failed, true) => {
+                format!(
+                    "{reason}; the old primary is fenced, or may be once it answers: nothing opens it again"
+                )
+            }
+            _ => reason,
+        };
         self.ending = Some((ending, reason.clone()));
         vec![Effect::Propose(Change::FinishRecovery {
             recovery: self.recovery.id,

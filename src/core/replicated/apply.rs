@@ -4,6 +4,7 @@ mod decisions;
 mod members;
 mod operators;
 mod recoveries;
+mod undo;
 
 use super::{
     audit::{AuditEntry, EventKind},
@@ -62,6 +63,9 @@ impl State {
             Change::TakeOver { recovery, evidence } => self.take_over(context, *recovery, evidence),
             Change::DecidePromotion { recovery, decision } => {
                 self.decide_promotion(context, *recovery, decision)
+            }
+            Change::BeginUndo { recovery, why, fence_unknown } => {
+                self.begin_undo(context, *recovery, why, *fence_unknown)
             }
             Change::RecordIntent { recovery } => self.record_intent(context, *recovery),
             Change::Publish { recovery } => self.publish(context, *recovery),

@@ -26,6 +26,8 @@ pub enum EventKind {
     Intent,
     /// The new primary is the cluster's primary and accepts writes.
     Published,
+    /// It was given up before its point of no return, and is being undone.
+    Undoing,
     /// A recovery or operation ended.
     RecoveryEnded,
     /// A block began.

@@ -173,6 +173,15 @@ pub enum Change {
         /// The decision.
         decision: Box<Decision>,
     },
+    /// Given up before the point of no return: from here on it is only undone, whoever leads.
+    BeginUndo {
+        /// Which.
+        recovery: u64,
+        /// Why, in a sentence.
+        why: String,
+        /// Whether a fence of the old primary may have landed, or may still land.
+        fence_unknown: bool,
+    },
     /// Point of no return.
     RecordIntent {
         /// Which.
@@ -332,6 +341,7 @@ impl Change {
             Self::StartRecovery(_) => "start_recovery",
             Self::TakeOver { .. } => "take_over",
             Self::DecidePromotion { .. } => "decide_promotion",
+            Self::BeginUndo { .. } => "begin_undo",
             Self::RecordIntent { .. } => "record_intent",
             Self::Publish { .. } => "publish",
             Self::RecordSteps { .. } => "record_steps",

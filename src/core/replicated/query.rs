@@ -2,6 +2,7 @@
 
 use super::{
     cluster::{Cluster, Member},
+    recovery::Kind,
     refusal::Refusal,
     state::State,
 };
@@ -88,6 +89,18 @@ impl State {
             why: pause.why.clone(),
             left_s: left(pause.until_ms),
         })
+    }
+
+    /// Why a start of this kind must wait for the holder of the slot. One that was given up and is only being undone gives
+    /// way to a failover, automatic or forced: its old primary may stay frozen for hours. Not to a switchover, which
+    /// needs a primary that is known to be open.
+    pub fn slot_refusal(&self, cluster: &Cluster, kind: Kind) -> Option<Refusal> {
+        let holder = cluster.slot.and_then(|id| self.recoveries.get(&id))?;
+        if holder.undoing() && kind != Kind::Switchover {
+            return None;
+        }
+        let what = if holder.kind == Kind::Switchover { "switchover" } else { "recovery" };
+        Some(Refusal::SlotHeld { what: what.into(), id: holder.id })
     }
 
     /// Why no automatic recovery of this class may start now, as far as blocks, back-off and breaker go.
