@@ -1,5 +1,6 @@
 //! The scenarios: what each does, what it needs, and how it must end.
 
+mod frozen;
 mod nothing;
 mod of_nodes;
 mod of_operators;
@@ -18,6 +19,10 @@ pub enum Scenario {
     KillPrimary,
     /// SIGSTOP of the primary, SIGCONT after it was replaced
     FreezePrimary,
+    /// SIGSTOP of the primary while nobody may be promoted, SIGCONT: it is open again, whatever fence landed
+    FrozenUndo,
+    /// The same, but then somebody may: the failover that is being undone stands in nobody's way
+    FrozenSupersede,
     /// SIGSTOP of the primary for 1.0 s: nothing may be proposed or changed
     ShortFreeze,
     /// SHUTDOWN of the primary
@@ -70,6 +75,7 @@ impl Scenario {
         match self {
             Scenario::ShortFreeze | Scenario::OneObserverBlind | Scenario::Minority => Outcome::Nothing,
             Scenario::Flap => Outcome::Refused,
+            Scenario::FrozenUndo => Outcome::Cancelled,
             _ => Outcome::Recovered,
         }
     }
@@ -120,6 +126,8 @@ impl Scenario {
         match self {
             Scenario::KillPrimary | Scenario::DocumentedGrants => of_primaries::kill(stage).await,
             Scenario::FreezePrimary => of_primaries::freeze(stage).await,
+            Scenario::FrozenUndo => frozen::undo(stage).await,
+            Scenario::FrozenSupersede => frozen::supersede(stage).await,
             Scenario::ShutdownPrimary => of_primaries::shutdown(stage).await,
             Scenario::PartitionPrimary => of_primaries::partition(stage).await,
             Scenario::OldPrimaryReturns | Scenario::SemiSyncKill => {

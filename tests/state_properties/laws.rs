@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate::core::{
     analysis::{Class, Finding},
     replicated::{
-        Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, State, command::StartRecovery,
-        recovery::Testimony,
+        Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, Refusal, State,
+        command::StartRecovery, recovery::Testimony,
     },
 };
 
@@ -31,6 +31,7 @@ pub fn check(
     step.a_server_belongs_to_one_cluster_and_a_name_to_one()?;
     step.histories_are_bounded_and_in_order()?;
     step.what_has_ended_is_audited_once()?;
+    step.what_waits_for_time_has_a_tick_to_come()?;
     if let Entry::Command(command) = entry {
         step.a_refusal_changes_nothing_but_time(command)?;
         step.a_request_takes_effect_once(command)?;
@@ -225,6 +226,24 @@ impl Step<'_> {
         let excused = self.repeated(command)
             || matches!(command.change, Change::SetDowntime { .. } | Change::SetMaintenance { .. });
         law(excused || !(block || pause), "a block, downtime or maintenance outlived its end")
+    }
+
+    /// What holds automatic recoveries back for a time ends by itself: a leader is told when to let log time pass.
+    fn what_waits_for_time_has_a_tick_to_come(&self) -> Law {
+        let state = self.after;
+        for cluster in state.clusters.values() {
+            let waits = match state.automatic_rate(cluster, Class::Primary) {
+                Some(Refusal::BackOff { left_ms, .. }) => Some(state.log_time_ms.saturating_add(left_ms)),
+                Some(Refusal::Breaker { .. }) => Some(u64::MAX),
+                _ => None,
+            };
+            let due = state.next_expiry();
+            law(
+                waits.is_none_or(|at| due.is_some_and(|due| due <= at)),
+                format!("{}: nothing ends what holds its recovery back", cluster.id),
+            )?;
+        }
+        Ok(())
     }
 
     fn what_has_ended_is_audited_once(&self) -> Law {

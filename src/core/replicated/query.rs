@@ -137,11 +137,17 @@ impl State {
             .any(|b| &b.cluster == cluster && b.lifted.is_none() && b.until_ms > self.log_time_ms)
     }
 
-    /// When something next expires, log time; a leader proposes a tick then.
+    /// When something next expires, log time; a leader proposes a tick then. Back-off and breaker among it: log time only
+    /// moves with commands, and while nothing else happens they would hold the next attempt back for ever.
     pub fn next_expiry(&self) -> Option<u64> {
         let blocks = self.blocks.values().filter(|b| b.lifted.is_none()).map(|b| b.until_ms);
         let pauses = self.downtimes.values().chain(self.maintenance.values()).map(|p| p.until_ms);
         let rules = self.rules.values().filter_map(|r| r.until_ms);
-        blocks.chain(pauses).chain(rules).min()
+        let back_offs =
+            self.clusters.values().map(|c| c.retry_not_before_ms).filter(|at| *at > self.log_time_ms);
+        let full = self.starts.len() as u64 >= u64::from(self.policy.breaker_recoveries);
+        let breaker =
+            self.starts.front().filter(|_| full).map(|at| at.saturating_add(self.policy.breaker_window_ms));
+        blocks.chain(pauses).chain(rules).chain(back_offs).chain(breaker).min()
     }
 }
