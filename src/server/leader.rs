@@ -9,6 +9,7 @@ mod orders;
 mod recoveries;
 pub mod start;
 mod upkeep;
+mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,6 +99,8 @@ pub enum Message {
     },
     /// A worker of ours is done with a standing order, for now.
     OrderDone(u64),
+    /// A worker of ours is done with a cluster's witness, for now.
+    WitnessDone(ClusterId),
     /// An upkeep pass ended.
     UpkeepDone,
 }
@@ -145,6 +148,7 @@ pub fn lead(
         gathering: BTreeMap::new(),
         takeovers: BTreeMap::new(),
         orders: BTreeSet::new(),
+        witnesses: BTreeSet::new(),
         refused: BTreeMap::new(),
         logged: BTreeMap::new(),
         upkeep: upkeep::Upkeep::default(),
@@ -169,6 +173,8 @@ struct Leader {
     takeovers: BTreeMap<u64, Option<String>>,
     /// Standing orders a worker is busy with.
     orders: BTreeSet<u64>,
+    /// Clusters whose witness a worker is busy with.
+    witnesses: BTreeSet<ClusterId>,
     /// The last refusal noted for a cluster, so that each is told once.
     refused: BTreeMap<ClusterId, String>,
     /// Verdicts already in the log, by label.
@@ -216,6 +222,7 @@ impl Leader {
         self.gathering.clear();
         self.takeovers.clear();
         self.orders.clear();
+        self.witnesses.clear();
         self.refused.clear();
         self.logged.clear();
         self.upkeep = upkeep::Upkeep::default();
@@ -244,6 +251,9 @@ impl Leader {
             Message::OrderDone(id) => {
                 self.orders.remove(&id);
             }
+            Message::WitnessDone(cluster) => {
+                self.witnesses.remove(&cluster);
+            }
             Message::UpkeepDone => self.upkeep.done(),
         }
     }
@@ -253,6 +263,7 @@ impl Leader {
         while self.work.try_join_next().is_some() {}
         self.tend_recoveries();
         self.tend_orders();
+        self.tend_witnesses();
         self.tend_upkeep();
     }
 

@@ -171,6 +171,7 @@ pub fn dead() -> Finding {
         replicas,
         hard: true,
         urgent_round_done: true,
+        needs_witness: false,
         text: "db1:3306 refuses connections, 2 of 2 replicas lost it".into(),
     };
     Finding::Failure { class: Class::Primary, code: Code::DeadPrimary, evidence }

@@ -10,7 +10,7 @@ use quorate::{
         replicated::{
             Change, Cluster, Command, Decision, Durability, Ending, EventKind, Kind, Member, MemberState,
             OrderStage, Outcome, Phase, Recovery, State,
-            command::{AckScope, StartRecovery},
+            command::{AckScope, CallWitness, StartRecovery},
             recovery::{Revoked, Testimony, Waiver},
         },
     },
@@ -148,7 +148,8 @@ impl Draw {
             30..=54 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Failover))),
             55..=60 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Forced))),
             61..=66 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Switchover))),
-            67..=139 => self.drive(state, cluster),
+            67..=134 => self.drive(state, cluster),
+            135..=139 => self.witness(state, cluster),
             140..=144 => Change::TakeOver {
                 recovery: self.recovery(state, cluster),
                 evidence: self.start(state, cluster, Kind::Failover).evidence,
@@ -195,6 +196,7 @@ impl Draw {
             replicas: vec![],
             hard,
             urgent_round_done: !self.extra.is_multiple_of(3),
+            needs_witness: self.sort % 32 == 3,
             text: "silent".into(),
         };
         let finding = match self.sort % 32 {
@@ -240,6 +242,33 @@ impl Draw {
             to: None,
             kill_writers: false,
         }
+    }
+
+    /// The call of a witness on the word of nodes that ask for one, or the end of one.
+    fn witness(&self, state: &State, cluster: &Cluster) -> Change {
+        if let Some(open) = cluster.witness.as_ref().filter(|w| !w.settled && self.extra.is_multiple_of(2)) {
+            let said = "started".into();
+            return Change::SettleWitness { cluster: cluster.id.clone(), witness: open.id, said };
+        }
+        let asks = Draw { sort: 3, extra: 1, ..self.clone() };
+        let nodes = if self.sort.is_multiple_of(6) { 1 } else { 3 };
+        let evidence = (1..=nodes).map(|node| Testimony {
+            verdict: asks.verdict(state, cluster, node),
+            age_ms: u64::from(self.extra) * 9,
+        });
+        let of = |at: u8| {
+            let member = cluster.members.keys().nth(usize::from(at) % cluster.members.len().max(1));
+            member.cloned().unwrap_or_else(|| server(9, 9))
+        };
+        Change::CallWitness(Box::new(CallWitness {
+            cluster: cluster.id.clone(),
+            epoch: cluster.epoch,
+            generation: cluster.generation + u64::from(self.request == 253),
+            subject: cluster.primary.clone().unwrap_or_else(|| server(9, 9)),
+            evidence: evidence.collect(),
+            replica: of(self.extra),
+            candidate: of(self.request),
+        }))
     }
 
     fn recovery(&self, state: &State, cluster: &Cluster) -> u64 {

@@ -6,7 +6,8 @@ use quorate::core::{
     analysis::{Class, Finding},
     replicated::{
         Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, Refusal, State,
-        command::StartRecovery, recovery::Testimony,
+        command::{CallWitness, StartRecovery},
+        recovery::Testimony,
     },
 };
 
@@ -40,6 +41,11 @@ pub fn check(
             && !step.repeated(command)
         {
             step.a_takeover_before_the_first_side_effect_brings_a_majority_or_nothing(*recovery, evidence)?;
+        }
+        if let (Change::CallWitness(call), Outcome::Done { .. }) = (&command.change, outcome)
+            && !step.repeated(command)
+        {
+            step.a_witness_is_called_once_and_only_where_a_failover_could_start(call)?;
         }
         if let (Change::StartRecovery(start), Outcome::Done { .. }) = (&command.change, outcome)
             && !step.repeated(command)
@@ -348,6 +354,36 @@ impl Step<'_> {
             ending == Some(Some(Ending::Cancelled)),
             format!("{holder} was superseded and did not end cancelled"),
         )
+    }
+
+    /// Design §3, each rule counted independently of the gate.
+    fn a_witness_is_called_once_and_only_where_a_failover_could_start(&self, call: &CallWitness) -> Law {
+        let cluster = &self.before.clusters[&call.cluster];
+        law(cluster.slot.is_none(), "a witness was called while a recovery ran")?;
+        law(
+            self.after.automatic_pause(cluster).is_none()
+                && self.after.automatic_rate(cluster, Class::Primary).is_none(),
+            "a witness was called where no failover could start",
+        )?;
+        let open = cluster.witness.as_ref().is_some_and(|w| !w.settled || !w.answered);
+        law(!open, "a second witness was called in one episode")?;
+        let replica = cluster.members.get(&call.replica);
+        law(
+            replica.is_some_and(|m| m.source == cluster.primary && m.state == MemberState::Normal)
+                && call.replica != call.candidate,
+            format!("{} is no replica to spare", call.replica),
+        )?;
+        let voters = &self.before.voters;
+        let asking: BTreeSet<u64> = call
+            .evidence
+            .iter()
+            .filter(|t| t.age_ms <= self.before.policy.verdict_fresh_for_ms)
+            .map(|t| &t.verdict)
+            .filter(|v| voters.get(&v.node) == Some(&v.incarnation) && v.epoch == cluster.epoch)
+            .filter(|v| v.failure().is_some_and(|(_, _, e)| e.needs_witness && e.urgent_round_done))
+            .map(|v| v.node)
+            .collect();
+        law(2 * asking.len() > voters.len(), format!("a witness was called on the word of {asking:?} (P2)"))
     }
 
     /// P2, counted independently of `core::agreement`.

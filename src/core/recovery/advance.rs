@@ -2,7 +2,7 @@
 
 use super::{Context, Effect, Event, Machine, Purpose, Stage};
 use crate::core::{
-    plan::step::StepEnd,
+    plan::step::{StepEnd, Target},
     replicated::{Outcome, recovery::Phase},
 };
 
@@ -36,8 +36,18 @@ impl Machine {
                 self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
                 self.start_clear(context)
             }
-            false => self.start_work(context),
+            false => match self.foreign_witness(context) {
+                Some(target) => self.clear(vec![target], context),
+                None => self.start_work(context),
+            },
         }
+    }
+
+    /// A witness that another leader called: a statement of its may still start a receiver that is stopped here.
+    fn foreign_witness(&self, context: &Context<'_>) -> Option<Target> {
+        let cluster = context.state.clusters.get(&self.recovery.cluster)?;
+        let witness = cluster.witness.as_ref().filter(|w| w.owner != self.recovery.owner && !w.settled)?;
+        Some(witness.target.clone())
     }
 
     /// The first stage by committed phase.

@@ -1,6 +1,7 @@
 //! Barriers and resumption, driven event by event against a small world that answers every effect.
 
 mod fences;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -138,6 +139,7 @@ impl World {
             failed_attempts: 0,
             retry_not_before_ms: 0,
             primary_since: None,
+            witness: None,
         };
         state.clusters.insert(cluster.id.clone(), cluster);
         let mut world = World {
@@ -364,6 +366,7 @@ fn dead(node: u64) -> Testimony {
         replicas: (2..=4).map(|n| (id(n), ReplicaSign::Lost)).collect(),
         hard: true,
         urgent_round_done: false,
+        needs_witness: false,
         text: String::new(),
     };
     Testimony {

@@ -5,6 +5,7 @@ mod members;
 mod operators;
 mod recoveries;
 mod undo;
+mod witness;
 
 use super::{
     audit::{AuditEntry, EventKind},
@@ -60,6 +61,10 @@ impl State {
             Change::ConfirmMember { cluster, server } => self.confirm_member(context, cluster, server),
             Change::ReportVerdict { verdict } => self.report_verdict(context, verdict),
             Change::StartRecovery(start) => self.start_recovery(context, start),
+            Change::CallWitness(call) => self.call_witness(context, call),
+            Change::SettleWitness { cluster, witness, said } => {
+                self.settle_witness(context, cluster, *witness, said)
+            }
             Change::TakeOver { recovery, evidence } => self.take_over(context, *recovery, evidence),
             Change::DecidePromotion { recovery, decision } => {
                 self.decide_promotion(context, *recovery, decision)

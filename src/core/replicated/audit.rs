@@ -14,6 +14,8 @@ pub enum EventKind {
     Forgotten,
     /// A node's verdict changed.
     Verdict,
+    /// A receiver is restarted as a witness, or was.
+    Witness,
     /// A recovery or operation began.
     RecoveryStarted,
     /// A start was refused.

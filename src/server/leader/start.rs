@@ -40,9 +40,11 @@ impl Leader {
             self.primary_answers(&cluster, &format!("node {}", verdict.node));
         }
         let failing = verdict.failure().is_some_and(|(_, code, _)| rows::repair(code) != Repair::Nothing);
+        let unproven = verdict.failure().is_some_and(|(_, _, evidence)| evidence.needs_witness);
         self.gathered.take(verdict, age_ms, received_ms);
         self.judge(&cluster);
-        if failing && !self.gathered.starting.contains(&cluster) {
+        self.consider_witness(&cluster);
+        if (failing || unproven) && !self.gathered.starting.contains(&cluster) {
             self.call_round(&cluster);
         }
     }
@@ -194,6 +196,7 @@ impl Leader {
             self.gathered.take(verdict, 0, clock::now_ms());
         }
         self.judge(id);
+        self.consider_witness(id);
         self.judge_resumed();
     }
 }

@@ -3,7 +3,7 @@
 use super::{Context, Done, members::unknown};
 use crate::core::{
     agreement::{self, Question},
-    analysis::{Class, Code, Verdict},
+    analysis::{Class, Code, Finding, Verdict},
     replicated::{
         audit::EventKind,
         cluster::{Cluster, MemberState},
@@ -42,6 +42,13 @@ impl State {
         }
         let changed = old.is_none_or(|o| o.label() != verdict.label());
         of_cluster.insert(verdict.node, verdict.clone());
+        if verdict.finding == Finding::Healthy
+            && let Some(cluster) = self.clusters.get_mut(&verdict.cluster)
+            && verdict.epoch == cluster.epoch
+            && let Some(witness) = &mut cluster.witness
+        {
+            witness.answered = true;
+        }
         if changed {
             let why = verdict.failure().map(|(_, _, e)| format!(": {}", e.text)).unwrap_or_default();
             let text = format!("node {} says {}{why}", verdict.node, verdict.label());
@@ -270,6 +277,8 @@ impl State {
         cluster.epoch += 1;
         cluster.generation += 1;
         cluster.primary_since = Some(decision.must_hold.to_string());
+        // Its receiver is re-pointed with the others.
+        cluster.witness = None;
         if let Some(member) = cluster.members.get_mut(&new.server) {
             member.source = None;
             member.channels = 0;
