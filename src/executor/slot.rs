@@ -22,8 +22,10 @@ use crate::{
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// Bound of a ping, and of the first statements on a new session.
 const PING_WITHIN: Duration = Duration::from_secs(1);
-/// Pause while there is no session, or one without the mark.
+/// Pause while there is no session, or one without the mark; doubles up to the second with each login that fails: a
+/// frozen host accepts connections that nobody there will ever use.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const LOOK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
 
 /// A session that is open.
 pub(super) struct Opened {
@@ -34,6 +36,8 @@ pub(super) struct Opened {
 
 pub(super) struct Inner {
     pub(super) opened: Option<Opened>,
+    /// Logins in a row that failed in the background.
+    failed: u32,
     pub(super) reader: FactsReader,
 }
 
@@ -60,7 +64,7 @@ impl std::fmt::Debug for Slot {
 
 impl Slot {
     pub(super) fn new(address: Address) -> Self {
-        let inner = Mutex::new(Inner { opened: None, reader: FactsReader::default() });
+        let inner = Mutex::new(Inner { opened: None, failed: 0, reader: FactsReader::default() });
         Self { address, inner, line: SyncMutex::default(), keeper: SyncMutex::default() }
     }
 
@@ -131,13 +135,18 @@ impl Slot {
         let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
         if !usable {
             inner.opened = None;
-            if let Err(error) = self.open(&mut inner, options).await {
-                tracing::debug!(server = %self.address, %error, "no executor session");
+            match self.open(&mut inner, options).await {
+                Ok(()) => inner.failed = 0,
+                Err(error) => {
+                    inner.failed = inner.failed.saturating_add(1);
+                    tracing::debug!(server = %self.address, %error, "no executor session");
+                }
             }
         }
         let ended = inner.opened.as_ref().map(|opened| opened.session.ended());
         let marked = inner.opened.as_ref().is_some_and(|opened| opened.predecessor.is_none());
-        let pause = if marked { PING_EVERY } else { LOOK_AGAIN_AFTER };
+        let again = (LOOK_AGAIN_AFTER * 2u32.pow(inner.failed.min(8))).min(LOOK_AGAIN_AFTER_MAX);
+        let pause = if marked { PING_EVERY } else { again };
         let ended = async move {
             match ended {
                 Some(ended) => drop(ended.await),

@@ -123,6 +123,9 @@ pub struct Policy {
     pub switchover_long_statement_ms: u64,
     /// How long a member may be unreachable before it counts as lost for judging. Default 0: until `forget`.
     pub member_lost_after_ms: u64,
+    /// Shortest time between two restarts of a receiver as a witness on one cluster; within one episode of silence there is
+    /// one at most. 0: never. Default 60000.
+    pub witness_pause_ms: u64,
     /// Lag from which a replica counts as lagging, seconds. Default 10.
     pub lag_s: u64,
     /// Audit entries kept. Default 10000.
@@ -166,6 +169,7 @@ impl Default for Policy {
             switchover_pause_ms: 2_000,
             switchover_long_statement_ms: 500,
             member_lost_after_ms: 0,
+            witness_pause_ms: 60_000,
             lag_s: 10,
             audit_keep: 10_000,
             recoveries_keep: 500,

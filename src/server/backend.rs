@@ -105,10 +105,7 @@ impl NodeBackend {
 
     /// What would refuse it now, besides the choice itself.
     fn gates(&self, state: &State, cluster: &Cluster, wish: &Wish) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
-        if let Some(holder) = cluster.slot {
-            refusals.push(Refusal::SlotHeld { what: "recovery".into(), id: holder });
-        }
+        let mut refusals: Vec<Refusal> = state.slot_refusal(cluster, wish.kind).into_iter().collect();
         if wish.kind == Kind::Switchover {
             return refusals;
         }

@@ -47,9 +47,9 @@ pub struct Tools {
 
 /// A driven recovery, as its owner sees it.
 pub struct Driven {
-    /// Sends it events from outside (the primary answers, cancel).
+    /// Sends it events from outside (the primary answers, cancel). Once it is dropped, the task stops at once.
     pub events: mpsc::Sender<Event>,
-    /// Ends when it is over, or was dropped.
+    /// Ends when nothing of it runs any more; what was under way ended unknown, its session cut.
     pub task: tokio::task::JoinHandle<()>,
 }
 

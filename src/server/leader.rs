@@ -10,6 +10,7 @@ mod orders;
 mod recoveries;
 pub mod start;
 mod upkeep;
+mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,13 +93,6 @@ pub enum Message {
         /// What became of it.
         result: Result<Committed, ProposeError>,
     },
-    /// A node has an answer from this cluster's primary.
-    PrimaryAnswers {
-        /// Which cluster.
-        cluster: ClusterId,
-        /// What was seen.
-        how: String,
-    },
     /// What the nodes say of a cluster's primary now, after an urgent round.
     Evidence {
         /// Which cluster.
@@ -108,6 +102,8 @@ pub enum Message {
     },
     /// A worker of ours is done with a standing order, for now.
     OrderDone(u64),
+    /// A worker of ours is done with a cluster's witness, for now.
+    WitnessDone(ClusterId),
     /// An upkeep pass ended.
     UpkeepDone,
 }
@@ -155,6 +151,7 @@ pub fn lead(
         gathering: BTreeMap::new(),
         takeovers: BTreeMap::new(),
         orders: BTreeSet::new(),
+        witnesses: BTreeSet::new(),
         refused: BTreeMap::new(),
         logged: BTreeMap::new(),
         upkeep: upkeep::Upkeep::default(),
@@ -180,6 +177,8 @@ struct Leader {
     takeovers: BTreeMap<u64, Option<String>>,
     /// Standing orders a worker is busy with.
     orders: BTreeSet<u64>,
+    /// Clusters whose witness a worker is busy with.
+    witnesses: BTreeSet<ClusterId>,
     /// The last refusal noted for a cluster, so that each is told once.
     refused: BTreeMap<ClusterId, String>,
     /// Verdicts already in the log, by label.
@@ -233,6 +232,7 @@ impl Leader {
         self.gathering.clear();
         self.takeovers.clear();
         self.orders.clear();
+        self.witnesses.clear();
         self.refused.clear();
         self.logged.clear();
         self.upkeep = upkeep::Upkeep::default();
@@ -256,12 +256,14 @@ impl Leader {
                 self.propose_start(*start, by, request_id, Some(reply))
             }
             Message::TakenOver { id, result } => self.taken_over(id, result),
-            Message::PrimaryAnswers { cluster, how } => self.primary_answers(&cluster, &how),
             Message::Evidence { cluster, reply } => {
                 let _ = reply.send(self.gathered.testimonies(&cluster, clock::now_ms()));
             }
             Message::OrderDone(id) => {
                 self.orders.remove(&id);
+            }
+            Message::WitnessDone(cluster) => {
+                self.witnesses.remove(&cluster);
             }
             Message::UpkeepDone => self.upkeep.done(),
         }
@@ -272,6 +274,7 @@ impl Leader {
         while self.work.try_join_next().is_some() {}
         self.tend_recoveries();
         self.tend_orders();
+        self.tend_witnesses();
         self.tend_upkeep();
         self.tend_level();
     }

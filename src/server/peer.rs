@@ -44,7 +44,9 @@ pub struct PeerApi {
 }
 
 impl PeerApi {
-    /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term.
+    /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term. A request may
+    /// have lain in a cut connection for minutes: the read barrier makes what is applied here current, so that no fence
+    /// begins once the recovery was given up.
     async fn allowed(&self, request: &DelegateRequest, step: &Step) -> Result<(), String> {
         let raft = self.tools.group.raft();
         let mut applied = raft.applied();
@@ -52,9 +54,17 @@ impl PeerApi {
         if tokio::time::timeout(APPLY_WITHIN, reached).await.is_err() {
             return Err(format!("this node has not applied log index {} yet", request.log_index));
         }
+        match tokio::time::timeout(APPLY_WITHIN, raft.read_barrier()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("this node could not confirm its state in time".into()),
+        }
         raft.read(|state| {
             let recovery = state.recoveries.get(&request.recovery).filter(|r| r.running());
             let recovery = recovery.ok_or_else(|| format!("recovery {} does not run", request.recovery))?;
+            if recovery.undoing() {
+                return Err(format!("recovery {} was given up", recovery.id));
+            }
             if recovery.owner.1 != request.term {
                 return Err(format!("recovery {} belongs to term {}", recovery.id, recovery.owner.1));
             }

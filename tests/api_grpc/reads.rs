@@ -50,6 +50,23 @@ async fn a_cluster_is_told_depth_first_with_roles_and_live_facts() {
 }
 
 #[tokio::test]
+async fn a_server_on_which_a_fence_may_still_land_is_shown_so() {
+    let fake = Fake::leading(Log::given_up());
+    let node = fake.serve().await;
+    let mut topology = TopologyClient::new(connect(node).await);
+    let request = pb::GetClusterRequest { cluster: "orders".into(), ..Default::default() };
+    let cluster = topology.get_cluster(request).await.unwrap().into_inner();
+    let unknown: Vec<_> =
+        cluster.members.iter().filter(|m| m.fence_unknown).map(|m| m.address.as_str()).collect();
+    assert_eq!(unknown, ["db1:3306"]);
+    let mut recovery = RecoveryClient::new(connect(node).await);
+    let request = pb::GetRecoveryRequest { recovery: cluster.recovery.unwrap(), ..Default::default() };
+    let record = recovery.get_recovery(request).await.unwrap().into_inner();
+    assert_eq!(record.state(), pb::RecoveryState::Running);
+    assert!(record.fence_unknown && record.given_up.contains("must_not"), "{record:?}");
+}
+
+#[tokio::test]
 async fn a_record_tells_who_saw_what_who_was_chosen_and_what_was_lost() {
     let fake = Fake::leading(Log::after_failover());
     let mut recovery = RecoveryClient::new(connect(fake.serve().await).await);

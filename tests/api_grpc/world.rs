@@ -109,6 +109,18 @@ impl Log {
         log
     }
 
+    /// A failover that was given up while its fence of db1 may still land.
+    pub fn given_up() -> Self {
+        let mut log = Self::with_orders();
+        for node in 1..=3 {
+            log.apply(Change::ReportVerdict { verdict: verdict(node, 1, dead()) });
+        }
+        let recovery = log.apply(Change::StartRecovery(Box::new(start(Kind::Failover))));
+        let why = "no server can be promoted: db2:3306: its promotion rule is must_not".to_owned();
+        log.apply(Change::BeginUndo { recovery, why, fence_unknown: true });
+        log
+    }
+
     /// Applies it; panics when it is refused.
     pub fn apply(&mut self, change: Change) -> u64 {
         match self.submit(change, "quorate", None, 1) {
@@ -159,6 +171,7 @@ pub fn dead() -> Finding {
         replicas,
         hard: true,
         urgent_round_done: true,
+        needs_witness: false,
         text: "db1:3306 refuses connections, 2 of 2 replicas lost it".into(),
     };
     Finding::Failure { class: Class::Primary, code: Code::DeadPrimary, evidence }

@@ -130,16 +130,31 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
         let _ = fs::remove_dir_all(&self.dir);
+        for end in ["", ".lock"] {
+            let _ = fs::remove_file(format!("{}{end}", socket(self.port)));
+        }
     }
 }
 
 fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let dir = target().join("live").join(std::process::id().to_string());
+        let all = target().join("live");
+        // What earlier runs left: each stands under the number of its process.
+        for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(entry.file_name()).exists() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let dir = all.join(std::process::id().to_string());
         fs::create_dir_all(&dir).unwrap();
         dir
     })
+}
+
+/// Short: a socket's path has 107 characters at most.
+fn socket(port: u16) -> String {
+    std::env::temp_dir().join(format!("q-{}-{port}.sock", std::process::id())).display().to_string()
 }
 
 fn free_port() -> u16 {
@@ -169,7 +184,7 @@ impl Server {
     pub async fn boot(&mut self) {
         let mut args = self.install.base(&self.dir.join("data"));
         args.extend(options(self.install.flavor, self.number, self.port));
-        args.push(format!("--socket=/tmp/q-{}-{}.sock", std::process::id(), self.port));
+        args.push(format!("--socket={}", socket(self.port)));
         args.push(format!("--pid-file={}", self.dir.join("pid").display()));
         args.extend(self.args.iter().cloned());
         let log = fs::File::create(self.dir.join("log")).unwrap();
@@ -404,7 +419,7 @@ async fn template(install: &Install) -> PathBuf {
     let dir = run_dir().join(format!("template-{}", install.flavor));
     fs::create_dir_all(&dir).unwrap();
     initialise(install, &dir.join("data"));
-    let socket = format!("/tmp/q-{}-t.sock", std::process::id());
+    let socket = socket(0);
     let mut args = install.base(&dir.join("data"));
     args.extend(options(install.flavor, 1, free_port()));
     args.push(format!("--socket={socket}"));

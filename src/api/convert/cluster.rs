@@ -231,8 +231,14 @@ impl MemberView<'_> {
             live,
             last_attempt: attempt.map(|(end, _)| attempt_text(end)).unwrap_or_default(),
             last_attempt_age_ms: attempt.map(|(_, age)| *age),
+            fence_unknown: self.fence_unknown(member),
             standing_order: order.map(|o| stage_name(&o.stage).to_owned()).unwrap_or_default(),
         }
+    }
+
+    fn fence_unknown(&self, member: &Member) -> bool {
+        let running = self.cluster.slot.and_then(|id| self.state?.recoveries.get(&id));
+        running.is_some_and(|r| r.fence_unknown() && r.old_primary.server == member.server)
     }
 
     fn role(&self, member: &Member) -> pb::Role {

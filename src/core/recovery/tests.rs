@@ -1,5 +1,8 @@
 //! Barriers and resumption, driven event by event against a small world that answers every effect.
 
+mod fences;
+mod witness;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
@@ -8,7 +11,7 @@ use crate::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
         plan::step::StepReport,
         replicated::{
-            Cluster, Command, Durability, Member, MemberState,
+            Cluster, Command, Durability, Member, MemberState, Refusal,
             command::{StartRecovery, Switch},
             recovery::{Revoked, Testimony},
         },
@@ -136,6 +139,7 @@ impl World {
             failed_attempts: 0,
             retry_not_before_ms: 0,
             primary_since: None,
+            witness: None,
         };
         state.clusters.insert(cluster.id.clone(), cluster);
         let mut world = World {
@@ -247,6 +251,41 @@ impl World {
         panic!("it never ended: {:?}, {:?}", self.machine.stage(), self.trace);
     }
 
+    /// Answers effects until nothing but time is left, and returns.
+    fn settle(&mut self, effects: Vec<Effect>) {
+        let mut queue: VecDeque<Effect> = effects.into();
+        while let Some(effect) = queue.pop_front() {
+            match effect {
+                Effect::Run { id, step, .. } => {
+                    let end = self.end_of(&step);
+                    self.trace.push(format!("{} {}", step.action.name(), step.target.address.host));
+                    let began_ms = self.now_ms;
+                    queue.extend(self.feed(Event::StepEnded { id, end, began_ms }));
+                }
+                Effect::FenceEverywhere { .. } => {
+                    for node in [1, 2, 3] {
+                        let end = self.fence.clone();
+                        queue.extend(self.feed(Event::FenceEnded { node, end }));
+                    }
+                }
+                Effect::Propose(change) => {
+                    self.trace.push(change.name().into());
+                    let outcome = self.commit(change);
+                    queue.extend(self.feed(Event::Committed { outcome }));
+                }
+                Effect::Record(_) | Effect::Over => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(50) {
+            self.now_ms += 50;
+            let effects = self.feed(Event::Tick);
+            self.settle(effects);
+        }
+    }
+
     fn dies(&self, at: &str) -> bool {
         self.dies_before == Some(at)
     }
@@ -316,6 +355,8 @@ fn placeholder() -> Recovery {
         ended_wall_ms: None,
         left_behind: vec![],
         acknowledged: None,
+        undo: None,
+        supersedes: None,
     }
 }
 
@@ -325,6 +366,7 @@ fn dead(node: u64) -> Testimony {
         replicas: (2..=4).map(|n| (id(n), ReplicaSign::Lost)).collect(),
         hard: true,
         urgent_round_done: false,
+        needs_witness: false,
         text: String::new(),
     };
     Testimony {
@@ -458,7 +500,7 @@ fn a_switchover_that_cannot_fence_is_undone() {
     world.ends.insert(("make_read_only", id(1)), StepEnd::Refused { why: "lock wait timeout".into() });
     assert!(world.run(false));
     assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
-    assert!(world.trace.contains(&"unfence db1".to_owned()));
+    assert!(!world.trace.contains(&"unfence db1".to_owned()), "refused: nothing was changed");
 }
 
 /// P4: whatever the step before which the leader died, the next one ends it: forward past the point of no return or
@@ -524,5 +566,44 @@ fn a_cancelled_one_is_undone_before_the_point_of_no_return_only() {
     early.dies_before = Some("drain");
     assert!(!early.run(false));
     let effects = early.feed(Event::Cancel { why: "operator".into() });
-    assert!(effects.iter().any(|e| matches!(e, Effect::Run { step, .. } if step.action.name() == "unfence")));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Propose(Change::BeginUndo { .. }))));
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::Run { step, .. } if step.action.name() == "start_receiver"))
+    );
+}
+
+/// MySQL takes 2.0 s and more to stop a receiver that tries to connect to a silent host: longer than the deadline of
+/// revocation. Where nobody else is left that is waited for; where somebody is, it is not.
+#[test]
+fn slow_stops_are_waited_for_where_nobody_could_be_promoted_without_them() {
+    for slow in [vec![2, 3, 4], vec![4]] {
+        let mut world = World::new(Kind::Failover, None);
+        let effects = world.feed(Event::Begin { resumed: false });
+        let is_slow = |effect: &Effect| match effect {
+            Effect::Run { step, .. } => slow.iter().any(|n| step.target.server == id(*n)),
+            _ => false,
+        };
+        let (held, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(is_slow);
+        assert_eq!(held.len(), slow.len());
+        let mut ends: Vec<u64> = held
+            .iter()
+            .filter_map(
+                |effect| if let Effect::Run { deadline_ms, .. } = effect { Some(*deadline_ms) } else { None },
+            )
+            .collect();
+        assert!(ends.drain(..).all(|deadline_ms| deadline_ms > 2_300));
+        world.settle(rest);
+        world.wait(1_450);
+        assert!(
+            !world.trace.contains(&"decide_promotion".to_owned()),
+            "before the deadline all are waited for"
+        );
+        world.wait(600);
+        assert_eq!(world.trace.contains(&"decide_promotion".to_owned()), slow.len() < 3, "{slow:?}");
+        world.settle(held);
+        world.wait(1_000);
+        assert_eq!(world.recovery().ending, Some(Ending::Succeeded), "{slow:?}: {:?}", world.trace);
+    }
 }

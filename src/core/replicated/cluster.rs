@@ -119,6 +119,28 @@ pub struct Cluster {
     /// Position the last known primary was promoted with (GTID set as text), for R26: a server that lacks it is no
     /// candidate without explicit acceptance.
     pub primary_since: Option<String>,
+    /// The last receiver that was restarted as a witness under the present primary.
+    #[serde(default)]
+    pub witness: Option<Witness>,
+}
+
+/// The one receiver that is restarted to find out whether a silent primary lives (design §3, ADR 0005).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Log index of the call: what permits its steps.
+    pub id: u64,
+    /// The replica.
+    pub target: Target,
+    /// Channel from the primary.
+    pub channel: String,
+    /// Node and term that called it, the only ones to restart it.
+    pub owner: (u64, u64),
+    /// Log time of the call.
+    pub at_ms: u64,
+    /// Its receiver was seen started again, or a recovery took it over.
+    pub settled: bool,
+    /// A node has heard the primary since: the episode is over, and the next may have a witness of its own.
+    pub answered: bool,
 }
 
 impl Cluster {

@@ -90,6 +90,25 @@ pub struct StartRecovery {
     pub kill_writers: bool,
 }
 
+/// The call of a witness: everything that allows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallWitness {
+    /// Whose primary is silent.
+    pub cluster: ClusterId,
+    /// Primary epoch it was judged at.
+    pub epoch: u64,
+    /// Structure generation it was planned on.
+    pub generation: u64,
+    /// The silent primary.
+    pub subject: ServerId,
+    /// The verdicts it relies on.
+    pub evidence: Vec<Testimony>,
+    /// Whose receiver is restarted.
+    pub replica: ServerId,
+    /// Who would be promoted: never the witness.
+    pub candidate: ServerId,
+}
+
 /// What changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,6 +179,17 @@ pub enum Change {
     },
     /// First decision.
     StartRecovery(Box<StartRecovery>),
+    /// Restart the receiver of one replica, to find out whether the silent primary lives: only where nothing else can tell.
+    CallWitness(Box<CallWitness>),
+    /// Its receiver was seen started again.
+    SettleWitness {
+        /// Whose.
+        cluster: ClusterId,
+        /// Which call.
+        witness: u64,
+        /// What it said, in a sentence.
+        said: String,
+    },
     /// Another leader takes a running recovery over.
     TakeOver {
         /// Which.
@@ -173,6 +203,15 @@ pub enum Change {
         recovery: u64,
         /// The decision.
         decision: Box<Decision>,
+    },
+    /// Given up before the point of no return: from here on it is only undone, whoever leads.
+    BeginUndo {
+        /// Which.
+        recovery: u64,
+        /// Why, in a sentence.
+        why: String,
+        /// Whether a fence of the old primary may have landed, or may still land.
+        fence_unknown: bool,
     },
     /// Point of no return.
     RecordIntent {
@@ -338,8 +377,11 @@ impl Change {
             Self::SetDurability { .. } => "set_durability",
             Self::ReportVerdict { .. } => "report_verdict",
             Self::StartRecovery(_) => "start_recovery",
+            Self::CallWitness(_) => "call_witness",
+            Self::SettleWitness { .. } => "settle_witness",
             Self::TakeOver { .. } => "take_over",
             Self::DecidePromotion { .. } => "decide_promotion",
+            Self::BeginUndo { .. } => "begin_undo",
             Self::RecordIntent { .. } => "record_intent",
             Self::Publish { .. } => "publish",
             Self::RecordSteps { .. } => "record_steps",
