@@ -184,6 +184,8 @@ impl Machine {
 
     fn start_decide(&mut self, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Decide, context.now_ms);
+        // The other nodes' marks came in after it began.
+        self.sets.high_water = context.known.high_water.clone();
         match choose::decide(context.state, &self.recovery, &self.sets) {
             Ok(decision) => {
                 self.decision = Some(decision.clone());
