@@ -66,6 +66,33 @@ fn a_server_with_several_sources_is_never_promoted() {
     assert!(!passed.chosen && passed.why.contains("2 sources"), "{}", passed.why);
 }
 
+/// What a voter tells while the receivers are being stopped.
+fn told_meanwhile(world: &mut World, server: u32, held: &str) {
+    let set = set(held);
+    world.told = Some(BTreeMap::from([(id(server), set)]));
+}
+
+#[test]
+fn what_another_node_saw_a_server_hold_counts_though_the_leader_restarted() {
+    let mut world = World::new(Kind::Failover, None);
+    assert!(world.known.high_water.is_empty());
+    told_meanwhile(&mut world, 2, &format!("{OLD}:1-12"));
+    assert!(world.run(false));
+    let decision = world.recovery().decision.as_ref().unwrap();
+    let passed = decision.considered.iter().find(|c| c.server == id(2)).unwrap();
+    assert!(!passed.chosen && passed.why.contains(":11-12 before"), "{}", passed.why);
+}
+
+#[test]
+fn an_acker_that_lost_what_it_held_is_unknown() {
+    let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+    told_meanwhile(&mut world, 2, &format!("{OLD}:1-12"));
+    assert!(world.run(false));
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
+    assert!(world.recovery().reason.contains("lost what they held"), "{}", world.recovery().reason);
+    assert!(world.trace.iter().all(|t| !t.starts_with("make_writable")));
+}
+
 #[test]
 fn what_nobody_received_is_recorded_as_lost() {
     let mut world = World::new(Kind::Failover, None);

@@ -114,6 +114,8 @@ pub(super) struct World {
     pub(super) fence: StepEnd,
     /// Everything that was done, in order.
     pub(super) trace: Vec<String>,
+    /// Marks of other nodes, which come in after it began.
+    pub(super) told: Option<BTreeMap<ServerId, GtidSet>>,
     /// Commands proposed after this many are lost, with the process.
     pub(super) dies_before: Option<&'static str>,
 }
@@ -154,6 +156,7 @@ impl World {
             ends: BTreeMap::new(),
             fence: StepEnd::Refused { why: "connection refused".into() },
             trace: Vec::new(),
+            told: None,
             dies_before: None,
         };
         let evidence = if kind == Kind::Failover { vec![dead(1), dead(2)] } else { vec![] };
@@ -207,6 +210,7 @@ impl World {
     /// Runs until nothing is left to do. Whether it got there (and did not die on the way).
     pub(super) fn run(&mut self, resumed: bool) -> bool {
         let mut queue: VecDeque<Effect> = self.feed(Event::Begin { resumed }).into();
+        self.known.raise(self.told.take().unwrap_or_default());
         for _ in 0..1_000 {
             let Some(effect) = queue.pop_front() else {
                 if self.machine.stage() == Stage::Over {
