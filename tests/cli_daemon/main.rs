@@ -2,6 +2,7 @@
 //! what cannot start says why.
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so by panicking
 
+mod certificates;
 mod node;
 mod rescue;
 mod starts;
