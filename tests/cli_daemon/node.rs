@@ -108,6 +108,12 @@ impl Node {
         }
     }
 
+    /// Exit code, if it has ended by itself.
+    #[allow(dead_code)]
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.as_mut()?.try_wait().unwrap()?.code()
+    }
+
     /// SIGTERM, and waits for its end.
     pub fn terminate(&mut self) {
         let Some(mut child) = self.child.take() else { return };

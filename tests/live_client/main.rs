@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
+mod bad_input;
 #[path = "../live/mod.rs"]
 mod live;
 #[path = "../cli_daemon/node.rs"]
@@ -175,6 +176,10 @@ mod mysql {
         super::the_command_line(super::Flavor::MySql).await;
     }
     #[tokio::test(flavor = "multi_thread")]
+    async fn bad_topologies_are_refused_in_words() {
+        super::bad_input::bad_topologies(super::Flavor::MySql).await;
+    }
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_python_client_fails_over_and_acknowledges() {
         super::another_language(super::Flavor::MySql).await;
     }
@@ -184,6 +189,10 @@ mod mariadb {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_command_line_steers_a_real_topology() {
         super::the_command_line(super::Flavor::MariaDb).await;
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn bad_topologies_are_refused_in_words() {
+        super::bad_input::bad_topologies(super::Flavor::MariaDb).await;
     }
     #[tokio::test(flavor = "multi_thread")]
     async fn a_python_client_fails_over_and_acknowledges() {
