@@ -1,5 +1,7 @@
 //! Daemons on loopback, and commands at them.
 
+// Live tests have it twice; each begins at a port of its own.
+#[allow(clippy::duplicate_mod)]
 #[path = "../live/ports.rs"]
 mod ports;
 

@@ -87,7 +87,7 @@ async fn a_missing_grant_is_refused_in_the_servers_words(install: Install) {
         Flavor::MySql => "REVOKE SYSTEM_VARIABLES_ADMIN ON *.* FROM 'quorate'@'%'",
         Flavor::MariaDb => "REVOKE READ_ONLY ADMIN ON *.* FROM 'quorate'@'%'",
     };
-    server.sql(&revoke.replace("READ_ONLY ADMIN", "READ_ONLY ADMIN")).await;
+    server.sql(revoke).await;
     let executor = executor(1);
     let target = server.target().await;
     let end = run(&executor, &target, Action::MakeReadOnly { lock_wait_s: 1 }).await;
