@@ -122,8 +122,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(kind: Kind, semi_sync: Option<(u32, Vec<ServerId>)>) -> Self {
-        let mut state = State::default();
-        state.voters = (1..=3).map(|n| (n, format!("i{n}"))).collect();
+        let voters = (1..=3).map(|n| (n, format!("i{n}"))).collect();
+        let mut state = State { voters, ..State::default() };
         let cluster = Cluster {
             id: ClusterId("c".into()),
             alias: None,
