@@ -2,6 +2,7 @@
 
 pub mod choose;
 pub mod durability;
+pub mod next;
 pub mod preview;
 pub mod rejoin;
 pub mod step;

@@ -7,7 +7,7 @@ use quorate::core::{
     replicated::{
         Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, Refusal, State,
         command::{CallWitness, StartRecovery},
-        recovery::Testimony,
+        recovery::{Recovery, Testimony},
     },
 };
 
@@ -165,8 +165,8 @@ impl Step<'_> {
             law(!owner_fell, format!("{id} went to an older term"))?;
             let decided = new.phase > Phase::Started && new.running();
             law(!decided || new.decision.is_some(), format!("{id} is decided without a decision"))?;
-            law(old.decision.is_none() || new.decision == old.decision, format!("{id} was decided twice"))?;
-            if let (None, Some(decision)) = (&old.decision, &new.decision) {
+            self.decided_anew_gives_nothing_up(old, new)?;
+            if let Some(decision) = new.decision.as_ref().filter(|_| new.decision != old.decision) {
                 let candidate = self.before.clusters[&new.cluster].members.get(&decision.candidate.server);
                 let usable = candidate.is_some_and(|m| m.state == MemberState::Normal);
                 law(usable, format!("{id} promotes a server that is not in service (P11)"))?;
@@ -178,6 +178,30 @@ impl Step<'_> {
             .values()
             .find(|r| r.running() && !self.after.recoveries.contains_key(&r.id));
         law(lost.is_none(), format!("a running recovery was forgotten: {:?}", lost.map(|r| r.id)))
+    }
+
+    /// The second decision stands, but for the next candidate: before the point of no return, never back to one that was
+    /// passed over, under semi-sync with all that was to be held (P6), else with no larger loss.
+    fn decided_anew_gives_nothing_up(&self, old: &Recovery, new: &Recovery) -> Law {
+        let id = new.id;
+        let (Some(was), Some(is)) = (&old.decision, &new.decision) else {
+            return law(old.decision.is_none(), format!("{id} forgot its decision"));
+        };
+        if was == is {
+            return law(old.passed_over == new.passed_over, format!("{id} passed over whom it goes by"));
+        }
+        let phases = (old.phase, new.phase) == (Phase::Decided, Phase::Decided);
+        law(phases && old.undo.is_none() && old.kind != Kind::Switchover, format!("{id} was decided twice"))?;
+        let passed: Vec<&ServerId> = new.passed_over.iter().map(|p| &p.server).collect();
+        law(
+            passed.contains(&&was.candidate.server) && !passed.contains(&&is.candidate.server),
+            format!("{id} goes back to {}, or forgets whom it passed over", is.candidate.server),
+        )?;
+        let keeps = match new.semi_sync.is_some() {
+            true => is.must_hold.contains(&was.must_hold),
+            false => was.lost.contains(&is.lost),
+        };
+        law(keeps, format!("{id} gives something up with its next candidate (P6)"))
     }
 
     fn primaries_are_members_and_no_order_stands_against_them(&self) -> Law {

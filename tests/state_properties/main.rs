@@ -209,6 +209,7 @@ fn the_logs_reach_every_phase_and_most_refusals() {
         "INVALID_ARGUMENT",
         "voters",
         "superseded",
+        "next_candidate",
         "call_witness",
         "settle_witness",
         "NO_WITNESS",

@@ -109,6 +109,9 @@ fn eligible<'a>(
         MemberState::Quarantined { errant, .. } => return Err(format!("quarantined: holds {errant}")),
         MemberState::Replaced => return Err("a replaced primary that has not returned".into()),
     }
+    if let Some(passed) = recovery.passed_over.iter().find(|p| p.server == member.server) {
+        return Err(format!("it was chosen and passed over: {}", passed.why));
+    }
     let rule = state.rule_of(&member.server);
     if rule == PromotionRule::MustNot {
         return Err("its promotion rule is must_not".into());

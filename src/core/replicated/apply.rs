@@ -69,6 +69,9 @@ impl State {
             Change::DecidePromotion { recovery, decision } => {
                 self.decide_promotion(context, *recovery, decision)
             }
+            Change::NextCandidate { recovery, why, decision } => {
+                self.next_candidate(context, *recovery, why, decision)
+            }
             Change::BeginUndo { recovery, why, fence_unknown } => {
                 self.begin_undo(context, *recovery, why, *fence_unknown)
             }

@@ -204,6 +204,15 @@ pub enum Change {
         /// The decision.
         decision: Box<Decision>,
     },
+    /// The second decision anew: the candidate did not apply in time what it received, and another holds as much.
+    NextCandidate {
+        /// Which.
+        recovery: u64,
+        /// Why the candidate is passed over, in a sentence.
+        why: String,
+        /// The decision that takes the place of the first.
+        decision: Box<Decision>,
+    },
     /// Given up before the point of no return: from here on it is only undone, whoever leads.
     BeginUndo {
         /// Which.
@@ -381,6 +390,7 @@ impl Change {
             Self::SettleWitness { .. } => "settle_witness",
             Self::TakeOver { .. } => "take_over",
             Self::DecidePromotion { .. } => "decide_promotion",
+            Self::NextCandidate { .. } => "next_candidate",
             Self::BeginUndo { .. } => "begin_undo",
             Self::RecordIntent { .. } => "record_intent",
             Self::Publish { .. } => "publish",

@@ -9,6 +9,8 @@
 //! *Being undone* is no phase: it is recorded beside it (`Undo`), so that a successor undoes on and never promotes, and
 //! so that a start of the primary class may supersede it. It ends when no fence of the old primary may land any more.
 //!
+//! *Decided* may be entered again for the next candidate, where policy says so (`passed_over`).
+//!
 //! These are the committed phases. Everything between two of them is re-derived from the servers when another leader
 //! resumes it: a step record helps the reader, and is never trusted by a resumption.
 
@@ -119,6 +121,15 @@ pub struct Considered {
     /// Chosen.
     pub chosen: bool,
     /// Why, in one sentence with numbers.
+    pub why: String,
+}
+
+/// A candidate that was chosen, and passed over since: it did not apply in time what it had received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Who.
+    pub server: ServerId,
+    /// Why, in a sentence with numbers.
     pub why: String,
 }
 
@@ -234,6 +245,27 @@ pub struct Recovery {
     /// The recovery whose unfinished undoing this one took over: a fence of that one may still land.
     #[serde(default)]
     pub supersedes: Option<u64>,
+    /// Candidates that were passed over for the one that is decided on now; none of them is chosen again.
+    #[serde(default)]
+    pub passed_over: Vec<PassedOver>,
+}
+
+impl Decision {
+    /// Whether nothing is given up by going from `before` to this one. Under semi-sync the new candidate holds all that
+    /// the first had to hold (P6); otherwise nothing more is lost.
+    pub fn keeps(&self, before: &Self, semi_sync: bool) -> Result<(), String> {
+        let missing = match semi_sync {
+            true => before.must_hold.subtract(&self.must_hold),
+            false => self.lost.subtract(&before.lost),
+        };
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "{} does not hold {missing}, which {} had to hold",
+                self.candidate.address, before.candidate.address
+            )),
+        }
+    }
 }
 
 impl Recovery {
