@@ -326,6 +326,7 @@ impl Draw {
             must_hold: held(cluster.flavor, self.request % 3),
             lost: held(cluster.flavor, self.request % 2),
             semi_sync_acks: None,
+            unprotected: None,
             ackers: vec![],
             siblings: others.iter().map(|m| Revoked { target: m.target(), channel: String::new() }).collect(),
             considered: vec![],

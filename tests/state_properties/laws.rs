@@ -7,7 +7,7 @@ use quorate::core::{
     replicated::{
         Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, Refusal, State,
         command::{CallWitness, StartRecovery},
-        recovery::{Recovery, Testimony},
+        recovery::{Recovery, Testimony, Waiver},
     },
 };
 
@@ -50,7 +50,7 @@ pub fn check(
         if let (Change::StartRecovery(start), Outcome::Done { .. }) = (&command.change, outcome)
             && !step.repeated(command)
         {
-            step.no_automatic_start_within_a_block(start)?;
+            step.no_failover_within_a_block(start)?;
             step.no_automatic_start_while_paused(start)?;
             step.no_start_without_a_majority(start)?;
             step.only_what_is_being_undone_is_superseded_and_only_by_a_failover(start)?;
@@ -324,13 +324,15 @@ impl Step<'_> {
         law(&untouched == self.after, format!("request {id} took effect twice"))
     }
 
-    fn no_automatic_start_within_a_block(&self, start: &StartRecovery) -> Law {
+    /// Nor a forced one, but where it names the block among the rules it waives.
+    fn no_failover_within_a_block(&self, start: &StartRecovery) -> Law {
         let now = self.after.log_time_ms;
         let standing = self.before.blocks.values().find(|b| {
             b.cluster == start.cluster && b.class == start.class && b.lifted.is_none() && b.until_ms > now
         });
+        let waived = start.kind == Kind::Forced && start.waived.contains(&Waiver::Block);
         law(
-            start.kind != Kind::Failover || standing.is_none(),
+            start.kind == Kind::Switchover || waived || standing.is_none(),
             format!("started within the block {standing:?} (P3)"),
         )
     }

@@ -458,6 +458,9 @@ impl Machine {
         if !decision.lost.is_empty() {
             reason += &format!("; known lost: {}", decision.lost);
         }
+        if decision.unprotected.is_some() {
+            reason += "; unprotected: semi-sync is off";
+        }
         if !self.left_behind.is_empty() {
             reason += &format!("; {} left behind", self.left_behind.len());
         }

@@ -2,6 +2,8 @@
 
 mod drain;
 mod fences;
+mod forced;
+mod too_few_ackers;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -146,6 +146,9 @@ pub struct Decision {
     pub lost: GtidSet,
     /// Semi-sync acknowledgements the new primary waits for; `None` in asynchronous mode.
     pub semi_sync_acks: Option<u32>,
+    /// The cluster was protected by semi-sync and its new primary is not: why, in a sentence.
+    #[serde(default)]
+    pub unprotected: Option<String>,
     /// Who is pointed at the candidate before it is writable (k or more in semi-sync mode).
     pub ackers: Vec<Revoked>,
     /// Who is re-pointed afterwards.

@@ -70,9 +70,7 @@ impl State {
         if start.kind != Kind::Switchover && !start.waived.contains(&Waiver::Verdict) {
             code = Some(self.check_evidence(start)?);
         }
-        if start.kind == Kind::Failover {
-            self.check_rate(cluster, start.class)?;
-        }
+        self.check_rate(cluster, start)?;
         let member = cluster.primary_member().ok_or_else(|| unknown("server", &start.subject.0))?;
         let old_primary = member.target();
         for testimony in &start.evidence {
@@ -187,9 +185,8 @@ impl State {
         }
     }
 
-    /// Block, back-off and breaker: only automatic recoveries are held back by them.
-    fn check_rate(&self, cluster: &Cluster, class: Class) -> Result<(), Refusal> {
-        self.automatic_rate(cluster, class).map_or(Ok(()), Err)
+    fn check_rate(&self, cluster: &Cluster, start: &StartRecovery) -> Result<(), Refusal> {
+        self.rate_refusal(cluster, start.kind, start.class, &start.waived).map_or(Ok(()), Err)
     }
 
     pub(super) fn take_over(
@@ -283,7 +280,10 @@ impl State {
         };
         let address = decision.candidate.address.to_string();
         let text = format!("{address} is to be promoted; {loss}");
-        self.audit(context, EventKind::Decided, Some(&cluster), Some(address), Some(id), text);
+        self.audit(context, EventKind::Decided, Some(&cluster), Some(address.clone()), Some(id), text);
+        if let Some(why) = &decision.unprotected {
+            self.audit(context, EventKind::Alert, Some(&cluster), Some(address), Some(id), why.clone());
+        }
         Ok(())
     }
 
