@@ -430,7 +430,13 @@ impl Draw {
                 members: vec![changed],
                 why: "a new replica".into(),
             },
-            5 | 6 => Change::SetPrimary {
+            6 => Change::FollowPrimary {
+                cluster: cluster.id.clone(),
+                generation: cluster.generation,
+                primary: someone,
+                why: "by hand".into(),
+            },
+            5 => Change::SetPrimary {
                 cluster: cluster.id.clone(),
                 generation: cluster.generation,
                 primary: someone,

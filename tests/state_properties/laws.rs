@@ -110,6 +110,12 @@ impl Step<'_> {
                 format!("{id}: epoch or generation fell"),
             )?;
             let moved = new.primary != old.primary;
+            let by_hand =
+                matches!(entry, Entry::Command(c) if matches!(c.change, Change::FollowPrimary { .. }));
+            law(
+                !(moved && by_hand) || old.slot.is_none(),
+                format!("{id}: another primary under a recovery"),
+            )?;
             law(!moved || new.epoch == old.epoch + 1, format!("{id}: another primary, not another epoch"))?;
             for (server, was) in &old.members {
                 let Some(is) = new.members.get(server) else { continue };

@@ -216,6 +216,7 @@ fn the_logs_reach_every_phase_and_most_refusals() {
         "record_steps",
         "raise_feature_level",
         "set_primary",
+        "follow_primary",
         "confirm_member",
     ];
     let missing: Vec<&str> = wanted.into_iter().filter(|name| !seen.contains(*name)).collect();

@@ -52,6 +52,9 @@ impl State {
             Change::SetPrimary { cluster, generation, primary } => {
                 self.set_primary(context, cluster, *generation, primary)
             }
+            Change::FollowPrimary { cluster, generation, primary, why } => {
+                self.follow_primary(context, cluster, *generation, primary, why)
+            }
             Change::ForgetServer { cluster, server } => self.forget_server(context, cluster, server),
             Change::ForgetCluster { cluster } => self.forget_cluster(context, cluster),
             Change::SetAlias { cluster, alias } => self.set_alias(context, cluster, alias),

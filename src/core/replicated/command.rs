@@ -146,6 +146,17 @@ pub enum Change {
         /// The primary.
         primary: ServerId,
     },
+    /// The primary was changed by hand, outside Quorate, and all that answer agree on it: the record follows.
+    FollowPrimary {
+        /// Whose.
+        cluster: ClusterId,
+        /// Generation it was built on.
+        generation: u64,
+        /// The primary.
+        primary: ServerId,
+        /// What was seen, in a sentence.
+        why: String,
+    },
     /// Remove a member.
     ForgetServer {
         /// Whose.
@@ -380,6 +391,7 @@ impl Change {
             Self::AdoptCluster { .. } => "adopt_cluster",
             Self::UpdateMembers { .. } => "update_members",
             Self::SetPrimary { .. } => "set_primary",
+            Self::FollowPrimary { .. } => "follow_primary",
             Self::ForgetServer { .. } => "forget_server",
             Self::ForgetCluster { .. } => "forget_cluster",
             Self::SetAlias { .. } => "set_alias",
