@@ -248,6 +248,9 @@ fn numbers(refusal: &Refusal) -> Vec<(&'static str, String)> {
         Refusal::NoSafeCandidate { considered } => {
             vec![("considered", considered.len().to_string())]
         }
+        Refusal::TooFewAckers { candidate, acks, left } => {
+            vec![("candidate", candidate.clone()), ("acks", acks.to_string()), ("left", left.to_string())]
+        }
         Refusal::PossibleDataLoss { why } | Refusal::NoWitness { why } => vec![("why", why.clone())],
         Refusal::LongStatement { .. } | Refusal::Invalid(_) => vec![],
         Refusal::FeatureLevel { needs, has } => {

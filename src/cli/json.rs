@@ -179,6 +179,7 @@ pub fn recovery(r: &pb::RecoveryRecord) -> Value {
         "acknowledged": r.acknowledged.as_ref().map(|a| json!({"by": a.by, "comment": a.comment, "log_ms": a.log_ms})),
         "owner_node": r.owner_node, "semi_sync_acks": number(r.semi_sync_acks.into()),
         "given_up": text(&r.given_up), "fence_unknown": r.fence_unknown, "supersedes": number(r.supersedes),
+        "unprotected": text(&r.unprotected),
     })
 }
 

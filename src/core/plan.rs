@@ -2,6 +2,8 @@
 
 pub mod choose;
 pub mod durability;
+pub mod next;
+pub mod outside;
 pub mod preview;
 pub mod rejoin;
 pub mod step;

@@ -6,6 +6,7 @@
 //! switchover  Fence ──► Decide ─► Drain ─► [Ackers] ─► Commit ─► ...                              │
 //!     └──────────┴────────┴──────────┴─────────┴──► Undo ─► Finish (cancelled)                    └─► over
 //! ```
+//! A candidate that does not drain in time may be passed over for the next one, by a decision anew, within `Drain`.
 //! `Commit` proposes the intent and, in parallel, detaches the candidate; both must be done before `Promote` makes it
 //! writable. Up to there everything is undone when it cannot go on; after it, it only goes forward. `Undo` lasts as long
 //! as a fence of the old primary may still land there (`undo`).
@@ -15,6 +16,7 @@
 //! above it ended; the tests try.
 
 mod advance;
+mod drain;
 mod fences;
 mod stages;
 mod undo;
@@ -207,6 +209,10 @@ pub struct Machine {
     /// What may still happen to the old primary.
     fences: Fences,
     decision: Option<Decision>,
+    /// The next candidate, while the decision on it is being committed.
+    next: Option<Decision>,
+    /// When a drain that was refused is tried again.
+    drain_again_ms: Option<u64>,
     intent_committed: bool,
     detached: bool,
     ackers_done: u32,
@@ -244,6 +250,8 @@ impl Machine {
             fence_ends: BTreeMap::new(),
             fences: Fences::default(),
             decision,
+            next: None,
+            drain_again_ms: None,
             intent_committed,
             detached: false,
             ackers_done: 0,

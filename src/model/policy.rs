@@ -61,6 +61,17 @@ pub enum DrainPolicy {
     Refuse,
 }
 
+/// What to do when fewer ackers would follow the new primary of a semi-sync cluster than a commit waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TooFewAckers {
+    /// Promote without semi-sync, and say so: writes go on, and are not protected.
+    #[default]
+    PromoteUnprotected,
+    /// Promote nobody.
+    Refuse,
+}
+
 /// All times in milliseconds; log time where the replicated state measures them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -134,6 +145,8 @@ pub struct Policy {
     pub recoveries_keep: u64,
     /// Fewest acknowledgements a semi-sync cluster must have. Default 1.
     pub semi_sync_acks: u32,
+    /// Semi-sync: what to do when too few ackers are left for the new primary. Default promote_unprotected.
+    pub on_too_few_ackers: TooFewAckers,
     /// Datacenter of each server address (`HOST` or `HOST:PORT`). Default empty.
     pub datacenters: BTreeMap<String, String>,
 }
@@ -174,6 +187,7 @@ impl Default for Policy {
             audit_keep: 10_000,
             recoveries_keep: 500,
             semi_sync_acks: 1,
+            on_too_few_ackers: TooFewAckers::PromoteUnprotected,
             datacenters: BTreeMap::new(),
         }
     }

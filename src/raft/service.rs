@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use openraft::ReadPolicy;
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,7 +17,7 @@ use super::network::MESSAGE_BYTES_MAX;
 use super::options::Options;
 use super::store::Store;
 use super::store::sync::DurableSync;
-use super::types::{COMMAND_BYTES_MAX, Entry, Snapshot, SnapshotMeta, Types, Vote};
+use super::types::{COMMAND_BYTES_MAX, Entry, LogId, Snapshot, SnapshotMeta, Types, Vote};
 use crate::proto::raft::v1::raft_server::{self, RaftServer};
 use crate::proto::raft::v1::{
     Frame, IdentifyRequest, IdentifyResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
@@ -96,6 +97,25 @@ impl Shared {
         Ok(())
     }
 
+    /// The gate goes by openraft's metrics, which follow its state a moment later. An append is answered when the gate
+    /// judges by the membership that came with it: otherwise a wiped node's vote might be heard in between (P9).
+    async fn gate_knows(&self, membership: LogId) -> Result<(), Status> {
+        let mut metrics = self.raft.server_metrics();
+        let limit = self.options.profile.answer_timeout();
+        let seen = async {
+            while *metrics.borrow_watched().membership_config.log_id() < Some(membership) {
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        match tokio::time::timeout(limit, seen).await {
+            Ok(true) => Ok(()),
+            _ => Err(Status::unavailable("the membership is not in effect yet")),
+        }
+    }
+
     fn disk(&self) -> &Arc<dyn DurableSync> {
         &self.options.sync
     }
@@ -110,7 +130,12 @@ impl raft_server::Raft for Service {
             return Err(Status::invalid_argument(format!("log entry {} is too large", entry.log_id.index())));
         }
         let carries = !rpc.entries.is_empty();
+        let is_membership = |entry: &&Entry| matches!(entry.payload, openraft::EntryPayload::Membership(_));
+        let membership = rpc.entries.iter().filter(is_membership).map(|entry| entry.log_id).next_back();
         let answer = self.shared.raft.append_entries(rpc).await.map_err(stopped)?;
+        if let (Some(membership), AppendEntriesResponse::Success) = (membership, &answer) {
+            self.shared.gate_knows(membership).await?;
+        }
         if carries {
             self.shared.disk().promised("append reply");
         }

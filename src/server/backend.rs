@@ -113,9 +113,8 @@ impl NodeBackend {
         if !wish.waived.contains(&Waiver::Disabled) {
             refusals.extend(state.automatic_pause(cluster));
         }
-        if wish.kind == Kind::Failover {
-            refusals.extend(state.automatic_rate(cluster, crate::core::analysis::Class::Primary));
-        }
+        let class = crate::core::analysis::Class::Primary;
+        refusals.extend(state.rate_refusal(cluster, wish.kind, class, &wish.waived));
         refusals
     }
 
@@ -351,6 +350,7 @@ impl Backend for NodeBackend {
         if let crate::core::replicated::Durability::Unprotected { why } = &cluster.durability {
             warnings.push(format!("unprotected: {why}"));
         }
+        warnings.extend(decision.as_ref().ok().and_then(|d| d.unprotected.clone()));
         let (candidate, considered, lost) = match decision {
             Ok(d) => (Some(d.candidate.server.clone()), d.considered, Some(d.lost)),
             Err(refusal) => {

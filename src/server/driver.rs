@@ -360,7 +360,7 @@ fn pause_name(action: &Action) -> &'static str {
 
 fn proposal_name(change: &Change) -> &'static str {
     match change {
-        Change::DecidePromotion { .. } => "decide",
+        Change::DecidePromotion { .. } | Change::NextCandidate { .. } => "decide",
         Change::RecordIntent { .. } => "intent",
         Change::Publish { .. } => "publish",
         Change::FinishRecovery { .. } => "finish",

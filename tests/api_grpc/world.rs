@@ -223,6 +223,7 @@ fn decision() -> Decision {
         must_hold: gtids("1-100"),
         lost: gtids("101-102"),
         semi_sync_acks: None,
+        unprotected: None,
         ackers: vec![],
         siblings: vec![Revoked { target: target(4), channel: String::new() }],
         considered: considered(),

@@ -74,6 +74,16 @@ impl Entry {
     }
 }
 
+/// Some transactions, more with a larger number.
+fn held(flavor: Flavor, most: u8) -> GtidSet {
+    let text = match (flavor, most) {
+        (_, 0) => String::new(),
+        (Flavor::MySql, n) => format!("00000000-0000-0000-0000-000000000001:1-{n}"),
+        (Flavor::MariaDb, n) => format!("0-1-{n}"),
+    };
+    GtidSet::parse(flavor, &text).expect("a set")
+}
+
 /// The entries that a run of draws becomes, each fitted to the state that those before it made.
 pub fn log(draws: &[Draw]) -> Vec<Entry> {
     let mut state = State::default();
@@ -125,6 +135,7 @@ impl Draw {
         let of = |id: &u64| state.recoveries.get(id).map(|r| r.owner);
         let owner = match change {
             Change::DecidePromotion { recovery, .. }
+            | Change::NextCandidate { recovery, .. }
             | Change::BeginUndo { recovery, .. }
             | Change::RecordIntent { recovery }
             | Change::Publish { recovery }
@@ -291,6 +302,11 @@ impl Draw {
             (Phase::Started, _) => {
                 Change::DecidePromotion { recovery: id, decision: Box::new(self.decision(cluster, running)) }
             }
+            (Phase::Decided, 4..=8) => Change::NextCandidate {
+                recovery: id,
+                why: "slow".into(),
+                decision: Box::new(self.decision(cluster, running)),
+            },
             (Phase::Decided, _) => Change::RecordIntent { recovery: id },
             (Phase::Intent, _) => Change::Publish { recovery: id },
             _ => self.finish(cluster, id),
@@ -307,9 +323,10 @@ impl Draw {
         Decision {
             candidate,
             channel: String::new(),
-            must_hold: GtidSet::empty(cluster.flavor),
-            lost: GtidSet::empty(cluster.flavor),
+            must_hold: held(cluster.flavor, self.request % 3),
+            lost: held(cluster.flavor, self.request % 2),
             semi_sync_acks: None,
+            unprotected: None,
             ackers: vec![],
             siblings: others.iter().map(|m| Revoked { target: m.target(), channel: String::new() }).collect(),
             considered: vec![],
@@ -413,7 +430,13 @@ impl Draw {
                 members: vec![changed],
                 why: "a new replica".into(),
             },
-            5 | 6 => Change::SetPrimary {
+            6 => Change::FollowPrimary {
+                cluster: cluster.id.clone(),
+                generation: cluster.generation,
+                primary: someone,
+                why: "by hand".into(),
+            },
+            5 => Change::SetPrimary {
                 cluster: cluster.id.clone(),
                 generation: cluster.generation,
                 primary: someone,

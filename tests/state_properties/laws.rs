@@ -7,7 +7,7 @@ use quorate::core::{
     replicated::{
         Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, Refusal, State,
         command::{CallWitness, StartRecovery},
-        recovery::Testimony,
+        recovery::{Recovery, Testimony, Waiver},
     },
 };
 
@@ -50,7 +50,7 @@ pub fn check(
         if let (Change::StartRecovery(start), Outcome::Done { .. }) = (&command.change, outcome)
             && !step.repeated(command)
         {
-            step.no_automatic_start_within_a_block(start)?;
+            step.no_failover_within_a_block(start)?;
             step.no_automatic_start_while_paused(start)?;
             step.no_start_without_a_majority(start)?;
             step.only_what_is_being_undone_is_superseded_and_only_by_a_failover(start)?;
@@ -110,6 +110,12 @@ impl Step<'_> {
                 format!("{id}: epoch or generation fell"),
             )?;
             let moved = new.primary != old.primary;
+            let by_hand =
+                matches!(entry, Entry::Command(c) if matches!(c.change, Change::FollowPrimary { .. }));
+            law(
+                !(moved && by_hand) || old.slot.is_none(),
+                format!("{id}: another primary under a recovery"),
+            )?;
             law(!moved || new.epoch == old.epoch + 1, format!("{id}: another primary, not another epoch"))?;
             for (server, was) in &old.members {
                 let Some(is) = new.members.get(server) else { continue };
@@ -165,8 +171,8 @@ impl Step<'_> {
             law(!owner_fell, format!("{id} went to an older term"))?;
             let decided = new.phase > Phase::Started && new.running();
             law(!decided || new.decision.is_some(), format!("{id} is decided without a decision"))?;
-            law(old.decision.is_none() || new.decision == old.decision, format!("{id} was decided twice"))?;
-            if let (None, Some(decision)) = (&old.decision, &new.decision) {
+            self.decided_anew_gives_nothing_up(old, new)?;
+            if let Some(decision) = new.decision.as_ref().filter(|_| new.decision != old.decision) {
                 let candidate = self.before.clusters[&new.cluster].members.get(&decision.candidate.server);
                 let usable = candidate.is_some_and(|m| m.state == MemberState::Normal);
                 law(usable, format!("{id} promotes a server that is not in service (P11)"))?;
@@ -178,6 +184,30 @@ impl Step<'_> {
             .values()
             .find(|r| r.running() && !self.after.recoveries.contains_key(&r.id));
         law(lost.is_none(), format!("a running recovery was forgotten: {:?}", lost.map(|r| r.id)))
+    }
+
+    /// The second decision stands, but for the next candidate: before the point of no return, never back to one that was
+    /// passed over, under semi-sync with all that was to be held (P6), else with no larger loss.
+    fn decided_anew_gives_nothing_up(&self, old: &Recovery, new: &Recovery) -> Law {
+        let id = new.id;
+        let (Some(was), Some(is)) = (&old.decision, &new.decision) else {
+            return law(old.decision.is_none(), format!("{id} forgot its decision"));
+        };
+        if was == is {
+            return law(old.passed_over == new.passed_over, format!("{id} passed over whom it goes by"));
+        }
+        let phases = (old.phase, new.phase) == (Phase::Decided, Phase::Decided);
+        law(phases && old.undo.is_none() && old.kind != Kind::Switchover, format!("{id} was decided twice"))?;
+        let passed: Vec<&ServerId> = new.passed_over.iter().map(|p| &p.server).collect();
+        law(
+            passed.contains(&&was.candidate.server) && !passed.contains(&&is.candidate.server),
+            format!("{id} goes back to {}, or forgets whom it passed over", is.candidate.server),
+        )?;
+        let keeps = match new.semi_sync.is_some() {
+            true => is.must_hold.contains(&was.must_hold),
+            false => was.lost.contains(&is.lost),
+        };
+        law(keeps, format!("{id} gives something up with its next candidate (P6)"))
     }
 
     fn primaries_are_members_and_no_order_stands_against_them(&self) -> Law {
@@ -300,13 +330,15 @@ impl Step<'_> {
         law(&untouched == self.after, format!("request {id} took effect twice"))
     }
 
-    fn no_automatic_start_within_a_block(&self, start: &StartRecovery) -> Law {
+    /// Nor a forced one, but where it names the block among the rules it waives.
+    fn no_failover_within_a_block(&self, start: &StartRecovery) -> Law {
         let now = self.after.log_time_ms;
         let standing = self.before.blocks.values().find(|b| {
             b.cluster == start.cluster && b.class == start.class && b.lifted.is_none() && b.until_ms > now
         });
+        let waived = start.kind == Kind::Forced && start.waived.contains(&Waiver::Block);
         law(
-            start.kind != Kind::Failover || standing.is_none(),
+            start.kind == Kind::Switchover || waived || standing.is_none(),
             format!("started within the block {standing:?} (P3)"),
         )
     }

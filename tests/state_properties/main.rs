@@ -209,12 +209,14 @@ fn the_logs_reach_every_phase_and_most_refusals() {
         "INVALID_ARGUMENT",
         "voters",
         "superseded",
+        "next_candidate",
         "call_witness",
         "settle_witness",
         "NO_WITNESS",
         "record_steps",
         "raise_feature_level",
         "set_primary",
+        "follow_primary",
         "confirm_member",
     ];
     let missing: Vec<&str> = wanted.into_iter().filter(|name| !seen.contains(*name)).collect();

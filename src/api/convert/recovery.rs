@@ -63,6 +63,7 @@ pub fn record(state: &State, recovery: &Recovery) -> pb::RecoveryRecord {
         given_up: recovery.undo.as_ref().map(|undo| undo.why.clone()).unwrap_or_default(),
         fence_unknown: recovery.fence_unknown(),
         supersedes: recovery.supersedes.unwrap_or_default(),
+        unprotected: decision.and_then(|d| d.unprotected.clone()).unwrap_or_default(),
     }
 }
 

@@ -17,7 +17,7 @@ pub enum Color {
 /// Rule that an operator waives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Waive {
-    /// Although a block stands.
+    /// Although a block stands since the last recovery.
     Block,
     /// Although recoveries are disabled, or in downtime or maintenance.
     Disabled,

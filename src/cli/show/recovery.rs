@@ -84,6 +84,9 @@ pub fn whole(r: &pb::RecoveryRecord, paint: Paint) -> String {
         line("fence", &paint.bad(&what));
     }
     line("lost", if r.lost.is_empty() { "nothing known" } else { &r.lost });
+    if !r.unprotected.is_empty() {
+        line("unprotected", &paint.bad(&r.unprotected));
+    }
     if let Some(ack) = &r.acknowledged {
         line("acknowledged", &format!("by {}: {}", ack.by, ack.comment));
     }

@@ -15,7 +15,7 @@ use crate::{
     model::{
         facts::{Channel, ServerFacts},
         gtid::GtidSet,
-        policy::PromotionRule,
+        policy::{PromotionRule, TooFewAckers},
         server::ServerId,
     },
 };
@@ -93,8 +93,8 @@ pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decisio
         .collect();
     let ackers: Vec<Revoked> =
         others.iter().filter(|m| is_acker(recovery, sets, m)).map(|m| revoked(m, recovery)).collect();
-    let acks =
-        recovery.semi_sync.as_ref().map(|(acks, _)| *acks).filter(|acks| ackers.len() >= *acks as usize);
+    let unprotected = too_few_ackers(state, recovery, best.member, ackers.len())?;
+    let acks = recovery.semi_sync.as_ref().map(|(acks, _)| *acks).filter(|_| unprotected.is_none());
     let ackers = if acks.is_some() { ackers } else { Vec::new() };
     considered.sort_by(|a, b| (Reverse(a.chosen), &a.address).cmp(&(Reverse(b.chosen), &b.address)));
     Ok(Decision {
@@ -103,10 +103,37 @@ pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decisio
         must_hold,
         lost,
         semi_sync_acks: acks,
+        unprotected,
         ackers,
         siblings: others.into_iter().map(|m| revoked(m, recovery)).collect(),
         considered,
     })
+}
+
+/// Whether a semi-sync cluster would go on without, for want of ackers; refused where policy wants that. An operator who
+/// accepts loss by name accepts this too: what is written from then on may be lost.
+fn too_few_ackers(
+    state: &State,
+    recovery: &Recovery,
+    candidate: &Member,
+    left: usize,
+) -> Result<Option<String>, Refusal> {
+    let Some((acks, _)) = recovery.semi_sync.as_ref().filter(|(acks, _)| left < *acks as usize) else {
+        return Ok(None);
+    };
+    let accepted = recovery.waived.contains(&Waiver::Loss);
+    if state.policy.on_too_few_ackers == TooFewAckers::Refuse && !accepted {
+        return Err(Refusal::TooFewAckers {
+            candidate: candidate.address.to_string(),
+            acks: *acks,
+            left: left as u32,
+        });
+    }
+    Ok(Some(format!(
+        "semi-sync ends with this role change: a commit waited for {acks} acknowledgements and {left} ackers are left for \
+         {}; what it writes may be lost until more follow it and its semi-sync source is switched on",
+        candidate.address
+    )))
 }
 
 fn passed(member: &Member, why: String) -> Considered {
@@ -127,6 +154,9 @@ fn eligible<'a>(
         }
         MemberState::Quarantined { errant, .. } => return Err(format!("quarantined: holds {errant}")),
         MemberState::Replaced => return Err("a replaced primary that has not returned".into()),
+    }
+    if let Some(passed) = recovery.passed_over.iter().find(|p| p.server == member.server) {
+        return Err(format!("it was chosen and passed over: {}", passed.why));
     }
     let rule = state.rule_of(&member.server);
     if rule == PromotionRule::MustNot {

@@ -70,6 +70,7 @@ pub fn decide(state: &State, cluster: &Cluster, wish: &Wish, sets: &Sets) -> Res
         acknowledged: None,
         undo: None,
         supersedes: None,
+        passed_over: vec![],
     };
     choose::decide(state, &recovery, sets)
 }

@@ -62,3 +62,6 @@ fn may_pause(facts: Option<&ServerFacts>, channel: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,6 +121,7 @@ impl Machine {
                 self.recovery.phase = Phase::Decided;
                 self.start_drain(context)
             }
+            Stage::Drain => self.drain_next(),
             Stage::Commit => {
                 self.intent_committed = true;
                 self.maybe_promote(context)
@@ -176,6 +177,7 @@ impl Machine {
     fn tick(&mut self, context: &Context<'_>) -> Vec<Effect> {
         match self.stage {
             Stage::Revoke => self.maybe_decide(context),
+            Stage::Drain => self.drain_again(context),
             Stage::Undo => self.maybe_finish_undo(context),
             _ => Vec::new(),
         }

@@ -14,7 +14,7 @@ use crate::{
             recovery::{Decision, Ending, Kind, Revoked},
         },
     },
-    model::{policy::DrainPolicy, server::ServerId},
+    model::server::ServerId,
 };
 
 /// How often making the candidate writable, or proving it, is tried before the recovery is called failed.
@@ -248,46 +248,9 @@ impl Machine {
         }
     }
 
-    // ---- Drain.
-
-    pub(super) fn start_drain(&mut self, context: &Context<'_>) -> Vec<Effect> {
-        self.enter(Stage::Drain, context.now_ms);
-        vec![self.drain_step()]
-    }
-
-    fn drain_step(&mut self) -> Effect {
-        let decision = self.decided();
-        let deadline = match self.is_switchover() {
-            true => self.policy.switchover_pause_ms,
-            false => self.policy.drain_deadline_ms,
-        };
-        let action = Action::Drain { channel: decision.channel.clone(), until: decision.must_hold.clone() };
-        self.run(Purpose::Drain, decision.candidate, action, deadline)
-    }
-
-    pub(super) fn drain_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
-        if self.stage != Stage::Drain {
-            return Vec::new();
-        }
-        if end.is_done() {
-            return self.start_ackers(context);
-        }
-        let waited = context.now_ms.saturating_sub(self.since_ms);
-        let wait_on = !self.is_switchover()
-            && self.policy.drain_policy != DrainPolicy::Refuse
-            && waited < self.policy.drain_max_ms;
-        match wait_on {
-            true => vec![self.drain_step()],
-            false => self.start_undo(
-                format!("the candidate did not apply what it received within {waited} ms ({end})"),
-                context,
-            ),
-        }
-    }
-
     // ---- Ackers (semi-sync): k of them at the still read-only candidate, its source side on.
 
-    fn start_ackers(&mut self, context: &Context<'_>) -> Vec<Effect> {
+    pub(super) fn start_ackers(&mut self, context: &Context<'_>) -> Vec<Effect> {
         let decision = self.decided();
         let Some(acks) = decision.semi_sync_acks else {
             return self.start_commit(context);
@@ -496,6 +459,9 @@ impl Machine {
         let mut reason = format!("{} is the primary", decision.candidate.address);
         if !decision.lost.is_empty() {
             reason += &format!("; known lost: {}", decision.lost);
+        }
+        if decision.unprotected.is_some() {
+            reason += "; unprotected: semi-sync is off";
         }
         if !self.left_behind.is_empty() {
             reason += &format!("; {} left behind", self.left_behind.len());

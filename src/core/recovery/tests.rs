@@ -1,6 +1,9 @@
 //! Barriers and resumption, driven event by event against a small world that answers every effect.
 
+mod drain;
 mod fences;
+mod forced;
+mod too_few_ackers;
 mod witness;
 mod world;
 

@@ -78,10 +78,13 @@ impl Machine {
 
     /// Whoever may have been pointed at the candidate, or detached, is pointed back; the others' receivers start.
     fn undo_action(&self, revoked: &Revoked, old: &Target) -> Action {
-        let moved = self.decision.as_ref().is_some_and(|d| {
-            let is = |server: &ServerId| server == &revoked.target.server;
-            is(&d.candidate.server) || d.ackers.iter().any(|a| is(&a.target.server))
-        });
+        // A predecessor may have gone further with one that was passed over since.
+        let before = self.resumed && !self.recovery.passed_over.is_empty();
+        let moved = before
+            || self.decision.as_ref().is_some_and(|d| {
+                let is = |server: &ServerId| server == &revoked.target.server;
+                is(&d.candidate.server) || d.ackers.iter().any(|a| is(&a.target.server))
+            });
         match moved {
             true => match self.point_at(old, &revoked.channel, None, None) {
                 Action::Point { channel, options, semi_sync_replica, .. } => {

@@ -52,6 +52,9 @@ impl State {
             Change::SetPrimary { cluster, generation, primary } => {
                 self.set_primary(context, cluster, *generation, primary)
             }
+            Change::FollowPrimary { cluster, generation, primary, why } => {
+                self.follow_primary(context, cluster, *generation, primary, why)
+            }
             Change::ForgetServer { cluster, server } => self.forget_server(context, cluster, server),
             Change::ForgetCluster { cluster } => self.forget_cluster(context, cluster),
             Change::SetAlias { cluster, alias } => self.set_alias(context, cluster, alias),
@@ -68,6 +71,9 @@ impl State {
             Change::TakeOver { recovery, evidence } => self.take_over(context, *recovery, evidence),
             Change::DecidePromotion { recovery, decision } => {
                 self.decide_promotion(context, *recovery, decision)
+            }
+            Change::NextCandidate { recovery, why, decision } => {
+                self.next_candidate(context, *recovery, why, decision)
             }
             Change::BeginUndo { recovery, why, fence_unknown } => {
                 self.begin_undo(context, *recovery, why, *fence_unknown)

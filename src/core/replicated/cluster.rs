@@ -169,6 +169,19 @@ impl Cluster {
             .or_else(|| facts.channels.first())
     }
 
+    /// The member that a channel receives from: by its address, else by what it said of itself.
+    pub fn source_of(&self, channel: &Channel) -> Option<&Member> {
+        let by_uuid = || {
+            let uuid = channel.source_uuid.as_ref()?;
+            self.members.values().find(|m| m.identity.server_uuid.as_ref() == Some(uuid))
+        };
+        let by_server_id = || {
+            let id = channel.source_server_id.filter(|id| *id != 0)?;
+            self.members.values().find(|m| m.identity.server_id == id)
+        };
+        self.member_at(&channel.source).or_else(by_uuid).or_else(by_server_id)
+    }
+
     /// A member by address.
     pub fn member_at(&self, address: &Address) -> Option<&Member> {
         self.members.values().find(|m| &m.address == address)

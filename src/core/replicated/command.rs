@@ -146,6 +146,17 @@ pub enum Change {
         /// The primary.
         primary: ServerId,
     },
+    /// The primary was changed by hand, outside Quorate, and all that answer agree on it: the record follows.
+    FollowPrimary {
+        /// Whose.
+        cluster: ClusterId,
+        /// Generation it was built on.
+        generation: u64,
+        /// The primary.
+        primary: ServerId,
+        /// What was seen, in a sentence.
+        why: String,
+    },
     /// Remove a member.
     ForgetServer {
         /// Whose.
@@ -202,6 +213,15 @@ pub enum Change {
         /// Which.
         recovery: u64,
         /// The decision.
+        decision: Box<Decision>,
+    },
+    /// The second decision anew: the candidate did not apply in time what it received, and another holds as much.
+    NextCandidate {
+        /// Which.
+        recovery: u64,
+        /// Why the candidate is passed over, in a sentence.
+        why: String,
+        /// The decision that takes the place of the first.
         decision: Box<Decision>,
     },
     /// Given up before the point of no return: from here on it is only undone, whoever leads.
@@ -371,6 +391,7 @@ impl Change {
             Self::AdoptCluster { .. } => "adopt_cluster",
             Self::UpdateMembers { .. } => "update_members",
             Self::SetPrimary { .. } => "set_primary",
+            Self::FollowPrimary { .. } => "follow_primary",
             Self::ForgetServer { .. } => "forget_server",
             Self::ForgetCluster { .. } => "forget_cluster",
             Self::SetAlias { .. } => "set_alias",
@@ -381,6 +402,7 @@ impl Change {
             Self::SettleWitness { .. } => "settle_witness",
             Self::TakeOver { .. } => "take_over",
             Self::DecidePromotion { .. } => "decide_promotion",
+            Self::NextCandidate { .. } => "next_candidate",
             Self::BeginUndo { .. } => "begin_undo",
             Self::RecordIntent { .. } => "record_intent",
             Self::Publish { .. } => "publish",

@@ -2,7 +2,7 @@
 
 use super::{
     cluster::{Cluster, Member},
-    recovery::Kind,
+    recovery::{Kind, Waiver},
     refusal::Refusal,
     state::State,
 };
@@ -103,18 +103,40 @@ impl State {
         Some(Refusal::SlotHeld { what: what.into(), id: holder.id })
     }
 
+    /// The anti-flapping block that stands against a failover of this class, automatic or forced.
+    pub fn block_refusal(&self, cluster: &Cluster, class: Class) -> Option<Refusal> {
+        let now = self.log_time_ms;
+        let standing = self.blocks.values().find(|b| {
+            b.cluster == cluster.id && b.class == class && b.lifted.is_none() && b.until_ms > now
+        })?;
+        Some(Refusal::ClusterBlocked {
+            recovery: standing.recovery,
+            left_s: (standing.until_ms - now) / 1_000,
+        })
+    }
+
+    /// Why no recovery of this kind and class may start now, as far as blocks, back-off and breaker go. A forced failover is
+    /// held by the block, unless it is waived by name; back-off and breaker pace what starts by itself.
+    pub fn rate_refusal(
+        &self,
+        cluster: &Cluster,
+        kind: Kind,
+        class: Class,
+        waived: &[Waiver],
+    ) -> Option<Refusal> {
+        match kind {
+            Kind::Failover => self.automatic_rate(cluster, class),
+            Kind::Forced if waived.contains(&Waiver::Block) => None,
+            Kind::Forced => self.block_refusal(cluster, class),
+            Kind::Switchover => None,
+        }
+    }
+
     /// Why no automatic recovery of this class may start now, as far as blocks, back-off and breaker go.
     pub fn automatic_rate(&self, cluster: &Cluster, class: Class) -> Option<Refusal> {
         let now = self.log_time_ms;
-        let standing = self
-            .blocks
-            .values()
-            .find(|b| b.cluster == cluster.id && b.class == class && b.lifted.is_none() && b.until_ms > now);
-        if let Some(block) = standing {
-            return Some(Refusal::ClusterBlocked {
-                recovery: block.recovery,
-                left_s: (block.until_ms - now) / 1_000,
-            });
+        if let Some(blocked) = self.block_refusal(cluster, class) {
+            return Some(blocked);
         }
         if cluster.retry_not_before_ms > now {
             return Some(Refusal::BackOff {

@@ -9,6 +9,8 @@
 //! *Being undone* is no phase: it is recorded beside it (`Undo`), so that a successor undoes on and never promotes, and
 //! so that a start of the primary class may supersede it. It ends when no fence of the old primary may land any more.
 //!
+//! *Decided* may be entered again for the next candidate, where policy says so (`passed_over`).
+//!
 //! These are the committed phases. Everything between two of them is re-derived from the servers when another leader
 //! resumes it: a step record helps the reader, and is never trusted by a resumption.
 
@@ -122,6 +124,15 @@ pub struct Considered {
     pub why: String,
 }
 
+/// A candidate that was chosen, and passed over since: it did not apply in time what it had received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Who.
+    pub server: ServerId,
+    /// Why, in a sentence with numbers.
+    pub why: String,
+}
+
 /// The second decision: the candidate, what it must hold, what is lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -135,6 +146,9 @@ pub struct Decision {
     pub lost: GtidSet,
     /// Semi-sync acknowledgements the new primary waits for; `None` in asynchronous mode.
     pub semi_sync_acks: Option<u32>,
+    /// The cluster was protected by semi-sync and its new primary is not: why, in a sentence.
+    #[serde(default)]
+    pub unprotected: Option<String>,
     /// Who is pointed at the candidate before it is writable (k or more in semi-sync mode).
     pub ackers: Vec<Revoked>,
     /// Who is re-pointed afterwards.
@@ -234,6 +248,27 @@ pub struct Recovery {
     /// The recovery whose unfinished undoing this one took over: a fence of that one may still land.
     #[serde(default)]
     pub supersedes: Option<u64>,
+    /// Candidates that were passed over for the one that is decided on now; none of them is chosen again.
+    #[serde(default)]
+    pub passed_over: Vec<PassedOver>,
+}
+
+impl Decision {
+    /// Whether nothing is given up by going from `before` to this one. Under semi-sync the new candidate holds all that
+    /// the first had to hold (P6); otherwise nothing more is lost.
+    pub fn keeps(&self, before: &Self, semi_sync: bool) -> Result<(), String> {
+        let missing = match semi_sync {
+            true => before.must_hold.subtract(&self.must_hold),
+            false => self.lost.subtract(&before.lost),
+        };
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "{} does not hold {missing}, which {} had to hold",
+                self.candidate.address, before.candidate.address
+            )),
+        }
+    }
 }
 
 impl Recovery {

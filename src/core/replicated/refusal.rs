@@ -157,6 +157,19 @@ pub enum Refusal {
         /// Why, with the sets or numbers.
         why: String,
     },
+    /// Semi-sync could not go on, and policy forbids to go on without.
+    #[error(
+        "{} would be promoted without semi-sync: a commit waits for {acks} acknowledgements and {left} ackers are left for it; policy key `on_too_few_ackers` is refuse",
+        .candidate
+    )]
+    TooFewAckers {
+        /// Address of the candidate.
+        candidate: String,
+        /// Acknowledgements a commit waits for.
+        acks: u32,
+        /// Ackers left.
+        left: u32,
+    },
     /// Sessions that would stretch the pause of a switchover.
     #[error("{sessions}")]
     LongStatement {
@@ -214,6 +227,7 @@ impl Refusal {
             Self::WrongPhase { .. } => "WRONG_PHASE",
             Self::NoSafeCandidate { .. } => "NO_SAFE_CANDIDATE",
             Self::PossibleDataLoss { .. } => "POSSIBLE_DATA_LOSS",
+            Self::TooFewAckers { .. } => "TOO_FEW_ACKERS",
             Self::LongStatement { .. } => "LONG_STATEMENT",
             Self::Invalid(_) => "INVALID_ARGUMENT",
             Self::FeatureLevel { .. } => "FEATURE_LEVEL",

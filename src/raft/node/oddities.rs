@@ -57,6 +57,9 @@ async fn a_vote_is_given_only_to_whom_the_membership_names_so() {
     let first = LogId::new_term_index(1, 0);
     let members = stage.first_entry(vec![BTreeSet::from([1, 2])]);
     stage.append(Vote::new_committed(1, 2), None, members, Some(first)).await.expect("a member");
+    // From the answer on the membership counts; who leads is told a moment later.
+    assert!(stage.raft.membership().voters.contains(&2));
+    eventually("node 2 leads", || (stage.raft.leadership().borrow().term == 1).then_some(())).await;
 
     let strangers = [
         ("another group", Me { group: "prod".to_owned(), ..two() }, 1, own.as_str()),

@@ -1,14 +1,20 @@
 //! Keeping the record of clusters current: edges, new replicas, durability, expiries. Off every critical path; one pass
 //! at a time.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{Leader, Message};
 use crate::{
     core::{
         analysis::observation::{AttemptEnd, Observation},
-        plan::durability,
-        replicated::{Change, Cluster, Member, MemberState},
+        plan::{
+            durability,
+            outside::{self, Outside},
+        },
+        replicated::{Change, Cluster, EventKind, Member, MemberState},
     },
     model::{
         facts::ServerFacts,
@@ -28,11 +34,35 @@ const PASS_MS: u64 = 500;
 /// Facts older than this are no longer looked at, milliseconds.
 const FRESH_MS: u64 = 5_000;
 
+/// What is seen of a primary changed by hand counts once it has lasted this long, milliseconds: all that it rests on was
+/// then read since it began, and nobody is in the middle of changing it.
+const LASTING_MS: u64 = FRESH_MS;
+
+/// What was seen of each cluster's primary, since when, and whether that was acted on.
+#[derive(Default)]
+struct Lasting(BTreeMap<ClusterId, (Outside, u64, bool)>);
+
+impl Lasting {
+    /// What has lasted now; once.
+    fn news(&mut self, cluster: &ClusterId, judged: Outside, now_ms: u64) -> Option<Outside> {
+        let fresh = (judged.clone(), now_ms, false);
+        let entry = self.0.entry(cluster.clone()).or_insert_with(|| fresh.clone());
+        if entry.0 != judged {
+            *entry = fresh;
+        }
+        let lasts = now_ms.saturating_sub(entry.1) >= LASTING_MS;
+        // A move is tried again until it is in the record: a commit may fail.
+        let again = matches!(judged, Outside::Moved { .. });
+        (lasts && (again || !std::mem::replace(&mut entry.2, true))).then_some(judged)
+    }
+}
+
 /// When the last pass was, and whether one runs.
 #[derive(Default)]
 pub struct Upkeep {
     last_ms: u64,
     running: bool,
+    outside: Arc<Mutex<Lasting>>,
 }
 
 impl Upkeep {
@@ -60,6 +90,7 @@ impl Leader {
             tools: self.tools.clone(),
             observer: self.observer.clone(),
             discovery: self.discovery.clone(),
+            outside: self.upkeep.outside.clone(),
             term: self.leadership.term,
         };
         let inbox = self.inbox.clone();
@@ -74,6 +105,7 @@ struct Pass {
     tools: Tools,
     observer: ObserverHandle,
     discovery: Arc<Discovery>,
+    outside: Arc<Mutex<Lasting>>,
     term: u64,
 }
 
@@ -97,7 +129,7 @@ impl Pass {
         {
             self.commit(Change::SetDurability { cluster: cluster.id.clone(), durability }).await;
         }
-        if self.adopt_primary(cluster, &facts).await {
+        if self.adopt_primary(cluster, &facts).await || self.follow_primary(cluster, &facts).await {
             return;
         }
         let (mut members, mut why) = changed(cluster, &facts, &seen.observations);
@@ -124,6 +156,29 @@ impl Pass {
         };
         self.commit(change).await;
         true
+    }
+
+    /// A primary that was changed by hand: the record follows where all that answer agree; doubt is said once.
+    async fn follow_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> bool {
+        let judged = outside::judge(cluster, facts);
+        let lasting = self.outside.lock().unwrap_or_else(PoisonError::into_inner).news(
+            &cluster.id,
+            judged,
+            clock::now_ms(),
+        );
+        let (moved, change) = match lasting {
+            Some(Outside::Moved { primary, why }) => {
+                let (cluster, generation) = (cluster.id.clone(), cluster.generation);
+                (true, Change::FollowPrimary { cluster, generation, primary, why })
+            }
+            Some(Outside::Unclear { why }) => {
+                let cluster = Some(cluster.id.clone());
+                (false, Change::Note { kind: EventKind::Alert, cluster, server: None, text: why })
+            }
+            Some(Outside::Same) | None => return false,
+        };
+        self.commit(change).await;
+        moved
     }
 
     /// Replicas that a member lists and nobody knows yet are read and taken in.
@@ -193,7 +248,8 @@ fn changed(
         if let Some(facts) = facts.get(&member.server) {
             let channel = cluster.channel_of(member, facts);
             now.source = channel
-                .and_then(|c| source_of(cluster, c))
+                .and_then(|c| cluster.source_of(c))
+                .map(|m| m.server.clone())
                 .or(member.source.clone().filter(|_| channel.is_some()));
             now.channel = channel.map(|c| c.name.clone()).unwrap_or_else(|| member.channel.clone());
             now.channels = facts.channels.len() as u32;
@@ -233,17 +289,4 @@ fn describe(cluster: &Cluster, before: &Member, now: &Member) -> String {
         return format!("{address} has {} sources", now.channels);
     }
     format!("{address} runs {}", now.version)
-}
-
-fn source_of(cluster: &Cluster, channel: &crate::model::facts::Channel) -> Option<ServerId> {
-    let by_uuid = channel
-        .source_uuid
-        .as_ref()
-        .and_then(|uuid| cluster.members.values().find(|m| m.identity.server_uuid.as_ref() == Some(uuid)));
-    let by_address = || cluster.member_at(&channel.source);
-    let by_server_id = || {
-        let id = channel.source_server_id.filter(|id| *id != 0)?;
-        cluster.members.values().find(|m| m.identity.server_id == id)
-    };
-    by_address().or(by_uuid).or_else(by_server_id).map(|m| m.server.clone())
 }

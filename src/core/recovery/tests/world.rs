@@ -118,6 +118,8 @@ pub(super) struct World {
     pub(super) told: Option<BTreeMap<ServerId, GtidSet>>,
     /// Commands proposed after this many are lost, with the process.
     pub(super) dies_before: Option<&'static str>,
+    /// Effects that were not answered yet, where a test stops between two.
+    pub(super) left: VecDeque<Effect>,
 }
 
 impl World {
@@ -158,6 +160,7 @@ impl World {
             trace: Vec::new(),
             told: None,
             dies_before: None,
+            left: VecDeque::new(),
         };
         let evidence = if kind == Kind::Failover { vec![dead(1), dead(2)] } else { vec![] };
         let revoked =
@@ -256,26 +259,33 @@ impl World {
     pub(super) fn settle(&mut self, effects: Vec<Effect>) {
         let mut queue: VecDeque<Effect> = effects.into();
         while let Some(effect) = queue.pop_front() {
-            match effect {
-                Effect::Run { id, step, .. } => {
-                    let end = self.end_of(&step);
-                    self.trace.push(format!("{} {}", step.action.name(), step.target.address.host));
-                    let began_ms = self.now_ms;
-                    queue.extend(self.feed(Event::StepEnded { id, end, began_ms }));
-                }
-                Effect::FenceEverywhere { .. } => {
-                    for node in [1, 2, 3] {
-                        let end = self.fence.clone();
-                        queue.extend(self.feed(Event::FenceEnded { node, end }));
-                    }
-                }
-                Effect::Propose(change) => {
-                    self.trace.push(change.name().into());
-                    let outcome = self.commit(change);
-                    queue.extend(self.feed(Event::Committed { outcome }));
-                }
-                Effect::Record(_) | Effect::Over => {}
+            let effects = self.answer(effect);
+            queue.extend(effects);
+        }
+    }
+
+    /// Answers one effect: what follows from it.
+    pub(super) fn answer(&mut self, effect: Effect) -> Vec<Effect> {
+        match effect {
+            Effect::Run { id, step, .. } => {
+                let end = self.end_of(&step);
+                self.trace.push(format!("{} {}", step.action.name(), step.target.address.host));
+                let began_ms = self.now_ms;
+                self.feed(Event::StepEnded { id, end, began_ms })
             }
+            Effect::FenceEverywhere { .. } => {
+                let end = self.fence.clone();
+                [1, 2, 3]
+                    .into_iter()
+                    .flat_map(|node| self.feed(Event::FenceEnded { node, end: end.clone() }))
+                    .collect()
+            }
+            Effect::Propose(change) => {
+                self.trace.push(change.name().into());
+                let outcome = self.commit(change);
+                self.feed(Event::Committed { outcome })
+            }
+            Effect::Record(_) | Effect::Over => Vec::new(),
         }
     }
 
@@ -358,6 +368,7 @@ pub(super) fn placeholder() -> Recovery {
         acknowledged: None,
         undo: None,
         supersedes: None,
+        passed_over: vec![],
     }
 }
 

@@ -128,6 +128,46 @@ impl State {
         Ok(Done::default())
     }
 
+    /// Only where there was a primary, nothing holds the slot, and the new one is in service. What was judged of the old
+    /// primary falls with its epoch.
+    pub(super) fn follow_primary(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &ClusterId,
+        generation: u64,
+        primary: &ServerId,
+        why: &str,
+    ) -> Result<Done, Refusal> {
+        let cluster = self.cluster_checked(id, generation)?;
+        if let Some(slot) = cluster.slot {
+            return Err(Refusal::SlotHeld { what: "recovery".into(), id: slot });
+        }
+        if cluster.primary.is_none() || cluster.primary.as_ref() == Some(primary) {
+            return Err(Refusal::Invalid("the primary of the record is none, or the same".into()));
+        }
+        let Some(member) = cluster.members.get(primary) else {
+            return Err(unknown("server", &primary.0));
+        };
+        if member.state != MemberState::Normal {
+            return Err(Refusal::Invalid(format!("{} is not in service", member.address)));
+        }
+        let address = member.address.to_string();
+        let cluster = self.cluster_mut(id)?;
+        cluster.primary = Some(primary.clone());
+        cluster.epoch += 1;
+        cluster.generation += 1;
+        cluster.primary_since = None;
+        cluster.witness = None;
+        if let Some(member) = cluster.members.get_mut(primary) {
+            member.source = None;
+            member.channels = 0;
+        }
+        // A standing order never stands against a primary.
+        self.orders.retain(|_, order| &order.target.server != primary);
+        self.audit(context, EventKind::Alert, Some(id), Some(address), None, why.to_owned());
+        Ok(Done::default())
+    }
+
     pub(super) fn forget_server(
         &mut self,
         context: &mut Context<'_>,

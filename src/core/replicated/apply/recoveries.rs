@@ -9,7 +9,7 @@ use crate::core::{
         cluster::{Cluster, MemberState},
         command::StartRecovery,
         orders::{OrderStage, StandingOrder},
-        recovery::{Decision, Ending, Kind, Phase, Recovery, StepRecord, Testimony, Waiver},
+        recovery::{Decision, Ending, Kind, PassedOver, Phase, Recovery, StepRecord, Testimony, Waiver},
         refusal::Refusal,
         state::{Block, State},
     },
@@ -70,9 +70,7 @@ impl State {
         if start.kind != Kind::Switchover && !start.waived.contains(&Waiver::Verdict) {
             code = Some(self.check_evidence(start)?);
         }
-        if start.kind == Kind::Failover {
-            self.check_rate(cluster, start.class)?;
-        }
+        self.check_rate(cluster, start)?;
         let member = cluster.primary_member().ok_or_else(|| unknown("server", &start.subject.0))?;
         let old_primary = member.target();
         for testimony in &start.evidence {
@@ -110,6 +108,7 @@ impl State {
             acknowledged: None,
             undo: None,
             supersedes: self.clusters[&start.cluster].slot,
+            passed_over: Vec::new(),
         };
         let what = match start.kind {
             Kind::Failover => "failover",
@@ -186,9 +185,8 @@ impl State {
         }
     }
 
-    /// Block, back-off and breaker: only automatic recoveries are held back by them.
-    fn check_rate(&self, cluster: &Cluster, class: Class) -> Result<(), Refusal> {
-        self.automatic_rate(cluster, class).map_or(Ok(()), Err)
+    fn check_rate(&self, cluster: &Cluster, start: &StartRecovery) -> Result<(), Refusal> {
+        self.rate_refusal(cluster, start.kind, start.class, &start.waived).map_or(Ok(()), Err)
     }
 
     pub(super) fn take_over(
@@ -227,6 +225,47 @@ impl State {
         }
         let (cluster, old_primary) = (recovery.cluster.clone(), recovery.old_primary.server.clone());
         self.check_decision(&cluster, &old_primary, decision)?;
+        self.take_decision(context, id, decision)?;
+        Ok(Done { id: Some(id), ..Done::default() })
+    }
+
+    /// Only before the point of no return, and only where nothing is given up by it; a server that was passed over once
+    /// is not chosen again.
+    pub(super) fn next_candidate(
+        &mut self,
+        context: &mut Context<'_>,
+        id: u64,
+        why: &str,
+        decision: &Decision,
+    ) -> Result<Done, Refusal> {
+        let recovery = self.owned_mut(context, id)?;
+        if recovery.phase != Phase::Decided || recovery.undo.is_some() || recovery.kind == Kind::Switchover {
+            return Err(wrong(recovery, "a failover that is decided, and not given up"));
+        }
+        let Some(before) = recovery.decision.clone() else { return Err(wrong(recovery, "decided")) };
+        let again = |server: &ServerId| recovery.passed_over.iter().any(|p| &p.server == server);
+        let chosen = &decision.candidate.server;
+        if chosen == &before.candidate.server || again(chosen) {
+            return Err(Refusal::Invalid(format!("{} was passed over", decision.candidate.address)));
+        }
+        decision.keeps(&before, recovery.semi_sync.is_some()).map_err(Refusal::Invalid)?;
+        let (cluster, old_primary) = (recovery.cluster.clone(), recovery.old_primary.server.clone());
+        self.check_decision(&cluster, &old_primary, decision)?;
+        let passed = PassedOver { server: before.candidate.server.clone(), why: why.to_owned() };
+        self.owned_mut(context, id)?.passed_over.push(passed);
+        let address = before.candidate.address.to_string();
+        let text = format!("{address} is passed over: {why}");
+        self.audit(context, EventKind::Decided, Some(&cluster), Some(address), Some(id), text);
+        self.take_decision(context, id, decision)?;
+        Ok(Done { id: Some(id), ..Done::default() })
+    }
+
+    fn take_decision(
+        &mut self,
+        context: &mut Context<'_>,
+        id: u64,
+        decision: &Decision,
+    ) -> Result<(), Refusal> {
         let recovery = self.owned_mut(context, id)?;
         recovery.phase = Phase::Decided;
         recovery.side_effects = true;
@@ -241,8 +280,11 @@ impl State {
         };
         let address = decision.candidate.address.to_string();
         let text = format!("{address} is to be promoted; {loss}");
-        self.audit(context, EventKind::Decided, Some(&cluster), Some(address), Some(id), text);
-        Ok(Done { id: Some(id), ..Done::default() })
+        self.audit(context, EventKind::Decided, Some(&cluster), Some(address.clone()), Some(id), text);
+        if let Some(why) = &decision.unprotected {
+            self.audit(context, EventKind::Alert, Some(&cluster), Some(address), Some(id), why.clone());
+        }
+        Ok(())
     }
 
     pub(super) fn record_intent(&mut self, context: &mut Context<'_>, id: u64) -> Result<Done, Refusal> {

@@ -1,0 +1,183 @@
+//! Pictures of a cluster and what is concluded from them. A picture names, for each member that answers, `w` or `r`
+//! (takes writes or not), and whom it replicates from: `>2` connected, `~2` not connected.
+
+use super::*;
+use crate::{
+    core::replicated::{Durability, command::Switch},
+    model::{
+        address::Address,
+        facts::{Channel, SemiSync},
+        gtid::GtidSet,
+        server::{ClusterId, Flavor, Identity, Version},
+    },
+};
+
+fn id(n: u32) -> ServerId {
+    ServerId(format!("s{n}"))
+}
+
+fn identity(n: u32) -> Identity {
+    Identity { flavor: Flavor::MariaDb, server_uuid: None, server_id: n, server_uid: None }
+}
+
+/// Four members; 1 is the primary of the record.
+fn cluster() -> Cluster {
+    let member = |n: u32| Member {
+        server: id(n),
+        identity: identity(n),
+        address: Address::new(format!("db{n}"), 3306),
+        version: String::new(),
+        source: (n > 1).then(|| id(1)),
+        channel: String::new(),
+        channels: u32::from(n > 1),
+        datacenter: None,
+        state: MemberState::Normal,
+    };
+    Cluster {
+        id: ClusterId("c".into()),
+        alias: None,
+        flavor: Flavor::MariaDb,
+        primary: Some(id(1)),
+        epoch: 1,
+        members: (1..=4).map(|n| (id(n), member(n))).collect(),
+        generation: 1,
+        recoveries: Switch::default(),
+        durability: Durability::Async,
+        slot: None,
+        failed_attempts: 0,
+        retry_not_before_ms: 0,
+        primary_since: None,
+        witness: None,
+    }
+}
+
+fn channel(source: u32, receiver: Receiver) -> Channel {
+    Channel {
+        name: String::new(),
+        source: Address::new(format!("db{source}"), 3306),
+        source_uuid: None,
+        source_server_id: Some(source),
+        receiver,
+        receiver_error: None,
+        applier_running: true,
+        applier_error: None,
+        received: GtidSet::empty(Flavor::MariaDb),
+        by_gtid: true,
+        read_position: (String::new(), 0),
+        executed_position: (String::new(), 0),
+        lag_s: None,
+        delay_s: 0,
+        heartbeat_period_ms: None,
+        heartbeats: None,
+        heartbeat_age_ms: None,
+        filtered: false,
+        tls: false,
+    }
+}
+
+fn facts(n: u32, text: &str) -> ServerFacts {
+    let channels = text[1..]
+        .split_inclusive(char::is_numeric)
+        .map(|edge| {
+            let receiver = if edge.starts_with('>') { Receiver::Running } else { Receiver::Connecting };
+            channel(edge[1..].parse().unwrap(), receiver)
+        })
+        .collect();
+    ServerFacts {
+        identity: identity(n),
+        version: "10.11.19-MariaDB".parse::<Version>().unwrap(),
+        started_at_s: None,
+        reports_as: None,
+        read_only: text.starts_with('r'),
+        super_read_only: None,
+        offline_mode: None,
+        gtid_on: true,
+        executed: GtidSet::empty(Flavor::MariaDb),
+        purged: None,
+        log_bin: true,
+        log_replica_updates: true,
+        binlog_format: None,
+        semi_sync: SemiSync::default(),
+        connections: None,
+        channels,
+        replicas: None,
+        dump_clients: None,
+        durability: None,
+    }
+}
+
+/// `1:w 2:r>1 ...`; who is not named does not answer.
+fn seen(picture: &str) -> BTreeMap<ServerId, ServerFacts> {
+    picture
+        .split_whitespace()
+        .map(|member| {
+            let (n, text) = member.split_once(':').unwrap();
+            let n = n.parse().unwrap();
+            (id(n), facts(n, text))
+        })
+        .collect()
+}
+
+#[test]
+fn the_record_follows_only_what_all_that_answer_agree_on() {
+    let moved = [
+        ("1:r>2 2:w 3:r>2 4:r>2", "the old primary follows too"),
+        ("1:r 2:w 3:r>2 4:r>2", "the old one is read-only and stands alone"),
+        ("1:r>2 2:w 3:r>2 4:r>3", "one follows through another"),
+        ("1:r>2 2:w", "the old one follows; the others do not answer"),
+        ("1:w>2 2:w 3:r>2 4:r>2", "it follows and was not made read-only"),
+        ("1:r 2:w 3:r>2", "one does not answer"),
+        ("1:r>2 2:w 3:r>1 4:r>2", "one follows through the old primary"),
+    ];
+    for (picture, name) in moved {
+        let judged = judge(&cluster(), &seen(picture));
+        let is = matches!(&judged, Outside::Moved { primary, why }
+            if primary == &id(2) && why.starts_with("changed outside Quorate"));
+        assert!(is, "{name}: {judged:?}");
+    }
+    let unclear = [
+        ("1:w 2:w 3:r>2 4:r>1", "takes writes too", "two primaries"),
+        ("1:r 2:w 3:r>1 4:r>2", "db3:3306 is not seen", "one follows the old primary still"),
+        ("1:r 2:w 3:r~2 4:r>2", "db3:3306 is not seen", "one is not connected"),
+        ("1:r 2:w 3:w 4:r>2", "db2:3306 and db3:3306 take writes", "two new ones"),
+        ("1:r 2:w", "nobody replicates", "nobody follows"),
+        ("1:r~2 2:w 3:r>2 4:r>2", "does not follow", "the old one is not connected"),
+        ("1:r>2 2:w 3:r>2>1 4:r>2", "db3:3306 is not seen", "one has two sources"),
+        ("1:r>2 2:w 3:r 4:r>2", "db3:3306 is not seen", "one follows nobody"),
+    ];
+    for (picture, text, name) in unclear {
+        let judged = judge(&cluster(), &seen(picture));
+        let is = matches!(&judged, Outside::Unclear { why } if why.contains(text));
+        assert!(is, "{name}: {judged:?}");
+    }
+    let same = [
+        ("1:w 2:r>1 3:r>1 4:r>1", "as recorded"),
+        ("1:w 2:w 3:r>1 4:r>1", "a replica was detached, and nobody follows it"),
+        ("1:r 2:r>1 3:r>1 4:r>1", "a read-only primary"),
+        ("2:w 3:r>2 4:r>2", "the old primary does not answer: a matter of recovery"),
+        ("1:w 2:w>1 3:r>1 4:r>1", "a writable replica"),
+        ("", "nobody answers"),
+    ];
+    for (picture, name) in same {
+        assert_eq!(judge(&cluster(), &seen(picture)), Outside::Same, "{name}");
+    }
+}
+
+#[test]
+fn one_that_was_set_aside_is_not_followed_and_has_no_say() {
+    let quarantined = MemberState::Quarantined { errant: "0-1-9".into(), why: String::new() };
+    let mut with = cluster();
+    with.members.get_mut(&id(2)).unwrap().state = quarantined.clone();
+    let judged = judge(&with, &seen("1:r>2 2:w 3:r>2 4:r>2"));
+    assert!(matches!(&judged, Outside::Unclear { why } if why.contains("set aside")), "{judged:?}");
+    let mut with = cluster();
+    with.members.get_mut(&id(4)).unwrap().state = quarantined;
+    let judged = judge(&with, &seen("1:r>2 2:w 3:r>2 4:r"));
+    assert!(matches!(judged, Outside::Moved { .. }), "{judged:?}");
+}
+
+#[test]
+fn a_cluster_without_a_primary_is_not_judged() {
+    let none = Cluster { primary: None, ..cluster() };
+    assert_eq!(judge(&none, &seen("1:r>2 2:w 3:r>2 4:r>2")), Outside::Same);
+}
