@@ -44,6 +44,9 @@ enum Verb {
         /// Write chaos/servers.lock anew from today's packages
         #[arg(long)]
         write_lock: bool,
+        /// Only MariaDB 11.8, which nothing uses unless it is told to
+        #[arg(long)]
+        mariadb_11_8: bool,
     },
     /// Show every scenario, what it needs and how it must end
     List,
@@ -159,7 +162,10 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb) -> Result<u8> {
     match verb {
-        Verb::Install { flavor, write_lock } => install::command(&flavors(flavor), write_lock).map(|()| 0),
+        Verb::Install { mariadb_11_8: true, .. } => install::later_mariadb().map(|()| 0),
+        Verb::Install { flavor, write_lock, .. } => {
+            install::command(&flavors(flavor), write_lock).map(|()| 0)
+        }
         Verb::List => {
             for scenario in Scenario::value_variants() {
                 let needs = if scenario.needs_partitions() { " (needs namespaces)" } else { "" };

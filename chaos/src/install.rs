@@ -107,9 +107,12 @@ fn on_host(flavor: Flavor, program: &Path) -> Option<Install> {
 
 fn install(flavor: Flavor, version: String, program: PathBuf, usr: PathBuf) -> Install {
     // Debian's layout; a vendor's tarball has lib/plugin and share itself.
-    let first = |choices: [PathBuf; 2]| choices.iter().find(|p| p.exists()).unwrap_or(&choices[0]).clone();
-    let share = first([usr.join("share/mysql"), usr.join("share")]);
-    let plugins = first([usr.join("lib/mysql/plugin"), usr.join("lib/plugin")]);
+    let first = |choices: &[&str]| {
+        let found = choices.iter().map(|choice| usr.join(choice)).find(|path| path.exists());
+        found.unwrap_or_else(|| usr.join(choices[0]))
+    };
+    let share = first(&["share/mysql", "share/mariadb", "share"]);
+    let plugins = first(&["lib/mysql/plugin", "lib/plugin"]);
     Install { flavor, version, program, basedir: usr, plugins, share }
 }
 
@@ -128,7 +131,9 @@ fn version_of(flavor: Flavor, program: &Path) -> Option<String> {
 /// What `cargo chaos install` does: each flavour asked for, and the network tools; says what is used.
 pub fn command(flavors: &[Flavor], write_lock: bool) -> Result<()> {
     if write_lock {
-        return lock::write(&[Bundle::of(Flavor::Mysql), Bundle::of(Flavor::Mariadb), Bundle::tools()]);
+        let all =
+            [Bundle::of(Flavor::Mysql), Bundle::of(Flavor::Mariadb), Bundle::tools(), Bundle::mariadb_11_8()];
+        return lock::write(&all);
     }
     for flavor in flavors {
         let found = ensure(*flavor)?;
@@ -137,6 +142,22 @@ pub fn command(flavors: &[Flavor], write_lock: bool) -> Result<()> {
     for name in ["ip", "nft"] {
         println!("{name} ({})", relative(&tool(name)?));
     }
+    Ok(())
+}
+
+/// What `cargo chaos install --mariadb-11-8` does: it is used only where its program is named.
+pub fn later_mariadb() -> Result<()> {
+    let bundle = Bundle::mariadb_11_8();
+    if !bundle.is_current() {
+        bundle.install().map_err(|e| rig_failure(format!("MariaDB 11.8 could not be installed: {e:#}")))?;
+    }
+    let found = unpacked(Flavor::Mariadb, &bundle)?;
+    println!(
+        "MariaDB {}; use it with {}={}",
+        found.version,
+        Flavor::Mariadb.variable(),
+        found.program.display()
+    );
     Ok(())
 }
 

@@ -128,16 +128,19 @@ fn initialise(install: &Install, dir: &Path, log: &Path) -> Result<()> {
 /// What `mariadb-install-db` feeds to a bootstrapping server, without its help tables.
 fn mariadb_system_tables(install: &Install) -> Result<Vec<Vec<u8>>> {
     let mut parts = vec![b"create database mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\n".to_vec()];
+    // `mysql_...` up to MariaDB 10, `mariadb_...` from 11 on.
     let files = [
-        "mysql_system_tables",
-        "mysql_performance_tables",
-        "mysql_system_tables_data",
+        "system_tables",
+        "performance_tables",
+        "system_tables_data",
         "maria_add_gis_sp_bootstrap",
-        "mysql_sys_schema",
+        "sys_schema",
     ];
     for name in files {
-        let path = install.share.join(format!("{name}.sql"));
-        parts.push(std::fs::read(&path).with_context(|| path.display().to_string())?);
+        let choices =
+            ["mysql_", "mariadb_", ""].map(|prefix| install.share.join(format!("{prefix}{name}.sql")));
+        let path = choices.iter().find(|path| path.exists()).unwrap_or(&choices[0]);
+        parts.push(std::fs::read(path).with_context(|| path.display().to_string())?);
     }
     Ok(parts)
 }

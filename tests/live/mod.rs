@@ -69,14 +69,17 @@ impl Install {
     }
 
     fn on_host(flavor: Flavor, program: PathBuf) -> Self {
+        // .../usr/sbin/mysqld -> .../usr; a wrapper of the rig -> the root it runs.
         let real = program.canonicalize().unwrap();
-        let usr = real.parent().and_then(Path::parent).unwrap().to_path_buf();
+        let above = real.parent().and_then(Path::parent).unwrap();
+        let unpacked = above.join("root/usr");
+        let usr = if unpacked.exists() { unpacked } else { above.to_path_buf() };
         Self { flavor, program, usr }
     }
 
-    fn first(&self, choices: [&str; 2]) -> PathBuf {
-        let paths = choices.map(|choice| self.usr.join(choice));
-        paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]).clone()
+    fn first(&self, choices: &[&str]) -> PathBuf {
+        let found = choices.iter().map(|choice| self.usr.join(choice)).find(|path| path.exists());
+        found.unwrap_or_else(|| self.usr.join(choices[0]))
     }
 
     fn base(&self, data: &Path) -> Vec<String> {
@@ -84,8 +87,8 @@ impl Install {
             "--no-defaults".to_owned(),
             "--user=root".into(),
             format!("--basedir={}", self.usr.display()),
-            format!("--plugin-dir={}", self.first(["lib/mysql/plugin", "lib/plugin"]).display()),
-            format!("--lc-messages-dir={}", self.first(["share/mysql", "share"]).display()),
+            format!("--plugin-dir={}", self.first(&["lib/mysql/plugin", "lib/plugin"]).display()),
+            format!("--lc-messages-dir={}", self.share().display()),
             format!("--datadir={}", data.display()),
         ];
         if self.flavor == Flavor::MySql {
@@ -95,7 +98,7 @@ impl Install {
     }
 
     fn share(&self) -> PathBuf {
-        self.first(["share/mysql", "share"])
+        self.first(&["share/mysql", "share/mariadb", "share"])
     }
 }
 
@@ -504,18 +507,22 @@ fn initialise(install: &Install, data: &Path) {
             use std::io::Write;
             fs::create_dir_all(data).unwrap();
             command.args(["--bootstrap", "--log-warnings=0", "--innodb-log-file-size=8M"]);
+            let share = install.share();
             let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
             let mut input = child.stdin.take().unwrap();
             input.write_all(b"create database mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\n").unwrap();
+            // `mysql_...` up to MariaDB 10, `mariadb_...` from 11 on.
             let files = [
-                "mysql_system_tables",
-                "mysql_performance_tables",
-                "mysql_system_tables_data",
+                "system_tables",
+                "performance_tables",
+                "system_tables_data",
                 "maria_add_gis_sp_bootstrap",
-                "mysql_sys_schema",
+                "sys_schema",
             ];
             for name in files {
-                let path = install.share().join(format!("{name}.sql"));
+                let choices =
+                    ["mysql_", "mariadb_", ""].map(|prefix| share.join(format!("{prefix}{name}.sql")));
+                let path = choices.iter().find(|path| path.exists()).unwrap();
                 let sql = fs::read(path).unwrap();
                 input.write_all(&sql).unwrap_or_else(|error| {
                     panic!("{error}: {}", fs::read_to_string(data.with_extension("log")).unwrap_or_default())

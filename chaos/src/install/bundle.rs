@@ -58,6 +58,16 @@ impl Bundle {
         }
     }
 
+    /// A later MariaDB, for those who ask for it.
+    pub fn mariadb_11_8() -> Bundle {
+        Bundle {
+            name: "mariadb-11.8",
+            packages: &["mariadb-server-core"],
+            suites: &[("debian", "trixie"), ("debian-security", "trixie-security")],
+            programs: &["mariadbd"],
+        }
+    }
+
     /// Programs for partitions, where the host has none.
     pub fn tools() -> Bundle {
         Bundle {
