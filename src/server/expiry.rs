@@ -29,7 +29,7 @@ pub fn watch(raft: &Raft) {
 /// Whole days until the end, where that is near; 0 when it is over.
 fn days_left(expires: SystemTime, now: SystemTime) -> Option<u64> {
     let left = expires.duration_since(now).unwrap_or_default();
-    (left <= AHEAD).then(|| left.as_secs() / 86_400)
+    (left <= AHEAD).then_some(left.as_secs() / 86_400)
 }
 
 #[cfg(test)]
