@@ -10,7 +10,7 @@ use quorate::{
 };
 
 /// A node waits nearly all the time. A second worker is woken to look for work at every event, and finds none: that
-/// was a quarter of the CPU. What blocks (disk, names) runs on threads of its own.
+/// was about a sixth of the CPU. What blocks (disk, names) runs on threads of its own.
 const WORKERS: usize = 1;
 
 fn main() -> ExitCode {

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod clock;
 pub mod discovery;
 pub mod driver;
+mod expiry;
 pub mod fencer;
 pub mod group;
 pub mod leader;
@@ -72,6 +73,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         discovery,
         leads: follow_leader(&raft),
     });
+    expiry::watch(&raft);
     let (stop, stopping) = watch::channel(false);
     let peers =
         tokio::spawn(serve_peers(tools, observer, leader, backend.clone(), node_port, stopping.clone()));

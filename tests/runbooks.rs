@@ -91,3 +91,19 @@ fn words(command: &str) -> Vec<String> {
     }
     words
 }
+
+/// `FILE::TEST` or `FILE/MODULE::TEST`, below `tests`.
+#[test]
+fn the_tests_that_the_page_on_bad_input_names_exist() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let page = fs::read_to_string(format!("{root}/docs/bad-input.md")).expect("the page");
+    let named: Vec<&str> = page.split('`').filter(|word| word.contains("::")).collect();
+    assert!(named.len() > 20, "the table is there");
+    for name in named {
+        let (file, test) = name.rsplit_once("::").expect("checked above");
+        let paths = [format!("{root}/tests/{file}.rs"), format!("{root}/tests/{file}/main.rs")];
+        let text = paths.iter().find_map(|path| fs::read_to_string(path).ok());
+        let text = text.unwrap_or_else(|| panic!("{name}: no such file"));
+        assert!(text.contains(&format!("fn {test}(")), "{name}: no such test");
+    }
+}

@@ -37,9 +37,7 @@ impl Build {
         let profile = if self.release { "release" } else { "debug" };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command
-            .args(["build", "--quiet", "--package", "quorate", "--bin", "quorate"])
-            .current_dir(paths::root());
+        command.args(["build", "--quiet", "--bin", "quorate"]).current_dir(paths::root());
         if self.release {
             command.arg("--release");
         }

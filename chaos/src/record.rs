@@ -68,6 +68,8 @@ pub struct Record {
     pub returned_acks_ms: Option<f64>,
     /// The seed that repeats this run's choices.
     pub seed: u64,
+    /// Options of the first primary, but for those that say who and where it is.
+    pub server_options: Vec<String>,
     /// Commit of the quorate binary.
     pub commit: String,
     /// Its cargo profile.
@@ -99,6 +101,7 @@ impl Record {
             stray_acked_writes: 0,
             returned_acks_ms: None,
             seed,
+            server_options: Vec::new(),
             commit: String::new(),
             profile: String::new(),
         }

@@ -62,12 +62,15 @@ pub async fn run(run_dir: &RunDir, ask: &Ask) -> Result<u8> {
     Ok(exit_code(ask.scenario, &records))
 }
 
+/// A time of a record, if it occurred.
+type Time = fn(&Record) -> Option<f64>;
+
 /// Median and maximum of each time of a batch.
 fn summary(records: &[&Record]) -> String {
     let Some(first) = records.first() else { return String::new() };
     let mut line =
         format!("{} {} nodes={} runs={}:", first.scenario, first.flavor, first.nodes, records.len());
-    let times: [(&str, fn(&Record) -> Option<f64>); 6] = [
+    let times: [(&str, Time); 6] = [
         ("detected", |r| r.detected_ms),
         ("started", |r| r.started_ms),
         ("writable", |r| r.writable_ms),

@@ -10,7 +10,7 @@ use crate::{
     record::{Outcome, Record},
     rig_error::RigError,
     run_dir::RunDir,
-    server::Server,
+    server::{Server, options},
     topology::{Shape, Topology},
     wait,
     watch::Watch,
@@ -79,6 +79,7 @@ impl<'a> Stage<'a> {
     pub async fn set(setup: Setup<'a>, record: &mut Record) -> Result<Stage<'a>> {
         let Setup { run_dir, install, net, product, shape, nodes, name, env, seed, pause_dir } = setup;
         let flavor: Flavor = install.flavor;
+        record.server_options = options::named(flavor, &shape.settings);
         let topology = Topology::start(run_dir, install, net, &shape, &name)
             .await
             .map_err(|e| RigError::Failed(format!("the {flavor} topology did not start: {e:#}")))?;

@@ -125,13 +125,18 @@ impl Session {
 
 /// No way led anywhere.
 pub fn none_reachable(each: &[String]) -> CliError {
+    // How the transport puts it when a port that wants TLS is spoken to in plain text.
+    let other_protocol = each.iter().any(|why| why.contains("frame with invalid size"));
+    let hint = match other_protocol {
+        true => {
+            "what answers there does not speak plain gRPC: a node with certificates? Give --tls-ca, --tls-cert and --tls-key"
+        }
+        false => "is `quorate serve` running there? --endpoint names others",
+    };
     CliError::new(
         EXIT_UNREACHABLE,
         "UNREACHABLE",
-        format!(
-            "no node can be reached ({}); is `quorate serve` running there? --endpoint names others",
-            each.join("; ")
-        ),
+        format!("no node can be reached ({}); {hint}", each.join("; ")),
     )
 }
 

@@ -154,7 +154,8 @@ pub enum Effect {
 pub struct Context<'a> {
     /// The replicated state as applied here.
     pub state: &'a State,
-    /// Sets known from observation: the old primary's last and the high-water marks.
+    /// Sets known from observation: the old primary's last, as of the beginning, and the high-water marks of all voters,
+    /// as of the decision.
     pub known: &'a Sets,
     /// This node.
     pub node: u64,

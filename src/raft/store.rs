@@ -4,10 +4,13 @@
 //! and the chunks of one snapshot). What is flushed when: `docs/adr/0002`.
 
 #[cfg(test)]
+mod blobs;
+#[cfg(test)]
 mod crash;
 pub mod dir;
 pub mod log;
 pub mod mark;
+mod parts;
 pub mod record;
 pub mod snapshot;
 #[cfg(test)]

@@ -37,9 +37,9 @@ pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
 pub type Snapshot = openraft::alias::SnapshotOf<Types, Bytes>;
 
-/// Largest encoded command, in bytes. sled puts values of more than about 128 KiB into files of their own that are
-/// never synced; nothing stored here comes near that.
-pub const COMMAND_BYTES_MAX: usize = 60 * 1024;
+/// Largest encoded command, in bytes: the adoption of some 3,000 servers. What does not fit into one value of sled is
+/// stored in parts (`store::parts`); one message to a follower has room for several such commands.
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the membership says about a node. It is part of the log: changing it is a membership change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

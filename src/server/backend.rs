@@ -41,6 +41,7 @@ use crate::{
         leader::{LeaderHandle, Message, start},
         observer::{ObserverHandle, Seen, Views},
     },
+    session::{self, SessionError},
 };
 
 /// Bound of looking for long statements before a switchover.
@@ -198,6 +199,13 @@ impl NodeBackend {
             warnings.push("the cluster is known already; an inventory of its members was asked for".into());
         }
         let current = self.tools.group.raft().read(|state| state.clusters.get(&cluster).cloned());
+        if let (Some(cluster), Some(wished), false) = (&current, &wish.alias, adopted)
+            && cluster.alias.as_ref() != Some(wished)
+        {
+            let name = cluster.name();
+            warnings
+                .push(format!("it keeps the name {name}; `quorate alias {name} {wished}` gives it another"));
+        }
         let (alias, primary, members) = match current {
             Some(c) => (c.alias.clone(), c.primary.clone(), c.members.values().cloned().collect()),
             None => (wish.alias.clone(), found.primary, found.members),
@@ -399,6 +407,10 @@ impl Backend for NodeBackend {
 
     async fn init_group(&self, nodes: Vec<(u64, Address)>) -> Result<GroupView, Failure> {
         let raft = self.tools.group.raft();
+        // Before anybody else is asked: a second init is that, whoever is down.
+        if !raft.membership().nodes.is_empty() {
+            return Err(init_failure(InitError::AlreadyInitialised { node: raft.node_id() }));
+        }
         let mut members = BTreeMap::new();
         for (id, address) in nodes {
             let info = match id == raft.node_id() {
@@ -543,18 +555,20 @@ fn discover_failure(error: DiscoverError) -> Failure {
     let why = error.to_string();
     let (trouble, address) = match error {
         DiscoverError::Seed { address, why } => {
-            let trouble = if why.contains("access denied") || why.contains("grant") {
-                ServerTrouble::LoginFailed
-            } else if why.contains("not a MySQL") {
-                ServerTrouble::NotAServer
-            } else {
-                ServerTrouble::Unreachable
+            let trouble = match &why {
+                session::ReadError::Grant(_)
+                | session::ReadError::Session(SessionError::AccessDenied { .. }) => {
+                    ServerTrouble::LoginFailed
+                }
+                session::ReadError::Session(SessionError::NotMySql(_)) => ServerTrouble::NotAServer,
+                session::ReadError::Session(_) => ServerTrouble::Unreachable,
             };
-            return Failure::Server { trouble, address, why };
+            return Failure::Server { trouble, address, why: why.to_string() };
         }
         DiscoverError::Duplicate { first, .. } => (ServerTrouble::DuplicateId, first),
         DiscoverError::Mixed(first, _) => (ServerTrouble::NotAServer, first),
-        DiscoverError::Alone(_) | DiscoverError::Loop(_) | DiscoverError::TooLarge => {
+        DiscoverError::Loop { first, .. } => (ServerTrouble::Loop, first),
+        DiscoverError::Alone(_) | DiscoverError::TooLarge => {
             return Failure::Refused(Refusal::Invalid(why));
         }
     };

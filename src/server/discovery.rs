@@ -11,7 +11,7 @@ use crate::{
         server::{Flavor, ServerId},
     },
     probe,
-    session::Account,
+    session::{Account, ReadError},
 };
 
 /// Bound of reading one server.
@@ -44,12 +44,13 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoverError {
     /// The seed cannot be read.
-    #[error("{address} cannot be read: {why}")]
+    #[error("{address} cannot be read")]
     Seed {
         /// Which.
         address: Address,
         /// Why, with the grant or setting to mend.
-        why: String,
+        #[source]
+        why: ReadError,
     },
     /// It stands alone.
     #[error(
@@ -69,8 +70,16 @@ pub enum DiscoverError {
         second: Address,
     },
     /// They replicate in a circle.
-    #[error("the servers replicate in a circle ({0}); circular replication is not managed")]
-    Loop(String),
+    #[error(
+        "the servers replicate in a circle ({circle}); circular replication is not managed. End the replication into \
+         the one that takes writes, then discover again"
+    )]
+    Loop {
+        /// One of them.
+        first: Address,
+        /// All of them, each a replica of the next.
+        circle: String,
+    },
     /// Two dialects in one topology.
     #[error("{0} and {1} are of different flavours; a topology of both is not managed")]
     Mixed(Address, Address),
@@ -86,9 +95,8 @@ impl Discovery {
     }
 
     /// Reads one server in full.
-    pub async fn read(&self, address: &Address) -> Result<ServerFacts, String> {
-        let reading = probe::read_once(address, &self.account, self.node, true, READ).await;
-        reading.map(|r| r.facts).map_err(|e| e.to_string())
+    pub async fn read(&self, address: &Address) -> Result<ServerFacts, ReadError> {
+        probe::read_once(address, &self.account, self.node, true, READ).await.map(|reading| reading.facts)
     }
 
     /// Crawls from a seed.
@@ -108,7 +116,7 @@ impl Discovery {
                 Ok(facts) => facts,
                 Err(why) if address == *seed => return Err(DiscoverError::Seed { address, why }),
                 Err(why) => {
-                    unread.push((address, why));
+                    unread.push((address, why.to_string()));
                     continue;
                 }
             };
@@ -201,15 +209,15 @@ fn check_circle(members: &[Member]) -> Result<(), DiscoverError> {
     let source: BTreeMap<&ServerId, &ServerId> =
         members.iter().filter_map(|m| m.source.as_ref().map(|s| (&m.server, s))).collect();
     let address = |id: &ServerId| {
-        members.iter().find(|m| &m.server == id).map(|m| m.address.to_string()).unwrap_or_default()
+        members.iter().find(|m| &m.server == id).expect("sources are members").address.clone()
     };
     for member in members {
         let mut path = vec![&member.server];
         let mut at = &member.server;
         while let Some(next) = source.get(at) {
             if path.contains(next) {
-                let names: Vec<String> = path.iter().map(|id| address(id)).collect();
-                return Err(DiscoverError::Loop(names.join(" -> ")));
+                let circle = path.iter().chain([next]).map(|id| address(id).to_string()).collect::<Vec<_>>();
+                return Err(DiscoverError::Loop { first: address(next), circle: circle.join(" -> ") });
             }
             path.push(next);
             at = next;

@@ -14,8 +14,8 @@ use crate::{
     model::server::ClusterId,
     proto::node::v1::{
         ConfirmRequest, ConfirmResponse, DelegateRequest, DelegateResponse, HelloRequest, HelloResponse,
-        ReportRequest, ReportResponse, SubmitRequest, SubmitResponse, UrgentRequest, UrgentResponse,
-        peer_server::Peer as PeerService,
+        MarksRequest, MarksResponse, ReportRequest, ReportResponse, SubmitRequest, SubmitResponse,
+        UrgentRequest, UrgentResponse, peer_server::Peer as PeerService,
     },
     raft::Peer,
     server::{
@@ -138,6 +138,12 @@ impl PeerService for PeerApi {
             }
         };
         Ok(Response::new(DelegateResponse { end_bytes: encode(&end) }))
+    }
+
+    async fn marks(&self, request: Request<MarksRequest>) -> Result<Response<MarksResponse>, Status> {
+        let seen = self.observer.look(ClusterId(request.into_inner().cluster)).await;
+        let seen = seen.ok_or_else(|| Status::not_found("this node does not watch that cluster"))?;
+        Ok(Response::new(MarksResponse { marks_bytes: encode(&seen.sets.high_water) }))
     }
 
     async fn confirm(&self, _request: Request<ConfirmRequest>) -> Result<Response<ConfirmResponse>, Status> {

@@ -2,6 +2,9 @@
 //! what cannot start says why.
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so by panicking
 
+mod bad_input;
+mod certificates;
+mod disk_full;
 mod node;
 mod rescue;
 mod starts;

@@ -1,18 +1,26 @@
 //! Daemons on loopback, and commands at them.
 
+// Live tests have it twice; each begins at a port of its own.
+#[allow(clippy::duplicate_mod)]
+#[path = "../live/ports.rs"]
+mod ports;
+
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+pub use ports::free_port;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// A generous bound: these tests assert facts, never durations.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Lines of a node's log that a failed test shows.
+const LOG_TAIL: usize = 200;
 
 /// How a command ended.
 pub struct Ran {
@@ -43,15 +51,13 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 pub struct Node {
     pub id: usize,
     pub node_port: u16,
     pub client_port: u16,
     pub folder: PathBuf,
+    /// `QUORATE_LOG` of the process, where it is not the default.
+    pub log_level: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -70,7 +76,13 @@ impl Node {
              password_file = \"repl.password\"\n"
         );
         fs::write(folder.join("quorate.toml"), text).unwrap();
-        Self { id, node_port, client_port, folder, child: None }
+        Self { id, node_port, client_port, folder, log_level: None, child: None }
+    }
+
+    #[allow(dead_code)]
+    pub fn set_passwords(&self, servers: &str, replication: &str) {
+        fs::write(self.folder.join("servers.password"), servers).unwrap();
+        fs::write(self.folder.join("repl.password"), replication).unwrap();
     }
 
     pub fn config(&self) -> String {
@@ -82,6 +94,7 @@ impl Node {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
             .args(["serve", "--config", &self.config()])
+            .envs(self.log_level.map(|level| ("QUORATE_LOG", level)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -95,6 +108,12 @@ impl Node {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Exit code, if it has ended by itself.
+    #[allow(dead_code)]
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.as_mut()?.try_wait().unwrap()?.code()
     }
 
     /// SIGTERM, and waits for its end.
@@ -119,9 +138,12 @@ impl Drop for Node {
     fn drop(&mut self) {
         let shown = std::thread::panicking().then(|| self.log());
         self.kill();
-        assert!(!self.log().contains("canary-"), "a password is in the log");
+        // A second panic would abort, and leave processes behind.
+        assert!(shown.is_some() || !self.log().contains("canary-"), "a password is in the log");
         if let Some(log) = shown {
-            eprintln!("--- log of node {}\n{log}", self.id);
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+            eprintln!("--- end of the log of node {}\n{tail}", self.id);
         }
     }
 }
@@ -139,29 +161,26 @@ pub struct Group {
 impl Group {
     /// Nodes that run and belong to no group yet. `tls` writes a node's files and names them.
     pub fn of(count: usize, tls: Option<&TlsOf>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut nodes = Vec::new();
-        for id in 1..=count {
-            let body = tls.map_or("plaintext = true".to_owned(), |tls| tls(id, folder.path()));
-            let mut node = Node::new(id, folder.path(), &body);
-            node.start();
-            nodes.push(node);
-        }
-        Self { nodes, client: vec![], folder }
+        Self::prepared(count, tls, |_| {})
     }
 
     /// Nodes that log in to servers with these passwords (for live tests).
     #[allow(dead_code)]
     pub fn watching(count: usize, servers: &str, replication: &str) -> Self {
+        Self::prepared(count, None, |node| node.set_passwords(servers, replication))
+    }
+
+    /// As [`Group::of`]; `prepare` sees each node before it starts.
+    pub fn prepared(count: usize, tls: Option<&TlsOf>, prepare: impl Fn(&mut Node)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let start = |id| {
-            let mut node = Node::new(id, folder.path(), "plaintext = true");
-            fs::write(node.folder.join("servers.password"), servers).unwrap();
-            fs::write(node.folder.join("repl.password"), replication).unwrap();
+        let mut nodes = Vec::new();
+        for id in 1..=count {
+            let body = tls.map_or("plaintext = true".to_owned(), |tls| tls(id, folder.path()));
+            let mut node = Node::new(id, folder.path(), &body);
+            prepare(&mut node);
             node.start();
-            node
-        };
-        let nodes = (1..=count).map(start).collect();
+            nodes.push(node);
+        }
         Self { nodes, client: vec![], folder }
     }
 

@@ -4,9 +4,10 @@
 //! or on `PATH`. Where there is none the test says so by name and ends.
 #![allow(dead_code)]
 
+mod ports;
+
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -14,6 +15,7 @@ use std::{
 };
 
 use mysql_async::{Conn, OptsBuilder, Row, Value, prelude::Queryable};
+use ports::free_port;
 use quorate::{
     core::plan::step::{SourceOptions, Target},
     model::{
@@ -140,14 +142,14 @@ fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let all = target().join("live");
-        // What earlier runs left: each stands under the number of its process.
-        for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
+        let dir = all.join(std::process::id().to_string());
+        fs::create_dir_all(&dir).unwrap();
+        // What test processes that are no more have left behind.
+        for entry in fs::read_dir(&all).unwrap().flatten() {
             if !Path::new("/proc").join(entry.file_name()).exists() {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        let dir = all.join(std::process::id().to_string());
-        fs::create_dir_all(&dir).unwrap();
         dir
     })
 }
@@ -155,10 +157,6 @@ fn run_dir() -> &'static Path {
 /// Short: a socket's path has 107 characters at most.
 fn socket(port: u16) -> String {
     std::env::temp_dir().join(format!("q-{}-{port}.sock", std::process::id())).display().to_string()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Server {
@@ -253,6 +251,22 @@ impl Server {
     /// A connection of a test's own, as any account.
     pub async fn connect(&self, user: &str, password: &str) -> Conn {
         Conn::new(self.opts(user, password)).await.unwrap()
+    }
+
+    /// Whether that account is let in.
+    pub async fn try_connect(&self, user: &str, password: &str) -> Result<Conn, mysql_async::Error> {
+        Conn::new(self.opts(user, password)).await
+    }
+
+    /// Ends every session of an account.
+    pub async fn kill_sessions_of(&self, user: &str) {
+        let mut root = self.root().await;
+        let list = format!("SELECT id FROM information_schema.processlist WHERE user='{user}'");
+        let sessions: Vec<u64> = root.query(list).await.unwrap();
+        for session in sessions {
+            // It may have gone by itself.
+            let _ = root.query_drop(format!("KILL CONNECTION {session}")).await;
+        }
     }
 
     pub async fn try_root(&self) -> Result<Conn, mysql_async::Error> {

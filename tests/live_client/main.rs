@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
+mod bad_input;
 #[path = "../live/mod.rs"]
 mod live;
 #[path = "../cli_daemon/node.rs"]
@@ -19,6 +20,14 @@ use node::{Group, until};
 use quorate::model::server::Flavor;
 use serde_json::Value;
 
+/// As a careful shop runs its servers; the other tests leave the flushing out.
+const DURABLE: [&str; 4] = [
+    "--sync-binlog=1",
+    "--innodb-flush-log-at-trx-commit=1",
+    "--performance-schema=ON",
+    "--innodb-doublewrite=ON",
+];
+
 /// A group of three and a topology: s1 the primary, s2 and s3 below it.
 struct Stage {
     group: Group,
@@ -26,11 +35,11 @@ struct Stage {
 }
 
 impl Stage {
-    async fn of(flavor: Flavor) -> Option<Self> {
+    async fn of(flavor: Flavor, options: &[&str]) -> Option<Self> {
         let install = Install::find(flavor)?;
         let mut servers = Vec::new();
         for number in 1..=3 {
-            servers.push(Server::start(&install, number, &[]).await);
+            servers.push(Server::start(&install, number, options).await);
         }
         servers[0].sql("INSERT INTO app.t (v) VALUES (1)").await;
         for replica in &servers[1..] {
@@ -65,7 +74,13 @@ fn flatten(tree: &Value, into: &mut Vec<Value>) {
 
 async fn the_command_line(flavor: Flavor) {
     let _turn = one_at_a_time().await;
-    let Some(stage) = Stage::of(flavor).await else { return };
+    let Some(stage) = Stage::of(flavor, &DURABLE).await else { return };
+    for (setting, wished) in
+        [("sync_binlog", "1"), ("innodb_flush_log_at_trx_commit", "1"), ("performance_schema", "1")]
+    {
+        let is = stage.servers[0].value(&format!("SELECT @@global.{setting}")).await;
+        assert_eq!(is.as_deref(), Some(wished), "{setting}");
+    }
     let group = &stage.group;
     refused_discoveries(group);
     let dry = group.json(1, &["discover", &stage.address(2), "--alias", "orders", "--dry-run"]);
@@ -130,7 +145,7 @@ fn refused_discoveries(group: &Group) {
 async fn another_language(flavor: Flavor) {
     let _turn = one_at_a_time().await;
     let Some(python) = python() else { return };
-    let Some(stage) = Stage::of(flavor).await else { return };
+    let Some(stage) = Stage::of(flavor, &[]).await else { return };
     let endpoint = format!("127.0.0.1:{}", stage.group.nodes[1].client_port);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/client.py");
     let run = Command::new(python).arg(script).args([&endpoint, &stage.address(2)]).output().unwrap();
@@ -175,6 +190,10 @@ mod mysql {
         super::the_command_line(super::Flavor::MySql).await;
     }
     #[tokio::test(flavor = "multi_thread")]
+    async fn bad_topologies_are_refused_in_words() {
+        super::bad_input::bad_topologies(super::Flavor::MySql).await;
+    }
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_python_client_fails_over_and_acknowledges() {
         super::another_language(super::Flavor::MySql).await;
     }
@@ -184,6 +203,10 @@ mod mariadb {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_command_line_steers_a_real_topology() {
         super::the_command_line(super::Flavor::MariaDb).await;
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn bad_topologies_are_refused_in_words() {
+        super::bad_input::bad_topologies(super::Flavor::MariaDb).await;
     }
     #[tokio::test(flavor = "multi_thread")]
     async fn a_python_client_fails_over_and_acknowledges() {

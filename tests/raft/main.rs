@@ -3,6 +3,7 @@
 mod certificates;
 mod cluster;
 mod directory;
+mod large;
 mod latency;
 mod members;
 mod rescue;

@@ -62,7 +62,9 @@ pub async fn supersede(stage: &mut Stage<'_>) -> Result<()> {
     if !stage.group.recoveries().await?.iter().any(superseded) {
         stage.record.violations.push("no recovery was superseded".into());
     }
-    stage.old_primary_returns(1, async |stage| stage.topology.server(1).signal(Signal::CONT)).await
+    stage
+        .old_primary_returns(1, async |stage| stage.topology.server(1).signal(Signal::CONT).map(|()| None))
+        .await
 }
 
 /// Freezes the primary while every replica is forbidden as a candidate, until the group says that the fence is unknown.

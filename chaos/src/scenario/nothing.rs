@@ -91,7 +91,7 @@ pub async fn minority(stage: &mut Stage<'_>) -> Result<()> {
     let down = stage.group.nodes.len() / 2 + 1;
     let leader = stage.group.leader().await?;
     // Half of the runs keep the leader.
-    let keep_leader = stage.record.run % 2 == 0;
+    let keep_leader = stage.record.run.is_multiple_of(2);
     let mut order: Vec<u64> = stage.group.nodes.iter().map(|n| n.id).collect();
     order.sort_by_key(|id| (*id == leader) == keep_leader);
     for id in order.into_iter().take(down) {

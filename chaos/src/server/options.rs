@@ -49,40 +49,48 @@ pub fn program(install: &Install, data: &Path, socket: &Path) -> Vec<OsString> {
     let mut socket_word = OsString::from("--socket=");
     socket_word.push(socket);
     args.push(socket_word);
-    let common = [
-        "--skip-name-resolve",
-        "--innodb-buffer-pool-size=64M",
-        "--innodb-log-buffer-size=1M",
-        "--max-connections=200",
-    ];
-    let own: &[&str] = match install.flavor {
-        Flavor::Mysql => &[
-            "--mysqlx=OFF",
-            "--innodb-redo-log-capacity=32M",
-            "--innodb-use-native-aio=OFF",
-            "--temptable-max-ram=16M",
-        ],
-        Flavor::Mariadb => &["--innodb-log-file-size=32M", "--innodb-use-native-aio=OFF"],
-    };
-    args.extend(common.iter().chain(own).map(OsString::from));
+    args.extend(small(install.flavor).into_iter().map(OsString::from));
     args
 }
 
 /// A member of a topology.
 pub fn member(flavor: Flavor, settings: &Settings, number: usize, ip: IpAddr, port: u16) -> Vec<OsString> {
-    let mut args = vec![
+    let place = [
         format!("--port={port}"),
         format!("--bind-address={ip}"),
         format!("--server-id={}", 100 + number),
         format!("--report-host={ip}"),
         format!("--report-port={port}"),
-        "--log-bin=binlog".into(),
-        "--relay-log=relay".into(),
-        "--binlog-format=ROW".into(),
-        "--table-open-cache=200".into(),
-        "--table-definition-cache=400".into(),
     ];
+    let wished = as_wished(flavor, settings, number == 1);
+    place.into_iter().chain(wished).map(OsString::from).collect()
+}
+
+/// Every option of a first primary but those that say who and where it is.
+pub fn named(flavor: Flavor, settings: &Settings) -> Vec<String> {
+    small(flavor).into_iter().map(str::to_owned).chain(as_wished(flavor, settings, true)).collect()
+}
+
+fn small(flavor: Flavor) -> Vec<&'static str> {
+    let common = [
+        "--skip-name-resolve",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-buffer-size=1M",
+        "--max-connections=200",
+        "--innodb-use-native-aio=OFF",
+    ];
+    let own: &[&str] = match flavor {
+        Flavor::Mysql => &["--mysqlx=OFF", "--innodb-redo-log-capacity=32M", "--temptable-max-ram=16M"],
+        Flavor::Mariadb => &["--innodb-log-file-size=32M"],
+    };
+    common.iter().chain(own).copied().collect()
+}
+
+fn as_wished(flavor: Flavor, settings: &Settings, is_first_primary: bool) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| args.extend(words.iter().map(ToString::to_string));
+    add(&["--log-bin=binlog", "--relay-log=relay", "--binlog-format=ROW"]);
+    add(&["--table-open-cache=200", "--table-definition-cache=400"]);
     match flavor {
         Flavor::Mysql => {
             add(&["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-replica-updates=ON"])
@@ -92,12 +100,8 @@ pub fn member(flavor: Flavor, settings: &Settings, number: usize, ip: IpAddr, po
     if settings.durable {
         add(&["--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--performance-schema=ON"]);
     } else {
-        add(&[
-            "--sync-binlog=0",
-            "--innodb-flush-log-at-trx-commit=2",
-            "--innodb-doublewrite=OFF",
-            "--performance-schema=OFF",
-        ]);
+        add(&["--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2"]);
+        add(&["--innodb-doublewrite=OFF", "--performance-schema=OFF"]);
     }
     if settings.restart_read_only {
         add(&["--read-only=ON"]);
@@ -110,9 +114,9 @@ pub fn member(flavor: Flavor, settings: &Settings, number: usize, ip: IpAddr, po
         args.push(format!("--{name}-net-timeout={seconds}"));
     }
     if let Some(count) = settings.semi_sync {
-        args.extend(semi_sync(flavor, count, number == 1));
+        args.extend(semi_sync(flavor, count, is_first_primary));
     }
-    args.into_iter().map(OsString::from).collect()
+    args
 }
 
 /// Semi-sync that never degrades: the longest time-out, and waiting even without replicas. The source's side is on
@@ -133,5 +137,23 @@ fn semi_sync(flavor: Flavor, count: u32, is_first_primary: bool) -> Vec<String> 
             "--rpl-semi-sync-master-wait-no-slave=ON".into(),
             "--rpl-semi-sync-slave-enabled=ON".into(),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_figures_names_every_option() {
+        let page = std::fs::read_to_string(crate::paths::root().join("docs/benchmarks.md")).unwrap();
+        for flavor in Flavor::ALL {
+            for durable in [false, true] {
+                for option in named(flavor, &Settings { durable, ..Settings::default() }) {
+                    let option = option.trim_start_matches("--");
+                    assert!(page.contains(&format!("`{option}`")), "docs/benchmarks.md lacks {option}");
+                }
+            }
+        }
     }
 }

@@ -210,6 +210,8 @@ impl Machine {
     // ---- Decide.
 
     fn start_decide(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        // The other nodes' marks came in after it began.
+        self.sets.high_water = context.known.high_water.clone();
         match choose::decide(context.state, &self.recovery, &self.sets) {
             // Whoever is still being stopped may be the one that is needed.
             Err(_) if self.waiting_for(Purpose::Revoke) => Vec::new(),

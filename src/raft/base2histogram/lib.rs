@@ -1,5 +1,5 @@
 //! Stands in for the crate of this name under openraft (`[patch.crates-io]` in the workspace's Cargo.toml): the part of
-//! its interface that openraft uses, without content. The original builds tables for every precision it knows, 27 MiB,
+//! its interface that openraft uses, without content. The original builds tables for every precision it knows, 27 MB,
 //! when the first histogram is made, and openraft fills its histograms whether or not its feature `runtime-stats`, the
 //! only way to see them, is on. It is off here. Whoever turns it on removes the patch.
 #![forbid(unsafe_code)]

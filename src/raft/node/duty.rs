@@ -1,7 +1,7 @@
 //! What a node does on its own besides openraft: it tells who leads, finishes a half-done change of voters, and gives
 //! up leading before its disk is full.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub fn start(
 ) -> (watch::Receiver<Leadership>, JoinSet<()>) {
     let (tx, rx) = watch::channel(Leadership::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(tell_who_leads(raft.clone(), peers, tx, stopped));
+    tasks.spawn(tell_who_leads(raft.clone(), peers, tx, stopped, options.data_dir.clone()));
     tasks.spawn(finish_changes(raft.clone(), options.profile.election_timeout_max() * 2));
     tasks.spawn(watch_room(raft.clone(), options.data_dir.clone(), options.free_bytes_min / 2));
     (rx, tasks)
@@ -44,6 +44,7 @@ async fn tell_who_leads(
     peers: Arc<Peers>,
     tx: watch::Sender<Leadership>,
     stopped: Arc<watch::Sender<Option<String>>>,
+    folder: PathBuf,
 ) {
     let mut metrics = raft.server_metrics();
     let me = *raft.node_id();
@@ -63,10 +64,26 @@ async fn tell_who_leads(
             break;
         }
     }
+    let fatal = raft.is_initialized().await.err();
     let why =
-        raft.is_initialized().await.err().map_or_else(|| "it ended".to_owned(), |fatal| fatal.to_string());
+        fatal.map_or_else(|| "it ended".to_owned(), |fatal| why_it_stopped(&fatal.to_string(), &folder));
     tx.send_modify(|last| *last = Leadership { leader: None, is_leader: false, ..*last });
     stopped.send_if_modified(|told| told.is_none() && told.replace(why).is_none());
+}
+
+/// The library's words; where its storage failed, also which directory that is, and what to do.
+fn why_it_stopped(fatal: &str, folder: &Path) -> String {
+    if !fatal.contains("io::error::Error") {
+        return fatal.to_owned();
+    }
+    let folder = folder.display();
+    match fatal.contains("StorageFull") {
+        true => format!(
+            "data directory {folder}: the disk is full; free some space and start this node again. Nothing that was \
+             acknowledged is lost, and the other nodes go on ({fatal})"
+        ),
+        false => format!("data directory {folder}: {fatal}"),
+    }
 }
 
 /// A leader that died between the two entries of a change leaves two sets of voters, and both majorities are needed

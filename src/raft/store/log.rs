@@ -9,7 +9,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::mark::Mark;
-use super::{COMMITTED, PURGED, Store, record};
+use super::{COMMITTED, PURGED, Store, parts, record};
 use crate::raft::types::{Entry, LogId, Types, Vote};
 
 /// One message to a follower carries at most about so many bytes of entries.
@@ -43,11 +43,10 @@ impl Store {
     /// Log id of the last entry, or what was purged when none is stored.
     pub fn last_log_id(&self) -> io::Result<Option<LogId>> {
         let purged = self.purged()?;
-        let last = match self.log.last()? {
-            Some((key, value)) => Some(decode_entry(&key, &value)?.log_id()),
-            None => None,
-        };
-        Ok(last.max(purged))
+        let newest =
+            self.log.iter().rev().find(|pair| pair.as_ref().map_or(true, |(key, _)| parts::is_entry(key)));
+        let last = newest.transpose()?.map(|(key, value)| self.decode_entry(&key, &value)).transpose()?;
+        Ok(last.map(|entry| entry.log_id()).max(purged))
     }
 
     /// Entries of the range, in order, from the first stored one on. A hole or damage is an error.
@@ -61,19 +60,28 @@ impl Store {
         let mut bytes = 0;
         for pair in self.log.range((key(range.start_bound()), key(range.end_bound()))) {
             let (key, value) = pair?;
-            let entry = decode_entry(&key, &value)?;
+            if !parts::is_entry(&key) {
+                continue;
+            }
+            let content = self.entry_content(&key, &value)?;
+            let entry = decode(&key, &content)?;
             if let Some(before) = entries.last()
                 && before.index() + 1 != entry.index()
             {
                 return Err(hole(before.index() + 1, entry.index()));
             }
-            bytes += value.len();
+            bytes += content.len();
             entries.push(entry);
             if bytes >= bytes_max {
                 break;
             }
         }
         Ok(entries)
+    }
+
+    /// The entry stored under `key`, whose index must be the one it was stored for.
+    pub(super) fn decode_entry(&self, key: &[u8], value: &[u8]) -> io::Result<Entry> {
+        decode(key, &self.entry_content(key, value)?)
     }
 
     /// Remembers that the log begins after `upto`; durable on return.
@@ -86,15 +94,21 @@ impl Store {
         let (Bound::Included(start) | Bound::Excluded(start)) = indexes.start_bound().cloned() else {
             return Err(io::Error::other("a removal has a beginning"));
         };
+        // Up to the next entry's key, so that the parts of the last one are among them.
+        let end = match indexes.end_bound() {
+            Bound::Included(end) => end.checked_add(1),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => None,
+        };
         let first = start.to_be_bytes();
-        let keys = match indexes.end_bound() {
-            Bound::Included(end) => self.log.range(first..=end.to_be_bytes()),
-            Bound::Excluded(end) => self.log.range(first..end.to_be_bytes()),
-            Bound::Unbounded => self.log.range(first..),
+        let keys = match end {
+            Some(end) => self.log.range(first..end.to_be_bytes()),
+            None => self.log.range(first..),
         };
         let mut keys = keys.keys().collect::<Result<Vec<_>, _>>()?;
         if backward {
-            keys.reverse();
+            // From the end, but each entry before its parts: one without them would be damage.
+            keys.sort_by(|a, b| b[..8].cmp(&a[..8]).then(a.len().cmp(&b.len())));
         }
         for chunk in keys.chunks(REMOVE_BATCH) {
             let mut batch = sled::Batch::default();
@@ -146,8 +160,8 @@ impl RaftLogStorage<Types> for LogStore {
             if self.next.is_some_and(|next| next != id.index()) {
                 return Err(hole(self.next.unwrap_or_default(), id.index()));
             }
-            let key = id.index().to_be_bytes();
-            batch.insert(&key, record::encode(&key, &entry)?);
+            let content = rmp_serde::to_vec_named(&entry).map_err(io::Error::other)?;
+            parts::insert(&mut batch, id.index(), &content)?;
             self.next = Some(id.index() + 1);
             last = Some(id);
         }
@@ -193,12 +207,16 @@ impl RaftLogReader<Types> for LogReader {
     }
 }
 
-/// The entry stored under `key`, whose index must be the one it was stored for.
-pub(super) fn decode_entry(key: &[u8], value: &[u8]) -> io::Result<Entry> {
-    let entry: Entry = record::decode(key, value)?;
-    if entry.index().to_be_bytes() != *key {
-        let what = format!("the entry under log index {key:02x?} says it has index {}", entry.index());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+fn decode(key: &[u8], content: &[u8]) -> io::Result<Entry> {
+    let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let index = parts::index_of(key)?;
+    let entry: Entry = rmp_serde::from_slice(content)
+        .map_err(|error| damaged(format!("the entry of log index {index} cannot be decoded ({error})")))?;
+    if entry.index() != index {
+        return Err(damaged(format!(
+            "the entry under log index {index} says it has index {}",
+            entry.index()
+        )));
     }
     Ok(entry)
 }

@@ -7,17 +7,27 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest value, in bytes, that is handed to sled: far below the size (about 128 KiB with the segments used here)
-/// from which it writes separate files that it never syncs.
-pub const VALUE_BYTES_MAX: usize = 64 * 1024 - 1;
+/// Largest value, in bytes, that is handed to sled. A page of it holds some 16 to 20 values, whatever their size, and a
+/// page of more than 128 KiB (a quarter of the segments used here) goes to a file of its own that is never synced.
+pub const VALUE_BYTES_MAX: usize = 4 * 1024;
+
+/// Largest value of which a tree holds only a few: what is known by name, as the vote and the head of a snapshot.
+const NAMED_BYTES_MAX: usize = 24 * 1024;
+
+/// Largest content that fits into one value.
+pub const CONTENT_BYTES_MAX: usize = VALUE_BYTES_MAX - CHECKSUM_BYTES;
 
 const CHECKSUM_BYTES: usize = 4;
 
 /// Checksum and bytes, ready to be stored under `key`.
 pub fn seal(key: &[u8], content: &[u8]) -> io::Result<Vec<u8>> {
+    seal_up_to(VALUE_BYTES_MAX, key, content)
+}
+
+fn seal_up_to(limit: usize, key: &[u8], content: &[u8]) -> io::Result<Vec<u8>> {
     let size = CHECKSUM_BYTES + content.len();
-    if size > VALUE_BYTES_MAX {
-        let what = format!("a value of {size} bytes, {VALUE_BYTES_MAX} are allowed");
+    if size > limit {
+        let what = format!("a value of {size} bytes, {limit} are allowed");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     let mut value = Vec::with_capacity(size);
@@ -37,9 +47,9 @@ pub fn unseal<'a>(key: &[u8], value: &'a [u8]) -> io::Result<&'a [u8]> {
     Ok(content)
 }
 
-/// Encodes as MessagePack with named fields, then seals.
+/// Encodes a value known by name as MessagePack with named fields, then seals.
 pub fn encode<T: Serialize>(key: &[u8], value: &T) -> io::Result<Vec<u8>> {
-    seal(key, &rmp_serde::to_vec_named(value).map_err(io::Error::other)?)
+    seal_up_to(NAMED_BYTES_MAX, key, &rmp_serde::to_vec_named(value).map_err(io::Error::other)?)
 }
 
 /// Unseals, then decodes.

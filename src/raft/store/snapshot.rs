@@ -12,8 +12,8 @@ use super::{Store, record};
 use crate::raft::types::SnapshotMeta;
 
 const HEAD: &[u8] = b"h";
-/// Bytes of one chunk; with its checksum below [`record::VALUE_BYTES_MAX`].
-const CHUNK_BYTES: usize = 60 * 1024;
+/// Bytes of one chunk.
+const CHUNK_BYTES: usize = record::CONTENT_BYTES_MAX;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {

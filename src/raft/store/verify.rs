@@ -2,7 +2,7 @@
 //! deletions which were interrupted are finished.
 
 use super::mark::Mark;
-use super::{PURGED, Store, StoreError, log};
+use super::{PURGED, Store, StoreError, parts};
 use crate::raft::types::{LogId, Vote};
 
 use openraft::entry::RaftEntry;
@@ -23,6 +23,7 @@ pub fn verify(store: &Store, seen: Mark) -> Result<(), StoreError> {
     not_behind(seen, last, vote)?;
     finish_purge(store, purged)?;
     store.drop_stray_chunks()?;
+    store.drop_stray_parts()?;
     Ok(())
 }
 
@@ -32,7 +33,8 @@ fn snapshot(store: &Store) -> Result<Option<LogId>, StoreError> {
 
 fn finish_purge(store: &Store, purged: Option<LogId>) -> Result<(), StoreError> {
     let Some(purged) = purged else { return Ok(()) };
-    for key in store.log.range(..=purged.index().to_be_bytes()).keys() {
+    // Up to the next entry's key: with the parts of the last one.
+    for key in store.log.range(..purged.index().saturating_add(1).to_be_bytes()).keys() {
         store.log.remove(key?)?;
     }
     Ok(())
@@ -44,7 +46,10 @@ fn entries(store: &Store, purged: Option<LogId>, seen: Mark) -> Result<Option<Lo
     let begin = purged.map_or(0, |id| id.index() + 1);
     for pair in store.log.range(begin.to_be_bytes()..) {
         let (key, value) = pair?;
-        let id = log::decode_entry(&key, &value)?.log_id();
+        if !parts::is_entry(&key) {
+            continue;
+        }
+        let id = store.decode_entry(&key, &value)?.log_id();
         let expected = before.map_or(0, |id| id.index() + 1);
         if id.index() != expected {
             let what = format!("log index {expected} is missing, the next one is {}", id.index());
