@@ -290,3 +290,26 @@ fn describe(cluster: &Cluster, before: &Member, now: &Member) -> String {
     }
     format!("{address} runs {}", now.version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubt_is_told_once_it_lasts_and_once_and_a_move_until_it_is_recorded() {
+        let id = ClusterId("c".into());
+        let doubt = |why: &str| Outside::Unclear { why: why.into() };
+        let moved = Outside::Moved { primary: ServerId("s".into()), why: String::new() };
+        let mut lasting = Lasting::default();
+        assert_eq!(lasting.news(&id, doubt("a"), 0), None);
+        assert_eq!(lasting.news(&id, doubt("b"), LASTING_MS), None, "another doubt begins anew");
+        assert_eq!(lasting.news(&id, doubt("b"), 2 * LASTING_MS), Some(doubt("b")));
+        assert_eq!(lasting.news(&id, doubt("b"), 3 * LASTING_MS), None, "once");
+        assert_eq!(lasting.news(&id, moved.clone(), 3 * LASTING_MS), None);
+        for again in [4, 5] {
+            assert_eq!(lasting.news(&id, moved.clone(), again * LASTING_MS), Some(moved.clone()));
+        }
+        assert_eq!(lasting.news(&id, Outside::Same, 5 * LASTING_MS), None);
+        assert_eq!(lasting.news(&id, moved, 5 * LASTING_MS + 1), None, "it begins anew");
+    }
+}
