@@ -79,6 +79,14 @@ impl Executor {
         }
     }
 
+    /// Cuts the sessions on which a step runs (it ends *unknown*), when this node begins to lead: what an earlier term
+    /// began has no permit in this one. Idle sessions carry nothing, and are needed soon.
+    pub fn drop_busy(&self) {
+        for slot in self.slots.lock().expect(NOT_POISONED).values().filter(|slot| slot.is_lent()) {
+            slot.cut();
+        }
+    }
+
     /// Tells which nodes there are, for finding their sessions.
     pub fn set_nodes(&self, nodes: Vec<u64>) {
         let mut options = self.options.lock().expect(NOT_POISONED);

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod clock;
 pub mod discovery;
 pub mod driver;
+mod expiry;
 pub mod fencer;
 pub mod group;
 pub mod leader;
@@ -61,7 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tools = Tools { group: Arc::new(Group::new(raft.clone())), executor: executor.clone() };
     let discovery = Arc::new(Discovery::new((*servers).clone(), config.node_id));
     let (sightings, seen) = mpsc::channel(SIGHTINGS);
-    let observer = observer::observe(raft.clone(), executor.clone(), servers, sightings);
+    let observer = observer::observe(raft.clone(), executor, servers, sightings);
     let leader = leader::lead(tools.clone(), observer.clone(), discovery.clone());
     reporter::report(raft.clone(), leader.clone(), Fencer::new(tools.clone()), seen);
     let backend = Arc::new(NodeBackend {
@@ -70,8 +71,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         observer: observer.clone(),
         leader: leader.clone(),
         discovery,
-        leads: follow_leader(&raft, executor),
+        leads: follow_leader(&raft),
     });
+    expiry::watch(&raft);
     let (stop, stopping) = watch::channel(false);
     let peers =
         tokio::spawn(serve_peers(tools, observer, leader, backend.clone(), node_port, stopping.clone()));
@@ -167,15 +169,13 @@ async fn serve_peers(
     Ok(())
 }
 
-/// Mirrors who leads for the API, and tells the executor which nodes there are.
-fn follow_leader(raft: &Raft, executor: Arc<Executor>) -> watch::Receiver<Option<u64>> {
+/// Mirrors who leads for the API.
+fn follow_leader(raft: &Raft) -> watch::Receiver<Option<u64>> {
     let mut leadership = raft.leadership();
     let (tx, rx) = watch::channel(leadership.borrow().leader);
-    let raft = raft.clone();
     tokio::spawn(async move {
         while leadership.changed().await.is_ok() {
             let leader = leadership.borrow_and_update().leader;
-            executor.set_nodes(raft.membership().nodes.keys().copied().collect());
             tx.send_if_modified(|now| std::mem::replace(now, leader) != leader);
         }
     });

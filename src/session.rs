@@ -21,7 +21,7 @@ pub use self::{
     error::SessionError,
     facts::{FactsReader, ReadError, Reading},
     grants::MissingGrant,
-    line::LineEnd,
+    line::{DIAL_AGAIN, DIAL_AGAIN_SOON, LineEnd},
     rows::{ResultSet, Row},
 };
 pub(crate) use self::{

@@ -43,6 +43,7 @@ struct Shared {
     current: AtomicUsize,
     /// Number of the server written to in any case; 0 for none.
     pinned: AtomicUsize,
+    resting: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -81,6 +82,11 @@ impl Client {
         self.shared.pinned.store(server, Ordering::Relaxed);
     }
 
+    /// Writes nothing for a while, or goes on.
+    pub fn rest(&self, resting: bool) {
+        self.shared.resting.store(resting, Ordering::Relaxed);
+    }
+
     /// Stops, waits for writes in flight, and gives all acknowledgements.
     pub async fn stop(mut self) -> Vec<Ack> {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -104,6 +110,9 @@ async fn write(shared: Arc<Shared>, server: Arc<Server>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !shared.stop.load(Ordering::Relaxed) {
         ticks.tick().await;
+        if shared.resting.load(Ordering::Relaxed) {
+            continue;
+        }
         let current = shared.current.load(Ordering::Relaxed);
         if current != me && current != 0 && shared.pinned.load(Ordering::Relaxed) != me {
             continue;

@@ -1,4 +1,4 @@
-//! What watching costs: CPU and memory of each node over some seconds in which nothing happens.
+//! What watching costs: CPU, wake-ups and memory of each node over some seconds in which nothing happens.
 
 use crate::{
     flavor::Flavor,
@@ -50,20 +50,26 @@ impl Cost {
         let began = Instant::now();
         let mut before = Vec::new();
         for node in &group.nodes {
-            before.push(cpu_ticks(&*node.process().context("a node does not run")?)?);
+            let process = node.process().context("a node does not run")?;
+            before.push((cpu_ticks(&process)?, switches(&process)?));
         }
         tokio::time::sleep(Duration::from_secs(self.seconds)).await;
         let servers: usize = topologies.iter().map(|t| t.servers.len()).sum();
-        for (node, before) in group.nodes.iter().zip(before) {
+        for (node, (ticks_before, switches_before)) in group.nodes.iter().zip(before) {
             let process = node.process().context("a node does not run")?;
-            let percent = 100.0 * (cpu_ticks(&process)? - before) / ticks / began.elapsed().as_secs_f64();
+            let seconds = began.elapsed().as_secs_f64();
+            let percent = 100.0 * (cpu_ticks(&process)? - ticks_before) / ticks / seconds;
+            let wakes = (switches(&process)? - switches_before) / seconds;
             let role = if node.id == leader { "leader" } else { "follower" };
             println!(
-                "cost {} {} servers={servers} node={} ({role}): cpu {percent:.2} % of a core, rss {:.1} MiB, over {} s, commit {}",
+                "cost {} {} servers={servers} node={} ({role}): cpu {percent:.2} % of a core, {wakes:.0} wake-ups/s, \
+                 rss {:.1} MiB ({:.1} anonymous), {} threads, over {} s, commit {}",
                 self.flavor,
                 self.product.profile,
                 node.id,
-                rss_mib(&process)?,
+                status(&process, "VmRSS")? / 1024.0,
+                status(&process, "RssAnon")? / 1024.0,
+                status(&process, "Threads")?,
                 self.seconds,
                 self.product.commit,
             );
@@ -81,8 +87,25 @@ fn cpu_ticks(process: &Proc) -> Result<f64> {
     Ok(fields[11].parse::<f64>()? + fields[12].parse::<f64>()?)
 }
 
-fn rss_mib(process: &Proc) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let kib = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(kib.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+/// A number from the process' status: KiB where it is a size.
+fn status(process: &Proc, key: &str) -> Result<f64> {
+    number(&format!("/proc/{}/status", process.pid()), key)
+}
+
+/// How often its threads gave the processor up to wait for something, since they began.
+fn switches(process: &Proc) -> Result<f64> {
+    let mut sum = 0.0;
+    for thread in std::fs::read_dir(format!("/proc/{}/task", process.pid()))? {
+        let file = thread?.path().join("status");
+        sum += number(&file.display().to_string(), "voluntary_ctxt_switches")?;
+    }
+    Ok(sum)
+}
+
+fn number(file: &str, key: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(file)?;
+    let values = || text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) =
+        values().find(|(name, _)| *name == key).with_context(|| format!("no {key} in {file}"))?;
+    Ok(value.trim().trim_end_matches(" kB").parse::<f64>()?)
 }

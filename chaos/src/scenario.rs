@@ -1,5 +1,6 @@
 //! The scenarios: what each does, what it needs, and how it must end.
 
+mod frozen;
 mod nothing;
 mod of_nodes;
 mod of_operators;
@@ -9,6 +10,8 @@ mod sent;
 use crate::{record::Outcome, server::options::Settings, stage::Stage, topology::Shape};
 use anyhow::Result;
 use clap::ValueEnum;
+use std::time::Duration;
+
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 /// A named story with a fault in it.
@@ -18,6 +21,10 @@ pub enum Scenario {
     KillPrimary,
     /// SIGSTOP of the primary, SIGCONT after it was replaced
     FreezePrimary,
+    /// SIGSTOP of the primary while nobody may be promoted, SIGCONT: it is open again, whatever fence landed
+    FrozenUndo,
+    /// The same, but then somebody may: the failover that is being undone stands in nobody's way
+    FrozenSupersede,
     /// SIGSTOP of the primary for 1.0 s: nothing may be proposed or changed
     ShortFreeze,
     /// SHUTDOWN of the primary
@@ -32,6 +39,8 @@ pub enum Scenario {
     Switchover,
     /// One node cannot reach the healthy primary: nothing may happen
     OneObserverBlind,
+    /// No node reaches the idle, healthy primary, and its replicas have a long heartbeat: a witness clears it
+    WitnessClears,
     /// The primary dies while a majority of the nodes is down: nothing may happen
     Minority,
     /// A killed primary is restarted, writable, after it was replaced
@@ -68,15 +77,19 @@ impl Scenario {
     /// How a run must end.
     pub fn demand(self) -> Outcome {
         match self {
-            Scenario::ShortFreeze | Scenario::OneObserverBlind | Scenario::Minority => Outcome::Nothing,
+            Scenario::ShortFreeze
+            | Scenario::OneObserverBlind
+            | Scenario::WitnessClears
+            | Scenario::Minority => Outcome::Nothing,
             Scenario::Flap => Outcome::Refused,
+            Scenario::FrozenUndo => Outcome::Cancelled,
             _ => Outcome::Recovered,
         }
     }
 
     /// Whether packets must be dropped.
     pub fn needs_partitions(self) -> bool {
-        matches!(self, Scenario::PartitionPrimary | Scenario::OneObserverBlind)
+        matches!(self, Scenario::PartitionPrimary | Scenario::OneObserverBlind | Scenario::WitnessClears)
     }
 
     /// Whether the binary must have pause points.
@@ -111,6 +124,9 @@ impl Scenario {
         let wants_semi_sync = self == Scenario::SemiSyncKill || variant.starts_with("ackers:");
         let semi_sync = shape.settings.semi_sync.or(wants_semi_sync.then_some(1));
         let general_log = self.demand() == Outcome::Nothing;
+        if self == Scenario::WitnessClears {
+            shape.heartbeat = Duration::from_secs(60);
+        }
         shape.settings = Settings { semi_sync, general_log, ..shape.settings };
         shape
     }
@@ -120,6 +136,8 @@ impl Scenario {
         match self {
             Scenario::KillPrimary | Scenario::DocumentedGrants => of_primaries::kill(stage).await,
             Scenario::FreezePrimary => of_primaries::freeze(stage).await,
+            Scenario::FrozenUndo => frozen::undo(stage).await,
+            Scenario::FrozenSupersede => frozen::supersede(stage).await,
             Scenario::ShutdownPrimary => of_primaries::shutdown(stage).await,
             Scenario::PartitionPrimary => of_primaries::partition(stage).await,
             Scenario::OldPrimaryReturns | Scenario::SemiSyncKill => {
@@ -127,6 +145,7 @@ impl Scenario {
             }
             Scenario::ShortFreeze => nothing::short_freeze(stage).await,
             Scenario::OneObserverBlind => nothing::one_observer_blind(stage).await,
+            Scenario::WitnessClears => nothing::witness_clears(stage).await,
             Scenario::Minority => nothing::minority(stage).await,
             Scenario::KillLeaderAndPrimary => of_nodes::kill_leader_and_primary(stage).await,
             Scenario::KillLeaderMidRecovery => of_nodes::kill_leader_mid_recovery(stage).await,

@@ -110,7 +110,7 @@ impl Show {
             .old_primary_returns(1, async |stage| {
                 let old = stage.topology.server(1);
                 old.launch(stage.run_dir)?;
-                old.wait_answer().await
+                old.wait_answer().await.map(|()| None)
             })
             .await?;
         let acked = stage.record.returned_acks_ms.unwrap_or(0.0);

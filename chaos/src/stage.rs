@@ -134,9 +134,20 @@ impl<'a> Stage<'a> {
 
     /// Marks the moment of the fault: all times count from here.
     pub fn mark_fault(&mut self) -> Instant {
-        let now = Instant::now();
-        self.fault = Some((now, wall_ms()));
-        now
+        self.fault_was(Instant::now())
+    }
+
+    /// A fault whose installation takes time, begun at `begun`: it is dated by the last write that the server
+    /// acknowledged, which is before it and, with a write every 5 ms, close to it.
+    pub fn date_fault(&mut self, server: usize, begun: Instant) -> Instant {
+        let acks = self.client().acks();
+        let last = acks.into_iter().filter(|ack| ack.server == server).map(|ack| ack.at).max();
+        self.fault_was(last.map_or(begun, |last| last.max(begun)))
+    }
+
+    fn fault_was(&mut self, at: Instant) -> Instant {
+        self.fault = Some((at, wall_ms().saturating_sub(at.elapsed().as_millis() as u64)));
+        at
     }
 
     /// The fault was seen to be in place.
@@ -229,16 +240,17 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The old primary comes back by `action`: it must be fenced, and follow the new one or be quarantined.
+    /// The old primary comes back by `action`: it must be fenced, and follow the new one or be quarantined. The action
+    /// returns since when it can be reached, where that is not the moment it began.
     pub async fn old_primary_returns(
         &mut self,
         old: usize,
-        action: impl AsyncFnOnce(&Stage) -> Result<()>,
+        action: impl AsyncFnOnce(&Stage) -> Result<Option<Instant>>,
     ) -> Result<()> {
         // A client that missed the failover keeps trying it.
         self.client().pin(old);
         let back = Instant::now();
-        action(self).await?;
+        let back = action(self).await?.unwrap_or(back);
         let new = self.primary().address();
         let server = self.topology.server(old);
         let mut last = String::new();

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-pub use self::group::{GroupChange, GroupView, NodeRole, NodeView};
+pub use self::group::{GroupChange, GroupView, NodeRole, NodeView, Program};
 
 /// Why a call has no answer of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -146,6 +146,9 @@ pub struct ProblemView {
     /// Nodes that see it.
     pub nodes: Vec<u64>,
 }
+
+/// The age of a verdict whose age only the leader knows.
+pub const UNKNOWN_AGE: u64 = u64::MAX;
 
 /// What a discovery is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -279,8 +282,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Problems of a cluster: this node's own and those reported to it.
     fn problems(&self, cluster: &ClusterId) -> Vec<ProblemView>;
 
-    /// The newest verdict of each node with its age here. On a follower: what the log says, of unknown age.
-    fn testimonies(&self, cluster: &ClusterId) -> Vec<Testimony>;
+    /// The newest verdict of each node with its age at the leader. Where this node does not lead: what the log says, each
+    /// of [`UNKNOWN_AGE`].
+    async fn testimonies(&self, cluster: &ClusterId) -> Vec<Testimony>;
 
     /// Finds a whole topology and commits it.
     async fn discover(&self, wish: DiscoverWish) -> Result<Discovered, Failure>;

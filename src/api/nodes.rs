@@ -140,6 +140,7 @@ fn node(view: NodeView) -> pb::Node {
         NodeRole::Unreachable => pb::NodeRole::Unreachable,
         NodeRole::Unknown => pb::NodeRole::Unknown,
     };
+    let (version, feature_level) = view.program.map(|p| (p.version, p.feature_level)).unwrap_or_default();
     pb::Node {
         id: view.id,
         address: view.address,
@@ -148,8 +149,9 @@ fn node(view: NodeView) -> pb::Node {
         voter: view.voter,
         applied: view.applied,
         incarnation: view.incarnation,
-        version: view.version,
+        version,
         datacenter: view.datacenter,
         heard_ms: view.heard_ms,
+        feature_level,
     }
 }

@@ -5,7 +5,7 @@ use tonic::Status;
 use super::{
     convert::{
         alias_of,
-        cluster::{block, pause, rule_from_name, rule_name, switch},
+        cluster::{block, pause, switch},
     },
     desk::{Desk, Mutation, found},
     forward::service,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     core::replicated::Change,
+    model::policy::PromotionRule,
     proto::v1::{self as pb, operations_client::OperationsClient, operations_server},
 };
 
@@ -77,7 +78,7 @@ fn check_pause(for_ms: u64, why: &str) -> Result<(), Status> {
 
 async fn set_promotion_rule(desk: Desk, input: pb::SetPromotionRuleRequest) -> Result<pb::Changed, Status> {
     let pb::SetPromotionRuleRequest { server, rule, for_ms, request_id, validate_only, by } = input;
-    let rule = rule_from_name(&rule).ok_or_else(|| {
+    let rule = PromotionRule::from_name(&rule).ok_or_else(|| {
         bad_field("rule", format!("`{rule}` is none of must, prefer, neutral, prefer_not, must_not"))
     })?;
     let mutation = Mutation { request_id: &request_id, validate_only, by: &by };
@@ -129,7 +130,7 @@ async fn get_settings(desk: Desk, _input: pb::GetSettingsRequest) -> Result<pb::
                 .map(|(server, r)| pb::ServerRule {
                     server: server.0.clone(),
                     address: address(server),
-                    rule: rule_name(r.rule).to_owned(),
+                    rule: r.rule.name().to_owned(),
                     by: r.by.clone(),
                     left_ms: r.until_ms.map(|until| until.saturating_sub(now)),
                 })

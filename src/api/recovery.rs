@@ -211,7 +211,7 @@ async fn get_plan(desk: Desk, input: pb::GetPlanRequest) -> Result<pb::Plan, Sta
 
 async fn explain(desk: Desk, input: pb::ExplainRequest) -> Result<pb::ExplainResponse, Status> {
     let id = desk.look(|state| found(state.find_cluster(&input.cluster)).map(|c| c.id.clone()))?;
-    let testimonies = desk.backend.testimonies(&id);
+    let testimonies = desk.backend.testimonies(&id).await;
     let (plan, plan_refusal) = match planned(&desk, &if_it_died(&id)).await {
         Ok(plan) => (Some(plan), None),
         Err(why) => (None, Some(refusal_of(&why))),

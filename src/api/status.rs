@@ -248,7 +248,7 @@ fn numbers(refusal: &Refusal) -> Vec<(&'static str, String)> {
         Refusal::NoSafeCandidate { considered } => {
             vec![("considered", considered.len().to_string())]
         }
-        Refusal::PossibleDataLoss { why } => vec![("why", why.clone())],
+        Refusal::PossibleDataLoss { why } | Refusal::NoWitness { why } => vec![("why", why.clone())],
         Refusal::LongStatement { .. } | Refusal::Invalid(_) => vec![],
         Refusal::FeatureLevel { needs, has } => {
             vec![("needs", needs.to_string()), ("has", has.to_string())]

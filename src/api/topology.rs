@@ -96,6 +96,7 @@ fn as_cluster(found: &Discovered) -> Cluster {
         failed_attempts: 0,
         retry_not_before_ms: 0,
         primary_since: None,
+        witness: None,
     }
 }
 

@@ -91,6 +91,7 @@ pub fn member(m: &pb::Member) -> Map<String, Value> {
         "datacenter": text(&m.datacenter), "promotion_rule": m.promotion_rule,
         "downtime": m.downtime.as_ref().map(pause), "channels": m.channels,
         "standing_order": text(&m.standing_order),
+        "fence_unknown": m.fence_unknown,
         "last_attempt": text(&m.last_attempt), "last_attempt_age_ms": m.last_attempt_age_ms,
         "live": m.live.as_ref().map(live),
     });
@@ -177,6 +178,7 @@ pub fn recovery(r: &pb::RecoveryRecord) -> Value {
         "left_behind": all(&r.left_behind, |l| json!({"server": l.server, "address": l.address, "why": l.why})),
         "acknowledged": r.acknowledged.as_ref().map(|a| json!({"by": a.by, "comment": a.comment, "log_ms": a.log_ms})),
         "owner_node": r.owner_node, "semi_sync_acks": number(r.semi_sync_acks.into()),
+        "given_up": text(&r.given_up), "fence_unknown": r.fence_unknown, "supersedes": number(r.supersedes),
     })
 }
 
@@ -249,7 +251,7 @@ pub fn group(g: &pb::GroupStatus) -> Value {
             "id": n.id, "address": n.address, "client_address": text(&n.client_address),
             "role": enum_name(n.role().as_str_name(), "NODE_ROLE_"), "voter": n.voter, "applied": n.applied,
             "incarnation": text(&n.incarnation), "version": text(&n.version), "datacenter": text(&n.datacenter),
-            "heard_ms": n.heard_ms,
+            "heard_ms": n.heard_ms, "feature_level": number(n.feature_level.into()),
         })),
     })
 }

@@ -95,12 +95,73 @@ pub fn agree(question: &Question<'_>, testimonies: &[Testimony]) -> Result<Agree
     Ok(Agreed { class, code: most_named(&nodes, &counted), hard, nodes: nodes.into_iter().collect() })
 }
 
+/// Whether a majority of the voters each say, freshly and after an urgent round without any answer, that only a witness
+/// can tell; and nobody has an answer from the primary.
+pub fn agree_on_witness(
+    question: &Question<'_>,
+    testimonies: &[Testimony],
+) -> Result<BTreeSet<u64>, Refusal> {
+    let mut nodes = BTreeSet::new();
+    let mut missing: BTreeMap<u64, String> =
+        question.voters.keys().map(|node| (*node, "no verdict".to_owned())).collect();
+    for testimony in testimonies {
+        let verdict = &testimony.verdict;
+        match attend(question, testimony) {
+            Ok(false) => {}
+            Err(why) => {
+                missing.insert(verdict.node, why);
+            }
+            Ok(true) => match &verdict.finding {
+                Finding::Failure { evidence, .. } if evidence.needs_witness && evidence.urgent_round_done => {
+                    nodes.insert(verdict.node);
+                    missing.remove(&verdict.node);
+                }
+                _ => {
+                    if let Some(what) = answer_seen(question, testimony) {
+                        return Err(Refusal::StillAnswers { node: verdict.node, what });
+                    }
+                    missing.insert(verdict.node, format!("says {}", verdict.label()));
+                }
+            },
+        }
+    }
+    let need = majority(question.voters.len());
+    match nodes.len() >= need {
+        true => Ok(nodes),
+        false => Err(Refusal::NoMajority {
+            have: nodes.len() as u32,
+            need: need as u32,
+            voters: question.voters.len() as u32,
+            missing: missing.into_iter().collect(),
+        }),
+    }
+}
+
 /// The weight of one testimony: class, code and hardness when it counts; `Ok(None)` when it is of no voter; the reason
 /// when it is a voter's and does not count.
 fn weigh(question: &Question<'_>, testimony: &Testimony) -> Result<Option<(Class, Code, bool)>, String> {
+    if !attend(question, testimony)? {
+        return Ok(None);
+    }
+    match &testimony.verdict.finding {
+        Finding::Healthy => Err("sees no failure".into()),
+        Finding::Blind { why } => Err(format!("is blind: {why}")),
+        Finding::Failure { class: Class::None, code, .. } => {
+            Err(format!("sees {code}, which needs no repair"))
+        }
+        Finding::Failure { evidence, .. } if !evidence.hard && !evidence.urgent_round_done => {
+            Err("has soft evidence and no finished urgent round".into())
+        }
+        Finding::Failure { class, code, evidence } => Ok(Some((*class, *code, evidence.hard))),
+    }
+}
+
+/// Whether the testimony is a voter's (`Ok(false)`: of no voter), fresh, its newest, and about this primary; else why it
+/// does not count.
+fn attend(question: &Question<'_>, testimony: &Testimony) -> Result<bool, String> {
     let verdict = &testimony.verdict;
     let Some(incarnation) = question.voters.get(&verdict.node) else {
-        return Ok(None);
+        return Ok(false);
     };
     if incarnation != &verdict.incarnation {
         return Err("its data directory is not the one that votes".into());
@@ -118,17 +179,7 @@ fn weigh(question: &Question<'_>, testimony: &Testimony) -> Result<Option<(Class
     if newest.is_some_and(|n| n.incarnation == verdict.incarnation && n.sequence > verdict.sequence) {
         return Err("it has given a newer verdict".into());
     }
-    match &verdict.finding {
-        Finding::Healthy => Err("sees no failure".into()),
-        Finding::Blind { why } => Err(format!("is blind: {why}")),
-        Finding::Failure { class: Class::None, code, .. } => {
-            Err(format!("sees {code}, which needs no repair"))
-        }
-        Finding::Failure { evidence, .. } if !evidence.hard && !evidence.urgent_round_done => {
-            Err("has soft evidence and no finished urgent round".into())
-        }
-        Finding::Failure { class, code, evidence } => Ok(Some((*class, *code, evidence.hard))),
-    }
+    Ok(true)
 }
 
 /// Whether a voter's fresh word says that the primary answers it.

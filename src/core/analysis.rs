@@ -151,6 +151,10 @@ pub struct Evidence {
     pub hard: bool,
     /// Whether an urgent round of this node ended without any answer (needed where the evidence is soft).
     pub urgent_round_done: bool,
+    /// Only the restart of a receiver could tell whether the primary lives: it is silent, and every replica that claims to
+    /// be connected has a heartbeat too long to prove it (design §3).
+    #[serde(default)]
+    pub needs_witness: bool,
     /// One sentence for people.
     pub text: String,
 }

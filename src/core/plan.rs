@@ -5,3 +5,4 @@ pub mod durability;
 pub mod preview;
 pub mod rejoin;
 pub mod step;
+pub mod witness;

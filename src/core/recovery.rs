@@ -7,18 +7,21 @@
 //!     └──────────┴────────┴──────────┴─────────┴──► Undo ─► Finish (cancelled)                    └─► over
 //! ```
 //! `Commit` proposes the intent and, in parallel, detaches the candidate; both must be done before `Promote` makes it
-//! writable. Up to there everything is undone when it cannot go on; after it, it only goes forward.
+//! writable. Up to there everything is undone when it cannot go on; after it, it only goes forward. `Undo` lasts as long
+//! as a fence of the old primary may still land there (`undo`).
 //!
 //! Order of barriers (P5): revoke (and in parallel the fence from every node, done or unknown by a short deadline),
 //! decide on sets read after it, drain, ackers, writable, verify, publish, re-point. No stage starts before the one
 //! above it ended; the tests try.
 
 mod advance;
+mod fences;
 mod stages;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::fences::Fences;
 use crate::{
     core::{
         plan::{
@@ -101,7 +104,8 @@ pub enum Event {
         /// Its outcome.
         outcome: Outcome,
     },
-    /// The group has lost faith in the failure before anything was promoted: the primary answers.
+    /// The old primary answers: before anything was promoted the group has lost faith in the failure; in an undo it can
+    /// be opened now.
     PrimaryAnswers {
         /// What was seen.
         how: String,
@@ -148,7 +152,8 @@ pub enum Effect {
 pub struct Context<'a> {
     /// The replicated state as applied here.
     pub state: &'a State,
-    /// Sets known from observation: the old primary's last and the high-water marks.
+    /// Sets known from observation: the old primary's last, as of the beginning, and the high-water marks of all voters,
+    /// as of the decision.
     pub known: &'a Sets,
     /// This node.
     pub node: u64,
@@ -181,6 +186,7 @@ enum Purpose {
     Verify,
     Repoint,
     Undo,
+    Reopen,
 }
 
 /// One recovery in the hands of one process.
@@ -198,6 +204,8 @@ pub struct Machine {
     /// Steps of the present stage that must end before it does.
     sets: Sets,
     fence_ends: BTreeMap<u64, StepEnd>,
+    /// What may still happen to the old primary.
+    fences: Fences,
     decision: Option<Decision>,
     intent_committed: bool,
     detached: bool,
@@ -213,6 +221,7 @@ pub struct Machine {
     cancel_pending: Option<String>,
     /// Why it is being undone, and what could not be.
     cancel: Option<String>,
+    undo_committed: bool,
     ending: Option<(Ending, String)>,
     undone: Vec<String>,
 }
@@ -233,6 +242,7 @@ impl Machine {
             running: BTreeMap::new(),
             sets: Sets::default(),
             fence_ends: BTreeMap::new(),
+            fences: Fences::default(),
             decision,
             intent_committed,
             detached: false,
@@ -245,6 +255,7 @@ impl Machine {
             left_behind: BTreeMap::new(),
             cancel_pending: None,
             cancel: None,
+            undo_committed: false,
             ending: None,
             undone: Vec::new(),
         }

@@ -13,7 +13,7 @@ pub mod state;
 
 pub use self::{
     audit::{AuditEntry, EventKind},
-    cluster::{Cluster, Durability, Member, MemberState},
+    cluster::{Cluster, Durability, Member, MemberState, Witness},
     command::{Change, Command, Outcome, Switch},
     orders::{OrderStage, StandingOrder},
     recovery::{Decision, Ending, Kind, Phase, Recovery, StepRecord},

@@ -29,6 +29,7 @@ async fn perform(run: &mut Run<'_>, action: &Action) -> Result<StepEnd, StepEnd>
     match action {
         Action::StopReceiver { channel } => receiver::stop(run, channel).await,
         Action::StartReceiver { channel } => receiver::start(run, channel).await,
+        Action::RestartReceiver { channel } => receiver::restart(run, channel).await,
         Action::ReadFacts => Ok(done(run.facts().await?)),
         Action::Fence => fence::fence(run).await,
         Action::Unfence { semi_sync_acks } => fence::unfence(run, *semi_sync_acks).await,

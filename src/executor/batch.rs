@@ -40,8 +40,8 @@ impl From<StepEnd> for Stopped {
     }
 }
 
-/// Code of the error that the identity guard raises: BIGINT UNSIGNED out of range.
-const GUARD_RAISES: u16 = 1690;
+/// Code of the error that guards raise: BIGINT UNSIGNED out of range.
+pub(super) const GUARD_RAISES: u16 = 1690;
 /// A statement that this server does not understand.
 const SYNTAX_ERROR: u16 = 1064;
 /// Unknown system variable: a server of another flavour.
@@ -144,9 +144,8 @@ impl<'a> Run<'a> {
     pub(super) async fn change(&mut self, statements: &[String]) -> Result<ServerFacts, Stopped> {
         let result = self.guarded(statements).await;
         self.changed |= match &result {
-            Ok(_) => !statements.is_empty(),
-            // What a session sets for itself changes no server.
-            Err(Stopped::At(done, _)) => statements[..*done].iter().any(|s| !s.starts_with("SET SESSION")),
+            Ok(_) => statements.iter().any(|statement| is_change(statement)),
+            Err(Stopped::At(done, _)) => statements[..*done].iter().any(|statement| is_change(statement)),
             Err(Stopped::End(_)) => false,
         };
         result
@@ -277,6 +276,11 @@ impl<'a> Run<'a> {
             other => other,
         }
     }
+}
+
+/// What a session sets for itself, or asks, changes no server.
+fn is_change(statement: &str) -> bool {
+    !statement.starts_with("SET SESSION") && !statement.starts_with("SELECT")
 }
 
 /// A server's error for a record. A syntax error repeats a piece of the statement, which may hold a password.

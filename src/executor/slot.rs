@@ -15,15 +15,17 @@ use super::{ExecutorOptions, NOT_POISONED, Permit, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
-    session::{FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
+    session::{DIAL_AGAIN_SOON, FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
 };
 
 /// Idle sessions are pinged this often, so that a dead one is found before it is needed.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// Bound of a ping, and of the first statements on a new session.
 const PING_WITHIN: Duration = Duration::from_secs(1);
-/// Pause while there is no session, or one without the mark.
+/// Pause while there is no session, or one without the mark; doubles up to the second with each login that fails: a
+/// frozen host accepts connections that nobody there will ever use.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const LOOK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
 
 /// A session that is open.
 pub(super) struct Opened {
@@ -34,6 +36,8 @@ pub(super) struct Opened {
 
 pub(super) struct Inner {
     pub(super) opened: Option<Opened>,
+    /// Logins in a row that failed in the background.
+    failed: u32,
     pub(super) reader: FactsReader,
 }
 
@@ -60,7 +64,7 @@ impl std::fmt::Debug for Slot {
 
 impl Slot {
     pub(super) fn new(address: Address) -> Self {
-        let inner = Mutex::new(Inner { opened: None, reader: FactsReader::default() });
+        let inner = Mutex::new(Inner { opened: None, failed: 0, reader: FactsReader::default() });
         Self { address, inner, line: SyncMutex::default(), keeper: SyncMutex::default() }
     }
 
@@ -97,6 +101,11 @@ impl Slot {
         self.cut();
     }
 
+    /// Whether a step, or the keeper, is using the session now.
+    pub(super) fn is_lent(&self) -> bool {
+        self.inner.try_lock().is_err()
+    }
+
     /// Cuts the session, whoever uses it.
     pub(super) fn cut(&self) {
         if let Some(line) = self.line.lock().expect(NOT_POISONED).take() {
@@ -126,13 +135,18 @@ impl Slot {
         let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
         if !usable {
             inner.opened = None;
-            if let Err(error) = self.open(&mut inner, options).await {
-                tracing::debug!(server = %self.address, %error, "no executor session");
+            match self.open(&mut inner, options).await {
+                Ok(()) => inner.failed = 0,
+                Err(error) => {
+                    inner.failed = inner.failed.saturating_add(1);
+                    tracing::debug!(server = %self.address, %error, "no executor session");
+                }
             }
         }
         let ended = inner.opened.as_ref().map(|opened| opened.session.ended());
         let marked = inner.opened.as_ref().is_some_and(|opened| opened.predecessor.is_none());
-        let pause = if marked { PING_EVERY } else { LOOK_AGAIN_AFTER };
+        let again = (LOOK_AGAIN_AFTER * 2u32.pow(inner.failed.min(8))).min(LOOK_AGAIN_AFTER_MAX);
+        let pause = if marked { PING_EVERY } else { again };
         let ended = async move {
             match ended {
                 Some(ended) => drop(ended.await),
@@ -143,7 +157,10 @@ impl Slot {
     }
 
     async fn open(&self, inner: &mut Inner, options: &ExecutorOptions) -> Result<(), SessionError> {
-        let session_options = SessionOptions::new(Purpose::Executor, options.node);
+        let session_options = SessionOptions {
+            dial_again: DIAL_AGAIN_SOON,
+            ..SessionOptions::new(Purpose::Executor, options.node)
+        };
         let mut session = Session::open(&self.address, &options.account, &session_options).await?;
         *self.line.lock().expect(NOT_POISONED) = Some(session.line());
         let sets = session.run(&options.marks().take(options.node), PING_WITHIN).await?;

@@ -65,6 +65,15 @@ impl ServerFacts {
         }
         all
     }
+
+    /// The channel that receives from that source; of several the one of this name.
+    pub fn channel_from(&self, source: &Identity, address: &Address, name: &str) -> Option<&Channel> {
+        let from_it = |c: &&Channel| match (&c.source_uuid, &source.server_uuid) {
+            (Some(seen), Some(bound)) if !seen.is_empty() => seen == bound,
+            _ => &c.source == address || c.source_server_id == Some(source.server_id),
+        };
+        self.channels.iter().filter(from_it).min_by_key(|c| c.name != name)
+    }
 }
 
 /// Semi-sync switches and states, both roles. `None` where the plug-in is not loaded or the value was not read.

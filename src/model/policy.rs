@@ -21,6 +21,33 @@ pub enum PromotionRule {
     MustNot,
 }
 
+impl PromotionRule {
+    /// Every rule, the most preferred first.
+    pub const ALL: [Self; 5] = [Self::Must, Self::Prefer, Self::Neutral, Self::PreferNot, Self::MustNot];
+
+    /// Its stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Must => "must",
+            Self::Prefer => "prefer",
+            Self::Neutral => "neutral",
+            Self::PreferNot => "prefer_not",
+            Self::MustNot => "must_not",
+        }
+    }
+
+    /// The rule of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
+impl std::fmt::Display for PromotionRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What to do when the best candidate has not applied all it received by the deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +123,9 @@ pub struct Policy {
     pub switchover_long_statement_ms: u64,
     /// How long a member may be unreachable before it counts as lost for judging. Default 0: until `forget`.
     pub member_lost_after_ms: u64,
+    /// Shortest time between two restarts of a receiver as a witness on one cluster; within one episode of silence there is
+    /// one at most. 0: never. Default 60000.
+    pub witness_pause_ms: u64,
     /// Lag from which a replica counts as lagging, seconds. Default 10.
     pub lag_s: u64,
     /// Audit entries kept. Default 10000.
@@ -139,6 +169,7 @@ impl Default for Policy {
             switchover_pause_ms: 2_000,
             switchover_long_statement_ms: 500,
             member_lost_after_ms: 0,
+            witness_pause_ms: 60_000,
             lag_s: 10,
             audit_keep: 10_000,
             recoveries_keep: 500,

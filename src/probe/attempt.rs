@@ -47,6 +47,8 @@ pub(super) struct Attempt {
     pub(super) node: u64,
     pub(super) reader: FactsReader,
     pub(super) inventory: bool,
+    /// Pause before an unanswered connection request is sent again.
+    pub(super) dial_again: Duration,
 }
 
 impl Attempt {
@@ -54,12 +56,13 @@ impl Attempt {
     pub(super) fn start(self, over: Over, done: mpsc::UnboundedSender<Finished>) -> AbortHandle {
         let began = Instant::now();
         tokio::spawn(async move {
-            let Self { seq, address, account, node, mut reader, inventory } = self;
+            let Self { seq, address, account, node, mut reader, inventory, dial_again } = self;
             let (fresh, opened, within) = match over {
                 Over::Held(session) => (false, Ok(session), LINGER),
                 Over::Fresh => {
                     let options = SessionOptions {
                         login_within: FRESH_WITHIN,
+                        dial_again,
                         ..SessionOptions::new(Purpose::Probe, node)
                     };
                     (true, Session::open(&address, &account, &options).await, FRESH_WITHIN)

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Mode, ProbeSettings};
+use crate::session::{DIAL_AGAIN, DIAL_AGAIN_SOON};
 
 /// A dying server closes its connections before its listening socket: an attempt may be accepted and reset, and says
 /// nothing. It is repeated after this pause, doubling up to the second, so many times, or while somebody waits
@@ -118,6 +119,15 @@ impl Pace {
             self.retry = None;
         }
         due
+    }
+
+    /// Pause before an unanswered connection request is sent again: a server that returns from a partition is to be
+    /// heard of in the first packet after it.
+    pub(super) fn dial_again(&self, now: Instant) -> Duration {
+        match self.pause(now) == SUSPECTED_PAUSE {
+            true => DIAL_AGAIN_SOON,
+            false => DIAL_AGAIN,
+        }
     }
 
     /// From the end of a failed attempt to the next.

@@ -222,11 +222,16 @@ impl Prober {
             }
             Command::Reprobe => self.pace.hurry(now),
             Command::Inventory => self.pace.hurry_inventory(now),
-            Command::Settings(settings) => self.pace.set(settings, now),
-            Command::Discard => {
-                for fresh in self.fresh.drain(..) {
-                    fresh.task.abort();
+            Command::Settings(settings) => {
+                let dialled = self.pace.dial_again(now);
+                self.pace.set(settings, now);
+                if self.pace.dial_again(now) < dialled && !self.fresh.is_empty() {
+                    self.abort_fresh();
+                    self.start_fresh(!self.urgents.is_empty());
                 }
+            }
+            Command::Discard => {
+                self.abort_fresh();
                 if let Held::Busy { task, .. } = &self.held {
                     task.abort();
                     self.held = Held::None;
@@ -259,6 +264,7 @@ impl Prober {
             node: self.node,
             reader: self.reader.clone(),
             inventory,
+            dial_again: self.pace.dial_again(Instant::now()),
         }
     }
 
@@ -271,6 +277,12 @@ impl Prober {
                 self.held = Held::Busy { seq: self.seq, began: now, told_silent: false, task };
             }
             other => self.held = other,
+        }
+    }
+
+    fn abort_fresh(&mut self) {
+        for fresh in self.fresh.drain(..) {
+            fresh.task.abort();
         }
     }
 

@@ -9,7 +9,8 @@ use tonic::service::Interceptor;
 use crate::{
     api::backend::{
         Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
-        LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, ServerTrouble, Stamped, Wish,
+        LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Program, ServerTrouble,
+        Stamped, UNKNOWN_AGE, Wish,
     },
     core::{
         analysis::Repair,
@@ -22,6 +23,7 @@ use crate::{
             Change, Cluster, Kind, Outcome, Refusal, State,
             command::StartRecovery,
             recovery::{Testimony, Waiver},
+            state::FEATURE_LEVEL,
         },
     },
     executor::Permit,
@@ -29,6 +31,7 @@ use crate::{
         address::Address,
         server::{ClusterId, ServerId},
     },
+    proto::node::v1::{HelloRequest, HelloResponse, peer_client::PeerClient},
     raft::{ChangeError, InitError, PeerStatus, ReadError},
     server::{
         clock,
@@ -43,6 +46,8 @@ use crate::{
 
 /// Bound of looking for long statements before a switchover.
 const BLOCKERS: Duration = Duration::from_secs(2);
+/// Bound of asking another node what it runs.
+const HELLO: Duration = Duration::from_millis(300);
 /// Facts older than this are not planned on, milliseconds.
 const FRESH_MS: u64 = 5_000;
 
@@ -101,10 +106,7 @@ impl NodeBackend {
 
     /// What would refuse it now, besides the choice itself.
     fn gates(&self, state: &State, cluster: &Cluster, wish: &Wish) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
-        if let Some(holder) = cluster.slot {
-            refusals.push(Refusal::SlotHeld { what: "recovery".into(), id: holder });
-        }
+        let mut refusals: Vec<Refusal> = state.slot_refusal(cluster, wish.kind).into_iter().collect();
         if wish.kind == Kind::Switchover {
             return refusals;
         }
@@ -115,6 +117,22 @@ impl NodeBackend {
             refusals.extend(state.automatic_rate(cluster, crate::core::analysis::Class::Primary));
         }
         refusals
+    }
+
+    /// What each of these nodes runs, where it says so in time.
+    async fn programs(&self, nodes: impl Iterator<Item = u64>) -> BTreeMap<u64, Program> {
+        let raft = self.tools.group.raft();
+        let ask = async |node: u64| {
+            if node == raft.node_id() {
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                return Some((node, Program { version, feature_level: FEATURE_LEVEL }));
+            }
+            let mut peer = PeerClient::new(raft.peer_channel(node).ok()?);
+            let hello = tokio::time::timeout(HELLO, peer.hello(HelloRequest::default())).await;
+            let HelloResponse { version, feature_level, .. } = hello.ok()?.ok()?.into_inner();
+            Some((node, Program { version, feature_level }))
+        };
+        futures::future::join_all(nodes.map(ask)).await.into_iter().flatten().collect()
     }
 
     /// A switchover refuses, naming the session, when a long statement or table lock would stretch its pause.
@@ -293,10 +311,14 @@ impl Backend for NodeBackend {
             .collect()
     }
 
-    fn testimonies(&self, cluster: &ClusterId) -> Vec<Testimony> {
-        self.tools.group.raft().read(|state| {
+    async fn testimonies(&self, cluster: &ClusterId) -> Vec<Testimony> {
+        let raft = self.tools.group.raft();
+        if raft.leadership().borrow().is_leader {
+            return self.leader.evidence(cluster).await;
+        }
+        raft.read(|state| {
             let of_cluster = state.verdicts.get(cluster).into_iter().flat_map(BTreeMap::values);
-            of_cluster.map(|v| Testimony { verdict: v.clone(), age_ms: 0 }).collect()
+            of_cluster.map(|v| Testimony { verdict: v.clone(), age_ms: UNKNOWN_AGE }).collect()
         })
     }
 
@@ -406,6 +428,7 @@ impl Backend for NodeBackend {
         let status = raft.status();
         let leadership = *raft.leadership().borrow();
         let me = raft.node_id();
+        let programs = self.programs(status.membership.nodes.keys().copied()).await;
         let nodes = status
             .membership
             .nodes
@@ -422,7 +445,7 @@ impl Backend for NodeBackend {
                     voter,
                     applied,
                     incarnation: info.incarnation.clone(),
-                    version: String::new(),
+                    program: programs.get(id).cloned(),
                     datacenter: info.datacenter.clone().unwrap_or_default(),
                     heard_ms: peer.answered.map(|age| age.as_millis() as u64),
                 }

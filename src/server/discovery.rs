@@ -7,7 +7,7 @@ use crate::{
     core::replicated::{Member, MemberState},
     model::{
         address::Address,
-        facts::ServerFacts,
+        facts::{Channel, ServerFacts},
         server::{Flavor, ServerId},
     },
     probe,
@@ -169,16 +169,18 @@ fn found(
     let by_address: BTreeMap<Address, ServerId> =
         members.iter().map(|m| (m.address.clone(), m.server.clone())).collect();
     for (i, (_, facts)) in read.iter().enumerate() {
-        let Some(channel) = facts.channels.first() else { continue };
-        let by_identity = || {
+        let by_identity = |channel: &Channel| {
             let is = |f: &ServerFacts| {
                 (channel.source_uuid.is_some() && f.identity.server_uuid == channel.source_uuid)
                     || channel.source_server_id.is_some_and(|id| id != 0 && id == f.identity.server_id)
             };
             read.iter().position(|(_, f)| is(f)).map(|at| members[at].server.clone())
         };
-        let source = by_address.get(&channel.source).cloned().or_else(by_identity);
-        members[i].source = source;
+        let source = |c: &Channel| by_address.get(&c.source).cloned().or_else(|| by_identity(c));
+        // Of several sources, one that belongs to this topology.
+        if let Some((channel, source)) = facts.channels.iter().find_map(|c| Some((c, source(c)?))) {
+            (members[i].source, members[i].channel) = (Some(source), channel.name.clone());
+        }
     }
     check_circle(&members)?;
     let alone =

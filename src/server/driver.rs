@@ -3,8 +3,13 @@
 //! A step runs only after a commit or a read barrier of this term (its permit). When this node stops leading, the task
 //! is dropped with all that it runs: what was under way ends unknown, and the successor clears it away.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::FutureExt as _;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -21,7 +26,11 @@ use crate::{
         replicated::{Change, Recovery, StepRecord},
     },
     executor::{Executor, Permit},
-    proto::node::v1::{DelegateRequest, peer_client::PeerClient},
+    model::{
+        gtid::GtidSet,
+        server::{ClusterId, ServerId},
+    },
+    proto::node::v1::{DelegateRequest, MarksRequest, peer_client::PeerClient},
     server::{
         clock,
         group::{Group, SELF, decode, encode},
@@ -36,6 +45,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// A commit of this term is as good as a read barrier for this long.
 const CONFIRMED_FOR: Duration = Duration::from_millis(100);
 
+/// How long the other voters' marks are waited for, beside the revocation.
+const MARKS_WITHIN: Duration = Duration::from_millis(200);
+
 /// What a driver works with.
 #[derive(Clone)]
 pub struct Tools {
@@ -47,17 +59,19 @@ pub struct Tools {
 
 /// A driven recovery, as its owner sees it.
 pub struct Driven {
-    /// Sends it events from outside (the primary answers, cancel).
+    /// Sends it events from outside (the primary answers, cancel). Once it is dropped, the task stops at once.
     pub events: mpsc::Sender<Event>,
-    /// Ends when it is over, or was dropped.
+    /// Ends when nothing of it runs any more; what was under way ended unknown, its session cut.
     pub task: tokio::task::JoinHandle<()>,
 }
 
 /// Starts driving.
 pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: bool) -> Driven {
     let (events, inbox) = mpsc::channel(EVENTS);
+    let membership = tools.group.raft().membership();
+    tools.executor.set_nodes(membership.nodes.keys().copied().collect());
     let driver = Driver {
-        fencers: tools.group.raft().membership().voters,
+        fencers: membership.voters,
         tools,
         term,
         known,
@@ -92,6 +106,7 @@ impl Driver {
         let mut machine = Machine::new(recovery, policy, clock::now_ms());
         let mut event = Event::Begin { resumed };
         let node = self.tools.group.raft().node_id();
+        let mut marks = Some(marks(&self.tools, &machine.recovery().cluster));
         pause::point(node, "start", "before").await;
         loop {
             let stage = machine.stage();
@@ -101,6 +116,10 @@ impl Driver {
             }
             if !self.carry_out(effects).await {
                 break;
+            }
+            if let Some(marks) = marks.take() {
+                // The first steps are under way meanwhile; their ends are not judged before.
+                marks.await.into_iter().for_each(|of_node| self.known.raise(of_node));
             }
             event = tokio::select! {
                 biased;
@@ -264,6 +283,31 @@ impl Driver {
             tracing::warn!(recovery = self.id, "its step records were not written");
         }
     }
+}
+
+/// What the other voters have seen the members hold (P6): this node's own memory may have begun a moment ago.
+fn marks(
+    tools: &Tools,
+    cluster: &ClusterId,
+) -> impl Future<Output = Vec<BTreeMap<ServerId, GtidSet>>> + Send + use<> {
+    let raft = tools.group.raft().clone();
+    let request = MarksRequest { cluster: cluster.0.clone() };
+    let others = raft.membership().voters.into_iter().filter(|node| *node != raft.node_id());
+    let asked: Vec<_> = others
+        .map(|node| {
+            let (raft, request) = (raft.clone(), request.clone());
+            async move {
+                let mut client = PeerClient::new(raft.peer_channel(node).map_err(|e| e.to_string())?);
+                let answer = timeout(MARKS_WITHIN, client.marks(request)).await;
+                let answer = answer.map_err(|_| "no answer in time".to_owned())?;
+                decode(&answer.map_err(|status| status.message().to_owned())?.into_inner().marks_bytes)
+            }
+            .map(move |marks: Result<_, String>| {
+                marks.map_err(|why| tracing::info!(node, why, "its high-water marks are not known")).ok()
+            })
+        })
+        .collect();
+    async move { futures::future::join_all(asked).await.into_iter().flatten().collect() }
 }
 
 /// Asks another node to do a step of a committed recovery.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    core::replicated::{Change, Command, Outcome},
+    core::replicated::{Change, Command, Outcome, Refusal},
     proto::node::v1::{SubmitRequest, peer_client::PeerClient},
     raft::{Committed, ProposeError, Raft},
     server::clock,
@@ -71,8 +71,17 @@ impl Group {
         by: &str,
         request_id: Option<String>,
     ) -> Result<Committed, ProposeError> {
+        if let Some(outcome) = self.above_level(&change) {
+            return Ok(Committed { index: *self.raft.applied().borrow(), term, outcome });
+        }
         let command = self.stamp(term, change, by, request_id).await?;
         self.raft.propose_as_leader_of(term, command).await
+    }
+
+    /// The refusal of a change that not every voter may understand yet.
+    fn above_level(&self, change: &Change) -> Option<Outcome> {
+        let (needs, has) = (change.level(), self.raft.read(|state| state.feature_level));
+        (needs > has).then_some(Outcome::Refused(Refusal::FeatureLevel { needs, has }))
     }
 
     /// Submits through whoever leads: here when this node does, else over the leader's peer service.

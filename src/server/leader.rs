@@ -5,10 +5,12 @@
 //! log first or is refused there.
 
 pub mod gather;
+mod level;
 mod orders;
 mod recoveries;
 pub mod start;
 mod upkeep;
+mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,8 +41,10 @@ use crate::{
 
 /// Messages under way to the leader's task.
 const INBOX: usize = 1_024;
-/// How often time alone is let pass.
+/// How often a leader lets time alone pass while it has a recovery in hand.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while it has none: whatever begins one is a message or a log entry.
+const CALM_TICK: Duration = Duration::from_millis(250);
 
 /// What the leader's task is told.
 pub enum Message {
@@ -89,13 +93,6 @@ pub enum Message {
         /// What became of it.
         result: Result<Committed, ProposeError>,
     },
-    /// A node has an answer from this cluster's primary.
-    PrimaryAnswers {
-        /// Which cluster.
-        cluster: ClusterId,
-        /// What was seen.
-        how: String,
-    },
     /// What the nodes say of a cluster's primary now, after an urgent round.
     Evidence {
         /// Which cluster.
@@ -105,6 +102,8 @@ pub enum Message {
     },
     /// A worker of ours is done with a standing order, for now.
     OrderDone(u64),
+    /// A worker of ours is done with a cluster's witness, for now.
+    WitnessDone(ClusterId),
     /// An upkeep pass ended.
     UpkeepDone,
 }
@@ -152,9 +151,11 @@ pub fn lead(
         gathering: BTreeMap::new(),
         takeovers: BTreeMap::new(),
         orders: BTreeSet::new(),
+        witnesses: BTreeSet::new(),
         refused: BTreeMap::new(),
         logged: BTreeMap::new(),
         upkeep: upkeep::Upkeep::default(),
+        level_asked_ms: None,
         work: JoinSet::new(),
     };
     tokio::spawn(leader.run(messages));
@@ -176,11 +177,15 @@ struct Leader {
     takeovers: BTreeMap<u64, Option<String>>,
     /// Standing orders a worker is busy with.
     orders: BTreeSet<u64>,
+    /// Clusters whose witness a worker is busy with.
+    witnesses: BTreeSet<ClusterId>,
     /// The last refusal noted for a cluster, so that each is told once.
     refused: BTreeMap<ClusterId, String>,
     /// Verdicts already in the log, by label.
     logged: BTreeMap<(ClusterId, u64), (String, u64)>,
     upkeep: upkeep::Upkeep,
+    /// When the voters were last asked what they understand.
+    level_asked_ms: Option<u64>,
     work: JoinSet<()>,
 }
 
@@ -188,15 +193,14 @@ impl Leader {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut leadership = self.tools.group.raft().leadership();
         let mut applied = self.tools.group.raft().applied();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let tick = self.tick();
             let message = tokio::select! {
                 biased;
                 Ok(()) = leadership.changed() => None,
                 Some(message) = messages.recv() => Some(message),
                 Ok(()) = applied.changed() => None,
-                _ = tick.tick() => None,
+                () = tokio::time::sleep(tick), if self.leadership.is_leader => None,
                 else => return,
             };
             self.follow_leadership(*leadership.borrow_and_update());
@@ -207,6 +211,11 @@ impl Leader {
                 self.tend();
             }
         }
+    }
+
+    fn tick(&self) -> Duration {
+        let calm = self.driven.is_empty() && self.gathering.is_empty() && self.takeovers.is_empty();
+        if calm { CALM_TICK } else { TICK }
     }
 
     fn follow_leadership(&mut self, now: Leadership) {
@@ -223,12 +232,14 @@ impl Leader {
         self.gathering.clear();
         self.takeovers.clear();
         self.orders.clear();
+        self.witnesses.clear();
         self.refused.clear();
         self.logged.clear();
         self.upkeep = upkeep::Upkeep::default();
+        self.level_asked_ms = None;
         self.leadership = now;
         if now.is_leader {
-            self.tools.executor.drop_all();
+            self.tools.executor.drop_busy();
         }
     }
 
@@ -245,12 +256,14 @@ impl Leader {
                 self.propose_start(*start, by, request_id, Some(reply))
             }
             Message::TakenOver { id, result } => self.taken_over(id, result),
-            Message::PrimaryAnswers { cluster, how } => self.primary_answers(&cluster, &how),
             Message::Evidence { cluster, reply } => {
                 let _ = reply.send(self.gathered.testimonies(&cluster, clock::now_ms()));
             }
             Message::OrderDone(id) => {
                 self.orders.remove(&id);
+            }
+            Message::WitnessDone(cluster) => {
+                self.witnesses.remove(&cluster);
             }
             Message::UpkeepDone => self.upkeep.done(),
         }
@@ -261,7 +274,9 @@ impl Leader {
         while self.work.try_join_next().is_some() {}
         self.tend_recoveries();
         self.tend_orders();
+        self.tend_witnesses();
         self.tend_upkeep();
+        self.tend_level();
     }
 
     /// Commits something off the critical path; a failure is logged and forgotten: what matters is tried again.

@@ -3,23 +3,25 @@
 //! One task owns it all. It is told of probes, of changes in the replicated state, of the leader's urgent rounds and of
 //! this node's own pauses; it tells the reporter whenever its verdict on a cluster changed.
 
+mod handle;
 pub mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::handle::{Input, ObserverHandle, Seen, Sighting, Views};
 use self::watch::Watch;
 use crate::{
     core::{
         analysis::{
-            Finding, Verdict,
+            Verdict,
             observation::{AttemptEnd, Observation},
-            problem::{self, Problem, View},
+            problem::{self, View},
         },
         plan::{choose::Sets, step::Target},
         replicated::{Cluster, MemberState, State},
@@ -45,106 +47,13 @@ const INPUTS: usize = 256;
 const HASTY: Duration = Duration::from_millis(15);
 /// How often the replicas of a silent primary are looked at again.
 const BRISK: Duration = Duration::from_millis(150);
-/// How often time alone is let pass.
-const TICK: Duration = Duration::from_millis(50);
-/// How often what is seen is published for readers, milliseconds.
+/// How often time alone is let pass while a primary is suspected, milliseconds. Else nothing changes between two probes
+/// but that the next answer of a primary becomes overdue.
+const TICK_MS: u64 = 50;
+/// How often what is seen of a cluster is published for readers at most, milliseconds.
 const PUBLISH_MS: u64 = 200;
 /// How long replicas of a gone primary are looked at hastily.
 const HASTY_FOR_MS: u64 = 3_000;
-
-/// What is asked of the observer.
-pub enum Input {
-    /// The leader's urgent round on the primary of a cluster.
-    Urgent {
-        /// Which.
-        cluster: ClusterId,
-        /// Bound, milliseconds.
-        bound_ms: u64,
-        /// This node's verdict at its end.
-        reply: oneshot::Sender<Option<Verdict>>,
-    },
-    /// All that is seen of a cluster.
-    Look {
-        /// Which.
-        cluster: ClusterId,
-        /// The answer.
-        reply: oneshot::Sender<Option<Seen>>,
-    },
-    /// This node slept.
-    Paused,
-    /// Read a full inventory of these servers now.
-    Inventory(Vec<ServerId>),
-    /// An urgent attempt of ours ended.
-    UrgentEnded {
-        /// Which cluster.
-        cluster: ClusterId,
-        /// When it began, this node's milliseconds.
-        began_ms: u64,
-        /// It was the whole bound without an answer.
-        silent: bool,
-    },
-}
-
-/// A cluster as this node sees it.
-#[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// Observations by server.
-    pub observations: BTreeMap<ServerId, Observation>,
-    /// Problems.
-    pub problems: Vec<Problem>,
-    /// This node's finding.
-    pub finding: Option<Finding>,
-    /// This node's monotonic milliseconds of it all.
-    pub now_ms: u64,
-    /// High-water marks and the primary's last set, for a decision.
-    pub sets: Sets,
-}
-
-/// What the observer tells the rest of the node.
-#[derive(Debug, Clone)]
-pub enum Sighting {
-    /// A verdict that is new, or still holds and is worth repeating.
-    Verdict(Verdict),
-    /// A server answered that a standing order may be about.
-    Answered {
-        /// Who.
-        server: ServerId,
-        /// Whether clients can write there.
-        writable: bool,
-    },
-}
-
-/// What is seen of each cluster, as last published: for readers who must not wait.
-pub type Views = Arc<Mutex<BTreeMap<ClusterId, Arc<Seen>>>>;
-
-/// The observer's mailbox.
-#[derive(Clone)]
-pub struct ObserverHandle {
-    inputs: mpsc::Sender<Input>,
-    /// What is seen, as last published.
-    pub views: Views,
-}
-
-impl ObserverHandle {
-    /// This node's part of an urgent round.
-    pub async fn urgent(&self, cluster: ClusterId, bound_ms: u64) -> Option<Verdict> {
-        let (reply, answer) = oneshot::channel();
-        self.inputs.send(Input::Urgent { cluster, bound_ms, reply }).await.ok()?;
-        answer.await.ok().flatten()
-    }
-
-    /// All that is seen of a cluster.
-    pub async fn look(&self, cluster: ClusterId) -> Option<Seen> {
-        let (reply, answer) = oneshot::channel();
-        self.inputs.send(Input::Look { cluster, reply }).await.ok()?;
-        answer.await.ok().flatten()
-    }
-
-    /// Asks for a full inventory soon.
-    pub async fn inventory(&self, servers: Vec<ServerId>) {
-        let _ = self.inputs.send(Input::Inventory(servers)).await;
-    }
-}
 
 struct Watched {
     watch: Watch,
@@ -166,6 +75,13 @@ struct Round {
     reprobed_ms: u64,
 }
 
+/// What a cluster was like when it was last looked at anew.
+#[derive(PartialEq, Eq)]
+struct Shape {
+    epoch: u64,
+    busy: bool,
+}
+
 struct Observer {
     raft: Raft,
     executor: Arc<Executor>,
@@ -175,11 +91,13 @@ struct Observer {
     out: mpsc::Sender<Sighting>,
     watched: BTreeMap<ServerId, Watched>,
     rounds: BTreeMap<ClusterId, Round>,
+    /// Each cluster's shape, and since when it is so.
+    shapes: BTreeMap<ClusterId, (Shape, u64)>,
     said: BTreeMap<ClusterId, (Verdict, u64)>,
     sequence: u64,
     policy: Policy,
     views: Views,
-    published_ms: u64,
+    ticked_ms: u64,
 }
 
 /// Starts observing.
@@ -201,11 +119,12 @@ pub fn observe(
         out,
         watched: BTreeMap::new(),
         rounds: BTreeMap::new(),
+        shapes: BTreeMap::new(),
         said: BTreeMap::new(),
         sequence: 0,
         policy: Policy::default(),
         views: views.clone(),
-        published_ms: 0,
+        ticked_ms: 0,
     };
     tokio::spawn(observer.run(inbox, probe_ends));
     ObserverHandle { inputs, views }
@@ -215,19 +134,22 @@ impl Observer {
     async fn run(mut self, mut inbox: mpsc::Receiver<Input>, mut probe_ends: mpsc::Receiver<ProbeEvent>) {
         let mut applied = self.raft.applied();
         let mut pauses = clock::watch_pauses();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.sequence = self.first_sequence();
         self.follow_state();
         loop {
+            let wake = async {
+                match self.next_tick() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 Some(event) = probe_ends.recv() => self.probe_ended(event),
                 Some(input) = inbox.recv() => self.input(input),
                 Ok(()) = applied.changed() => self.follow_state(),
                 Ok(()) = pauses.changed() => self.input(Input::Paused),
-                _ = tick.tick() => self.tick(),
-                else => return,
+                () = wake => self.tick(),
             }
         }
     }
@@ -255,6 +177,7 @@ impl Observer {
                 let ordered = away || matches!(member.state, MemberState::Quarantined { .. });
                 self.watch(cluster, member.target(), is_primary, away, ordered);
             }
+            self.follow_shape(cluster);
         }
         let gone: Vec<ServerId> = self.watched.keys().filter(|s| !wanted.contains(s)).cloned().collect();
         for server in gone {
@@ -262,7 +185,25 @@ impl Observer {
             self.executor.forget(&server);
         }
         self.rounds.retain(|cluster, _| clusters.contains_key(cluster));
+        self.shapes.retain(|cluster, _| clusters.contains_key(cluster));
         self.said.retain(|cluster, _| clusters.contains_key(cluster));
+        self.lock_views().retain(|cluster, _| clusters.contains_key(cluster));
+        for cluster in clusters.keys() {
+            self.publish(cluster);
+        }
+    }
+
+    /// A new primary, or the end of a recovery: who follows whom has just changed, and what was read before is no
+    /// longer true. Everyone is asked again at once.
+    fn follow_shape(&mut self, cluster: &Cluster) {
+        let shape = Shape { epoch: cluster.epoch, busy: cluster.slot.is_some() };
+        if self.shapes.get(&cluster.id).is_some_and(|(known, _)| known == &shape) {
+            return;
+        }
+        for watched in self.watched.values().filter(|w| w.cluster == cluster.id) {
+            watched.handle.reprobe();
+        }
+        self.shapes.insert(cluster.id.clone(), (shape, clock::now_ms()));
     }
 
     fn watch(&mut self, cluster: &Cluster, target: Target, is_primary: bool, away: bool, ordered: bool) {
@@ -288,6 +229,7 @@ impl Observer {
             watched.ordered = ordered;
             if watched.is_primary != is_primary {
                 watched.is_primary = is_primary;
+                watched.watch.begin_rhythm(clock::now_ms());
                 self.rounds.remove(&cluster.id);
             }
             return;
@@ -316,7 +258,13 @@ impl Observer {
         let at_ms = clock::now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
         let (end, facts) = outcome(event.outcome, event.fresh);
         let expected = watched.target.identity.clone();
-        watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected));
+        let channel = facts.as_ref().and_then(|facts| {
+            self.raft.read(|state| {
+                let cluster = state.clusters.get(&watched.cluster)?;
+                cluster.channel_of(cluster.members.get(&server)?, facts).cloned()
+            })
+        });
+        watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected), channel.as_ref());
         let (cluster, is_primary) = (watched.cluster.clone(), watched.is_primary);
         if watched.ordered {
             self.tell_answered(&server);
@@ -325,6 +273,7 @@ impl Observer {
             self.look_after_replicas(&cluster);
         }
         self.judge(&cluster);
+        self.publish(&cluster);
     }
 
     fn tell_answered(&mut self, server: &ServerId) {
@@ -505,6 +454,7 @@ impl Observer {
             problems,
             finding: Some(finding),
             now_ms: clock::now_ms(),
+            shape_since_ms: self.shapes.get(id).map_or(0, |(_, since)| *since),
             sets: Sets {
                 facts: BTreeMap::new(),
                 old_primary,
@@ -533,21 +483,41 @@ impl Observer {
         self.watched.values().map(|w| w.cluster.clone()).collect()
     }
 
+    /// How long until time alone may change what this node says.
+    fn next_tick(&self) -> Option<Duration> {
+        let next = |primary: &Watched| {
+            let round = self.rounds.get(&primary.cluster);
+            match round.is_some_and(|r| r.hasty_since_ms.is_some()) {
+                true => Some(self.ticked_ms + TICK_MS),
+                false => problem::suspected_from_ms(&primary.watch.observation, &self.policy),
+            }
+        };
+        let at_ms = self.watched.values().filter(|w| w.is_primary).filter_map(next).min()?;
+        Some(Duration::from_millis(at_ms.saturating_sub(clock::now_ms())))
+    }
+
     fn tick(&mut self) {
+        self.ticked_ms = clock::now_ms();
         for id in self.clusters() {
             self.look_after_replicas(&id);
             self.judge(&id);
+            self.publish(&id);
         }
-        let now = clock::now_ms();
-        if now.saturating_sub(self.published_ms) >= PUBLISH_MS {
-            self.published_ms = now;
-            let seen = self
-                .clusters()
-                .into_iter()
-                .filter_map(|id| self.look(&id).map(|s| (id, Arc::new(s))))
-                .collect();
-            *self.views.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// Shows what is seen of a cluster to readers who must not wait.
+    fn publish(&self, id: &ClusterId) {
+        let due = |seen: &Arc<Seen>| clock::now_ms().saturating_sub(seen.now_ms) >= PUBLISH_MS;
+        if !self.lock_views().get(id).is_none_or(due) {
+            return;
         }
+        if let Some(seen) = self.look(id) {
+            self.lock_views().insert(id.clone(), Arc::new(seen));
+        }
+    }
+
+    fn lock_views(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Arc<Seen>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
     model::server::ClusterId,
     proto::node::v1::{
         ConfirmRequest, ConfirmResponse, DelegateRequest, DelegateResponse, HelloRequest, HelloResponse,
-        ReportRequest, ReportResponse, SubmitRequest, SubmitResponse, UrgentRequest, UrgentResponse,
-        peer_server::Peer as PeerService,
+        MarksRequest, MarksResponse, ReportRequest, ReportResponse, SubmitRequest, SubmitResponse,
+        UrgentRequest, UrgentResponse, peer_server::Peer as PeerService,
     },
     raft::Peer,
     server::{
@@ -44,7 +44,9 @@ pub struct PeerApi {
 }
 
 impl PeerApi {
-    /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term.
+    /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term. A request may
+    /// have lain in a cut connection for minutes: the read barrier makes what is applied here current, so that no fence
+    /// begins once the recovery was given up.
     async fn allowed(&self, request: &DelegateRequest, step: &Step) -> Result<(), String> {
         let raft = self.tools.group.raft();
         let mut applied = raft.applied();
@@ -52,9 +54,17 @@ impl PeerApi {
         if tokio::time::timeout(APPLY_WITHIN, reached).await.is_err() {
             return Err(format!("this node has not applied log index {} yet", request.log_index));
         }
+        match tokio::time::timeout(APPLY_WITHIN, raft.read_barrier()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("this node could not confirm its state in time".into()),
+        }
         raft.read(|state| {
             let recovery = state.recoveries.get(&request.recovery).filter(|r| r.running());
             let recovery = recovery.ok_or_else(|| format!("recovery {} does not run", request.recovery))?;
+            if recovery.undoing() {
+                return Err(format!("recovery {} was given up", recovery.id));
+            }
             if recovery.owner.1 != request.term {
                 return Err(format!("recovery {} belongs to term {}", recovery.id, recovery.owner.1));
             }
@@ -128,6 +138,12 @@ impl PeerService for PeerApi {
             }
         };
         Ok(Response::new(DelegateResponse { end_bytes: encode(&end) }))
+    }
+
+    async fn marks(&self, request: Request<MarksRequest>) -> Result<Response<MarksResponse>, Status> {
+        let seen = self.observer.look(ClusterId(request.into_inner().cluster)).await;
+        let seen = seen.ok_or_else(|| Status::not_found("this node does not watch that cluster"))?;
+        Ok(Response::new(MarksResponse { marks_bytes: encode(&seen.sets.high_water) }))
     }
 
     async fn confirm(&self, _request: Request<ConfirmRequest>) -> Result<Response<ConfirmResponse>, Status> {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Account, Purpose, ResultSet, SessionError, Tls,
     greeting::Greeting,
-    line::{self, LOGIN_WITHIN, LineEnd},
+    line::{self, DIAL_AGAIN, LOGIN_WITHIN, LineEnd},
 };
 use crate::model::{
     address::Address,
@@ -20,6 +20,8 @@ use crate::model::{
 pub struct SessionOptions {
     /// Bound of dialling, greeting and login together. Default 1 s.
     pub login_within: Duration,
+    /// Pause before an unanswered connection request is sent again. Default 250 ms.
+    pub dial_again: Duration,
     /// What it is for.
     pub purpose: Purpose,
     /// Number of this node, shown among the connection's attributes; 0 where there is none.
@@ -31,7 +33,7 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// The defaults for `purpose`.
     pub fn new(purpose: Purpose, node: u64) -> Self {
-        Self { login_within: LOGIN_WITHIN, purpose, node, lock_wait_s: 1 }
+        Self { login_within: LOGIN_WITHIN, dial_again: DIAL_AGAIN, purpose, node, lock_wait_s: 1 }
     }
 }
 
@@ -74,7 +76,7 @@ impl Session {
         options: &SessionOptions,
     ) -> Result<Self, SessionError> {
         let deadline = Instant::now() + options.login_within;
-        let line = line::dial(address, deadline).await?;
+        let line = line::dial(address, deadline, options.dial_again).await?;
         let mut cut = CutOnDrop(Some(line.end.clone()));
         let tls = tls(address, &account.tls).await?;
         let opts = driver_options(line.entrance.port(), account, tls, options);

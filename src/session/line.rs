@@ -70,10 +70,14 @@ impl LineEnd {
 }
 
 /// Connects and reads the greeting. The name is resolved anew each time; its addresses share the time there is.
-pub(super) async fn dial(address: &Address, deadline: Instant) -> Result<Line, SessionError> {
+pub(super) async fn dial(
+    address: &Address,
+    deadline: Instant,
+    dial_again: Duration,
+) -> Result<Line, SessionError> {
     let began = Instant::now();
     let silent = |awaited| SessionError::Silent { awaited, after: deadline.duration_since(began) };
-    let server = connect(address, deadline).await?;
+    let server = connect(address, deadline, dial_again).await?;
     server.set_nodelay(true).map_err(|error| SessionError::from_io(&error))?;
     let (server, opening, greeting) =
         timeout_at(deadline, read_greeting(server)).await.map_err(|_| silent("greeting"))??;
@@ -97,20 +101,22 @@ pub(super) async fn dial(address: &Address, deadline: Instant) -> Result<Line, S
 }
 
 /// A lost SYN is sent again by the kernel after 1 s at the earliest, so a healed partition would go unnoticed that
-/// long: another connection is begun every 250 ms beside the first, and whichever is answered first is used.
-const DIAL_AGAIN: Duration = Duration::from_millis(250);
-
-async fn connect_to(target: SocketAddr) -> std::io::Result<TcpStream> {
+/// long: another connection is begun every so often beside the first, and whichever is answered first is used.
+async fn connect_to(target: SocketAddr, dial_again: Duration) -> std::io::Result<TcpStream> {
     let mut dials = FuturesUnordered::from_iter([TcpStream::connect(target)]);
     loop {
         tokio::select! {
             Some(answered) = dials.next() => return answered,
-            () = tokio::time::sleep(DIAL_AGAIN) => dials.push(TcpStream::connect(target)),
+            () = tokio::time::sleep(dial_again) => dials.push(TcpStream::connect(target)),
         }
     }
 }
 
-async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, SessionError> {
+async fn connect(
+    address: &Address,
+    deadline: Instant,
+    dial_again: Duration,
+) -> Result<TcpStream, SessionError> {
     let began = Instant::now();
     let silent = |since: Instant| SessionError::Silent { awaited: "connection", after: since.elapsed() };
     let found: Vec<SocketAddr> = match address.host.parse::<IpAddr>() {
@@ -127,7 +133,7 @@ async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, Sess
     for (tried, target) in found.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(found.len() - tried).unwrap_or(u32::MAX);
-        last = match timeout_at(Instant::now() + share, connect_to(*target)).await {
+        last = match timeout_at(Instant::now() + share, connect_to(*target, dial_again)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => SessionError::from_io(&error),
             Err(_) => silent(began),
@@ -190,6 +196,12 @@ async fn copy(
         }
     }
 }
+
+/// How often an unanswered connection request is repeated, where nothing else is said; and where every moment that a
+/// healed server goes unnoticed costs writes.
+pub const DIAL_AGAIN: Duration = Duration::from_millis(250);
+/// See [`DIAL_AGAIN`].
+pub const DIAL_AGAIN_SOON: Duration = Duration::from_millis(40);
 
 /// What a login may take where nothing else is said.
 pub(super) const LOGIN_WITHIN: Duration = Duration::from_secs(1);

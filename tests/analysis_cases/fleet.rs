@@ -54,6 +54,7 @@ impl Fleet {
             failed_attempts: 0,
             retry_not_before_ms: 0,
             primary_since: None,
+            witness: None,
         };
         Self {
             cluster,

@@ -5,3 +5,4 @@ mod fleet;
 mod peer;
 mod properties;
 mod scenarios;
+mod sources;

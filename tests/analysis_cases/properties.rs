@@ -5,7 +5,11 @@ use proptest::{
     test_runner::{Config, RngSeed},
 };
 use quorate::{
-    core::analysis::{Class, Finding, PrimarySign, ReplicaSign, observation::AttemptEnd},
+    core::analysis::{
+        Class, Finding, PrimarySign, ReplicaSign,
+        observation::AttemptEnd,
+        problem::{self, View},
+    },
     model::{address::Address, facts::Receiver, server::ServerId},
 };
 
@@ -188,6 +192,24 @@ proptest! {
         o.last_attempt = Some((ago(at), AttemptEnd::Answered));
         o.waiting_since_ms = None;
         prop_assert_eq!(fleet.finding(), Finding::Healthy);
+    }
+
+    /// The observer looks at the time again when a primary is to be suspected, and not before.
+    #[test]
+    fn time_alone_changes_no_word_before_a_primary_is_suspected(fleet in fleet(), later in 0..600_u64) {
+        let o = &fleet.observations[&ServerId("primary".into())];
+        let from_ms = problem::suspected_from_ms(o, &fleet.policy);
+        let view = fleet.view();
+        let then = View { now_ms: NOW_MS + later, ..view };
+        if !problem::suspected(&view) && from_ms.is_none_or(|from| then.now_ms < from) {
+            prop_assert!(!problem::suspected(&then));
+            let word = |finding: Finding| match finding {
+                Finding::Failure { code, .. } => code.to_string(),
+                Finding::Healthy => "healthy".into(),
+                Finding::Blind { .. } => "blind".into(),
+            };
+            prop_assert_eq!(word(problem::finding(&view)), word(problem::finding(&then)));
+        }
     }
 
     #[test]

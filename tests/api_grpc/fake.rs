@@ -12,7 +12,8 @@ use quorate::{
         self, ClientTls,
         backend::{
             Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
-            LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Stamped, Wish,
+            LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Program, Stamped,
+            UNKNOWN_AGE, Wish,
         },
     },
     core::replicated::{Change, Outcome, Refusal, State, recovery::Testimony},
@@ -168,10 +169,12 @@ impl Backend for Fake {
         vec![problem()]
     }
 
-    fn testimonies(&self, _cluster: &ClusterId) -> Vec<Testimony> {
+    async fn testimonies(&self, _cluster: &ClusterId) -> Vec<Testimony> {
+        let leads = *self.leader.borrow() == Some(self.id);
+        let age = |ms| if leads { ms } else { UNKNOWN_AGE };
         vec![
-            Testimony { verdict: verdict(1, 2, dead()), age_ms: 40 },
-            Testimony { verdict: verdict(2, 2, dead()), age_ms: 9_000 },
+            Testimony { verdict: verdict(1, 2, dead()), age_ms: age(40) },
+            Testimony { verdict: verdict(2, 2, dead()), age_ms: age(9_000) },
         ]
     }
 
@@ -265,7 +268,7 @@ fn node(id: u64, address: &str, role: NodeRole) -> NodeView {
         voter: true,
         applied: Some(10),
         incarnation: format!("inc{id}"),
-        version: "0.1.0".into(),
+        program: Some(Program { version: "0.1.0".into(), feature_level: 1 }),
         datacenter: String::new(),
         heard_ms: Some(3),
     }

@@ -6,7 +6,7 @@ use quorate::{
     api::backend::Failure,
     proto::v1::{
         self as pb, nodes_client::NodesClient, operations_client::OperationsClient,
-        topology_client::TopologyClient,
+        recovery_client::RecoveryClient, topology_client::TopologyClient,
     },
 };
 use tonic::Request;
@@ -48,6 +48,19 @@ async fn errors_of_the_leader_arrive_unchanged() {
     let mut topology = TopologyClient::new(connect(address).await);
     let request = pb::GetClusterRequest { cluster: "nosuch".into(), ..Default::default() };
     assert_eq!(reason(&topology.get_cluster(request).await.unwrap_err()), "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn only_the_leader_knows_how_old_a_verdict_is_and_a_follower_asks_it() {
+    let (_leader, _follower, address) = pair().await;
+    let mut recovery = RecoveryClient::new(connect(address).await);
+    let mut explain = async |stale| {
+        let request = pb::ExplainRequest { cluster: "orders".into(), stale };
+        let answer = recovery.explain(request).await.unwrap().into_inner();
+        answer.witnesses.into_iter().map(|w| (w.age_ms, w.not_counted)).collect::<Vec<_>>()
+    };
+    assert_eq!(explain(false).await[0], (Some(40), String::new()));
+    assert_eq!(explain(true).await[0], (None, "only the leader knows how old it is".into()));
 }
 
 #[tokio::test]

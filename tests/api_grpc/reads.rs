@@ -15,7 +15,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::{
     fake::{Fake, connect},
-    world::Log,
+    world::{ERRANT, Log},
 };
 
 #[tokio::test]
@@ -37,6 +37,9 @@ async fn a_cluster_is_told_depth_first_with_roles_and_live_facts() {
         (1, "db4:3306", Replica, "lag", "db1:3306"),
     ];
     assert_eq!(told, wanted);
+    let ahead: Vec<_> =
+        cluster.members.iter().map(|m| m.live.as_ref().unwrap().gtid_ahead.as_str()).collect();
+    assert_eq!(ahead, ["", "", "", ERRANT], "what the primary wrote since it was read is not errant");
     let live = cluster.members[2].live.as_ref().unwrap();
     assert_eq!((live.lag_s, live.receiver_error.as_str()), (None, "2003: cannot connect"));
     assert_eq!(live.offline_mode, None, "what was not read is absent");
@@ -44,6 +47,23 @@ async fn a_cluster_is_told_depth_first_with_roles_and_live_facts() {
     let list = topology.list_clusters(pb::ListClustersRequest::default()).await.unwrap().into_inner();
     assert_eq!(list.clusters[0].primary, "db1:3306");
     assert!(list.clusters[0].recoveries_enabled && !list.clusters[0].blocked);
+}
+
+#[tokio::test]
+async fn a_server_on_which_a_fence_may_still_land_is_shown_so() {
+    let fake = Fake::leading(Log::given_up());
+    let node = fake.serve().await;
+    let mut topology = TopologyClient::new(connect(node).await);
+    let request = pb::GetClusterRequest { cluster: "orders".into(), ..Default::default() };
+    let cluster = topology.get_cluster(request).await.unwrap().into_inner();
+    let unknown: Vec<_> =
+        cluster.members.iter().filter(|m| m.fence_unknown).map(|m| m.address.as_str()).collect();
+    assert_eq!(unknown, ["db1:3306"]);
+    let mut recovery = RecoveryClient::new(connect(node).await);
+    let request = pb::GetRecoveryRequest { recovery: cluster.recovery.unwrap(), ..Default::default() };
+    let record = recovery.get_recovery(request).await.unwrap().into_inner();
+    assert_eq!(record.state(), pb::RecoveryState::Running);
+    assert!(record.fence_unknown && record.given_up.contains("must_not"), "{record:?}");
 }
 
 #[tokio::test]
@@ -69,6 +89,8 @@ async fn an_explanation_says_who_agrees_and_why_others_do_not_count() {
     let mut recovery = RecoveryClient::new(connect(fake.serve().await).await);
     let request = pb::ExplainRequest { cluster: "orders".into(), stale: false };
     let answer = recovery.explain(request.clone()).await.unwrap().into_inner();
+    let ages: Vec<_> = answer.witnesses.iter().map(|w| w.age_ms).collect();
+    assert_eq!(ages, [Some(40), Some(9_000), None]);
     let told: Vec<_> =
         answer.witnesses.iter().map(|w| (w.node, w.finding.as_str(), w.not_counted.as_str())).collect();
     assert_eq!(

@@ -109,6 +109,18 @@ impl Log {
         log
     }
 
+    /// A failover that was given up while its fence of db1 may still land.
+    pub fn given_up() -> Self {
+        let mut log = Self::with_orders();
+        for node in 1..=3 {
+            log.apply(Change::ReportVerdict { verdict: verdict(node, 1, dead()) });
+        }
+        let recovery = log.apply(Change::StartRecovery(Box::new(start(Kind::Failover))));
+        let why = "no server can be promoted: db2:3306: its promotion rule is must_not".to_owned();
+        log.apply(Change::BeginUndo { recovery, why, fence_unknown: true });
+        log
+    }
+
     /// Applies it; panics when it is refused.
     pub fn apply(&mut self, change: Change) -> u64 {
         match self.submit(change, "quorate", None, 1) {
@@ -159,6 +171,7 @@ pub fn dead() -> Finding {
         replicas,
         hard: true,
         urgent_round_done: true,
+        needs_witness: false,
         text: "db1:3306 refuses connections, 2 of 2 replicas lost it".into(),
     };
     Finding::Failure { class: Class::Primary, code: Code::DeadPrimary, evidence }
@@ -307,7 +320,11 @@ fn facts(n: u32, source: Option<u32>) -> ServerFacts {
     }
 }
 
-/// All four answer: db4 lags, db3's receiver is broken.
+/// A transaction that no primary of this cluster wrote.
+pub const ERRANT: &str = "99999999-9999-9999-9999-999999999999:1";
+
+/// All four answer: db4 lags and holds a transaction of its own, db3's receiver is broken, db2 was read a moment later
+/// than the primary.
 pub fn live() -> BTreeMap<ServerId, LiveServer> {
     let mut live = BTreeMap::new();
     for (n, source) in [(1, None), (2, Some(1)), (3, Some(2)), (4, Some(1))] {
@@ -317,7 +334,14 @@ pub fn live() -> BTreeMap<ServerId, LiveServer> {
             facts.channels[0].receiver_error = Some((2003, "cannot connect".into()));
             facts.channels[0].lag_s = None;
         }
+        if n == 1 {
+            facts.identity.server_uuid = Some(UUID.into());
+        }
+        if n == 2 {
+            facts.executed = gtids("1-103");
+        }
         if n == 4 {
+            facts.executed.merge(&GtidSet::parse(Flavor::MySql, ERRANT).unwrap());
             facts.channels[0].lag_s = Some(12);
         }
         live.insert(

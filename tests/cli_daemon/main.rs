@@ -28,6 +28,12 @@ fn a_group_is_made_once_and_any_node_answers() {
     assert_eq!(again.code, 1, "{}", again.err);
     assert!(again.err.contains("already"), "{}", again.err);
 
+    until("whoever is asked knows what each node runs", || {
+        let status = group.json(2, &["nodes", "status"]);
+        let nodes = status["nodes"].as_array().unwrap();
+        nodes.iter().all(|n| n["version"] == env!("CARGO_PKG_VERSION") && n["feature_level"] == 1)
+    });
+
     // Whoever is asked, the change is seen by whoever is asked next.
     for (n, lag) in [(1, "11"), (2, "12"), (3, "13")] {
         let set = group.at(n, &["policy", "set", &format!("lag_s={lag}")]);

@@ -53,6 +53,9 @@ async fn refusals_are_sentences_and_exit_1() {
         said.push_str(&format!("$ quorate {}\n{}", words.join(" "), ran.err));
     }
     check("refusals.txt", &said);
+    let ran = run(node, &["forget", "db2:3306"]).await;
+    assert_eq!(ran.code, 2, "an address is not taken for its whole cluster");
+    assert!(ran.err.contains("`quorate forget --server db2:3306`"), "{}", ran.err);
     fake.fail_next(blocked());
     let ran = run(node, &["failover", "orders", "--json"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));

@@ -45,6 +45,14 @@ async fn colour_is_for_terminals_and_for_those_who_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_a_fence_may_still_land() {
+    let node = Fake::leading(Log::given_up()).serve().await;
+    check_both(node, "topology-fence-unknown", &["topology"]).await;
+    check_both(node, "recoveries-fence-unknown", &["recoveries"]).await;
+    check_both(node, "recovery-fence-unknown", &["recovery", "15"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_failover() {
     let fake = Fake::leading(Log::after_failover());
     let node = fake.serve().await;

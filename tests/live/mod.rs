@@ -135,6 +135,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
         let _ = fs::remove_dir_all(&self.dir);
+        for end in ["", ".lock"] {
+            let _ = fs::remove_file(format!("{}{end}", socket(self.port)));
+        }
     }
 }
 
@@ -152,6 +155,11 @@ fn run_dir() -> &'static Path {
         }
         dir
     })
+}
+
+/// Short: a socket's path has 107 characters at most.
+fn socket(port: u16) -> String {
+    std::env::temp_dir().join(format!("q-{}-{port}.sock", std::process::id())).display().to_string()
 }
 
 impl Server {
@@ -177,7 +185,7 @@ impl Server {
     pub async fn boot(&mut self) {
         let mut args = self.install.base(&self.dir.join("data"));
         args.extend(options(self.install.flavor, self.number, self.port));
-        args.push(format!("--socket=/tmp/q-{}-{}.sock", std::process::id(), self.port));
+        args.push(format!("--socket={}", socket(self.port)));
         args.push(format!("--pid-file={}", self.dir.join("pid").display()));
         args.extend(self.args.iter().cloned());
         let log = fs::File::create(self.dir.join("log")).unwrap();
@@ -428,7 +436,7 @@ async fn template(install: &Install) -> PathBuf {
     let dir = run_dir().join(format!("template-{}", install.flavor));
     fs::create_dir_all(&dir).unwrap();
     initialise(install, &dir.join("data"));
-    let socket = format!("/tmp/q-{}-t.sock", std::process::id());
+    let socket = socket(0);
     let mut args = install.base(&dir.join("data"));
     args.extend(options(install.flavor, 1, free_port()));
     args.push(format!("--socket={socket}"));

@@ -96,50 +96,38 @@ async fn a_replica_is_revoked_drained_detached_and_made_writable(install: Instal
     primary.kill();
 
     for again in [false, true] {
-        let t = Instant::now();
         let report = done(run(&executor, &target, Action::StopReceiver { channel: channel() }).await);
-        eprintln!("stop {:?} {}", t.elapsed(), report.note);
         let facts = report.facts.expect("facts");
         assert_eq!(facts.channels[0].receiver, Receiver::Stopped, "{again}");
         assert!(facts.in_hand().contains(&goal));
     }
     for _ in 0..2 {
-        let t = Instant::now();
         let report =
             done(run(&executor, &target, Action::Drain { channel: channel(), until: goal.clone() }).await);
-        eprintln!("drain {:?}", t.elapsed());
         assert!(report.facts.expect("facts").executed.contains(&goal));
     }
     for _ in 0..2 {
-        let t = Instant::now();
         let report =
             done(run(&executor, &target, Action::Detach { channel: channel(), until: goal.clone() }).await);
-        eprintln!("detach {:?}", t.elapsed());
         assert!(report.facts.expect("facts").channels.is_empty());
     }
     for _ in 0..2 {
-        let t = Instant::now();
         let report = done(run(&executor, &target, Action::MakeWritable).await);
-        eprintln!("writable {:?}", t.elapsed());
         assert!(report.facts.expect("facts").writable());
     }
     for epoch in [2, 2] {
-        let t = Instant::now();
         done(run(&executor, &target, Action::VerifyWrite { recovery: "r1".into(), epoch }).await);
-        eprintln!("verify {:?}", t.elapsed());
     }
     // The old one comes back and is pointed at the new one.
     primary.boot().await;
     let old = primary.target().await;
     for _ in 0..2 {
-        let t = Instant::now();
         let mut options = replica.as_source();
         if install.flavor == Flavor::MariaDb {
             options.gtid_slave_pos = Some(goal.to_string());
         }
         let point = Action::Point { channel: channel(), options, semi_sync_replica: Some(true), wait: true };
         let report = done(run(&executor, &old, point).await);
-        eprintln!("point {:?} {}", t.elapsed(), report.note);
         let facts = report.facts.expect("facts");
         assert!(facts.read_only && facts.channels[0].receiver == Receiver::Running);
     }
@@ -147,9 +135,7 @@ async fn a_replica_is_revoked_drained_detached_and_made_writable(install: Instal
         .until("the proof arrives", "SELECT COUNT(*) FROM quorate.verified_write", |n| n == Some("1"))
         .await;
     for _ in 0..2 {
-        let t = Instant::now();
         let report = done(run(&executor, &target, Action::Fence).await);
-        eprintln!("fence {:?} {}", t.elapsed(), report.note);
         assert!(!report.facts.expect("facts").writable());
     }
     for _ in 0..2 {

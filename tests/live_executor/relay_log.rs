@@ -7,6 +7,8 @@ use quorate::model::{facts::ServerFacts, gtid::GtidSet};
 
 on_both! {
     the_sets_are_read_after_the_stop,
+    a_witness_is_restarted_and_loses_nothing,
+    no_receiver_is_restarted_beside_a_stopped_applier,
     received_transactions_survive_revocation_with_a_stopped_applier,
     a_detach_refuses_while_relay_log_is_not_applied,
     a_stopped_pair_of_threads_is_not_started_over_unapplied_relay_log,
@@ -219,4 +221,35 @@ async fn pointing_elsewhere_keeps_what_a_slow_applier_has_before_it(install: Ins
     replica.until("all is applied", "SELECT SUM(v) FROM app.t", |n| n == Some("3")).await;
     done(executor.run(&permit(), &step, PATIENCE).await);
     assert_eq!(replica.facts().await.channels[0].source, other.address());
+}
+
+async fn a_witness_is_restarted_and_loses_nothing(install: Install) {
+    let (primary, replica) = pair(&install).await;
+    let executor = executor(1);
+    let target = replica.target().await;
+    primary.sql("INSERT INTO app.t (v) VALUES (1)").await;
+    replica.until("the row", "SELECT COUNT(*) FROM app.t", |n| n == Some("1")).await;
+    let held = replica.facts().await.in_hand();
+    // Frozen, with the kernel still accepting for it: the receiver does not get in.
+    primary.freeze();
+    let report = done(run(&executor, &target, Action::RestartReceiver { channel: channel() }).await);
+    let facts = report.facts.expect("facts");
+    assert_eq!(facts.channels[0].receiver, Receiver::Connecting);
+    assert!(facts.in_hand().contains(&held), "nothing received is lost");
+    primary.thaw();
+    primary.sql("INSERT INTO app.t (v) VALUES (2)").await;
+    replica.until("it receives again", "SELECT COUNT(*) FROM app.t", |n| n == Some("2")).await;
+    // Alive: it is back within a moment.
+    done(run(&executor, &target, Action::RestartReceiver { channel: channel() }).await);
+    primary.sql("INSERT INTO app.t (v) VALUES (3)").await;
+    replica.until("it receives again", "SELECT COUNT(*) FROM app.t", |n| n == Some("3")).await;
+}
+
+async fn no_receiver_is_restarted_beside_a_stopped_applier(install: Install) {
+    let (_primary, replica, of_primary) = with_unapplied(&install, 3).await;
+    let executor = executor(1);
+    let target = replica.target().await;
+    let end = run(&executor, &target, Action::RestartReceiver { channel: channel() }).await;
+    assert!(matches!(&end, StepEnd::Refused { why } if why.contains("applier")), "{end}");
+    assert!(replica.facts().await.in_hand().contains(&of_primary.executed), "the relay log is whole");
 }

@@ -12,6 +12,7 @@ on_both! {
     a_wrong_password_is_access_denied,
     each_missing_grant_is_named,
     a_server_without_the_semi_sync_plugins_is_read,
+    names_and_ipv6_addresses_are_dialled,
 }
 
 async fn read(address: &Address, account: &Account) -> Result<quorate::session::Reading, ReadError> {
@@ -75,6 +76,19 @@ async fn a_server_without_the_semi_sync_plugins_is_read(install: Install) {
         })
         .await;
     assert!(!without.fresh, "the session was lost");
+}
+
+async fn names_and_ipv6_addresses_are_dialled(install: Install) {
+    let server = Server::start(&install, 1, &["--bind-address=*"]).await;
+    let mut hosts = vec!["localhost"];
+    match std::net::TcpListener::bind("[::1]:0") {
+        Ok(_) => hosts.push("::1"),
+        Err(error) => eprintln!("skipped: no IPv6 loopback here: {error}"),
+    }
+    for host in hosts {
+        let address = Address::new(host, server.port);
+        read(&address, &account()).await.unwrap_or_else(|error| panic!("{address}: {error}"));
+    }
 }
 
 /// Plug-ins of MariaDB beside its default, `mysql_native_password`.

@@ -10,7 +10,7 @@ use quorate::{
         replicated::{
             Change, Cluster, Command, Decision, Durability, Ending, EventKind, Kind, Member, MemberState,
             OrderStage, Outcome, Phase, Recovery, State,
-            command::{AckScope, StartRecovery},
+            command::{AckScope, CallWitness, StartRecovery},
             recovery::{Revoked, Testimony, Waiver},
         },
     },
@@ -125,6 +125,7 @@ impl Draw {
         let of = |id: &u64| state.recoveries.get(id).map(|r| r.owner);
         let owner = match change {
             Change::DecidePromotion { recovery, .. }
+            | Change::BeginUndo { recovery, .. }
             | Change::RecordIntent { recovery }
             | Change::Publish { recovery }
             | Change::FinishRecovery { recovery, .. } => of(recovery),
@@ -147,7 +148,8 @@ impl Draw {
             30..=54 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Failover))),
             55..=60 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Forced))),
             61..=66 => Change::StartRecovery(Box::new(self.start(state, cluster, Kind::Switchover))),
-            67..=139 => self.drive(state, cluster),
+            67..=134 => self.drive(state, cluster),
+            135..=139 => self.witness(state, cluster),
             140..=144 => Change::TakeOver {
                 recovery: self.recovery(state, cluster),
                 evidence: self.start(state, cluster, Kind::Failover).evidence,
@@ -194,6 +196,7 @@ impl Draw {
             replicas: vec![],
             hard,
             urgent_round_done: !self.extra.is_multiple_of(3),
+            needs_witness: self.sort % 32 == 3,
             text: "silent".into(),
         };
         let finding = match self.sort % 32 {
@@ -241,6 +244,33 @@ impl Draw {
         }
     }
 
+    /// The call of a witness on the word of nodes that ask for one, or the end of one.
+    fn witness(&self, state: &State, cluster: &Cluster) -> Change {
+        if let Some(open) = cluster.witness.as_ref().filter(|w| !w.settled && self.extra.is_multiple_of(2)) {
+            let said = "started".into();
+            return Change::SettleWitness { cluster: cluster.id.clone(), witness: open.id, said };
+        }
+        let asks = Draw { sort: 3, extra: 1, ..self.clone() };
+        let nodes = if self.sort.is_multiple_of(6) { 1 } else { 3 };
+        let evidence = (1..=nodes).map(|node| Testimony {
+            verdict: asks.verdict(state, cluster, node),
+            age_ms: u64::from(self.extra) * 9,
+        });
+        let of = |at: u8| {
+            let member = cluster.members.keys().nth(usize::from(at) % cluster.members.len().max(1));
+            member.cloned().unwrap_or_else(|| server(9, 9))
+        };
+        Change::CallWitness(Box::new(CallWitness {
+            cluster: cluster.id.clone(),
+            epoch: cluster.epoch,
+            generation: cluster.generation + u64::from(self.request == 253),
+            subject: cluster.primary.clone().unwrap_or_else(|| server(9, 9)),
+            evidence: evidence.collect(),
+            replica: of(self.extra),
+            candidate: of(self.request),
+        }))
+    }
+
     fn recovery(&self, state: &State, cluster: &Cluster) -> u64 {
         cluster.slot.or_else(|| state.recoveries.keys().next_back().copied()).unwrap_or(u64::from(self.extra))
     }
@@ -252,6 +282,11 @@ impl Draw {
         match (running.phase, self.sort % 12) {
             (_, 0) => Change::TakeOver { recovery: id, evidence: vec![] },
             (_, 1) => self.finish(cluster, id),
+            (_, 3) if self.extra.is_multiple_of(2) => Change::BeginUndo {
+                recovery: id,
+                why: "so".into(),
+                fence_unknown: self.extra.is_multiple_of(4),
+            },
             (_, 2) => Change::RecordSteps { recovery: id, steps: vec![step()] },
             (Phase::Started, _) => {
                 Change::DecidePromotion { recovery: id, decision: Box::new(self.decision(cluster, running)) }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate::core::{
     analysis::{Class, Finding},
     replicated::{
-        Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, State, command::StartRecovery,
+        Change, Command, Ending, EventKind, Kind, MemberState, Outcome, Phase, Refusal, State,
+        command::{CallWitness, StartRecovery},
         recovery::Testimony,
     },
 };
@@ -31,6 +32,7 @@ pub fn check(
     step.a_server_belongs_to_one_cluster_and_a_name_to_one()?;
     step.histories_are_bounded_and_in_order()?;
     step.what_has_ended_is_audited_once()?;
+    step.what_waits_for_time_has_a_tick_to_come()?;
     if let Entry::Command(command) = entry {
         step.a_refusal_changes_nothing_but_time(command)?;
         step.a_request_takes_effect_once(command)?;
@@ -40,12 +42,18 @@ pub fn check(
         {
             step.a_takeover_before_the_first_side_effect_brings_a_majority_or_nothing(*recovery, evidence)?;
         }
+        if let (Change::CallWitness(call), Outcome::Done { .. }) = (&command.change, outcome)
+            && !step.repeated(command)
+        {
+            step.a_witness_is_called_once_and_only_where_a_failover_could_start(call)?;
+        }
         if let (Change::StartRecovery(start), Outcome::Done { .. }) = (&command.change, outcome)
             && !step.repeated(command)
         {
             step.no_automatic_start_within_a_block(start)?;
             step.no_automatic_start_while_paused(start)?;
             step.no_start_without_a_majority(start)?;
+            step.only_what_is_being_undone_is_superseded_and_only_by_a_failover(start)?;
         }
     }
     Ok(())
@@ -148,6 +156,11 @@ impl Step<'_> {
             )?;
             let undone = new.ending == Some(Ending::Cancelled) && old.phase >= Phase::Intent && old.running();
             law(!undone, format!("{id} was cancelled past its point of no return"))?;
+            let gone_on = old.undo.is_some() && old.running() && new.running() && new.phase != old.phase;
+            law(!gone_on, format!("{id} was given up and went on"))?;
+            law(old.undo.is_none() || new.undo.is_some(), format!("{id} was given up and forgot it"))?;
+            let late = new.undo.is_some() && old.undo.is_none() && old.phase >= Phase::Intent;
+            law(!late, format!("{id} was given up past its point of no return"))?;
             let owner_fell = new.owner.1 < old.owner.1;
             law(!owner_fell, format!("{id} went to an older term"))?;
             let decided = new.phase > Phase::Started && new.running();
@@ -219,6 +232,24 @@ impl Step<'_> {
         let excused = self.repeated(command)
             || matches!(command.change, Change::SetDowntime { .. } | Change::SetMaintenance { .. });
         law(excused || !(block || pause), "a block, downtime or maintenance outlived its end")
+    }
+
+    /// What holds automatic recoveries back for a time ends by itself: a leader is told when to let log time pass.
+    fn what_waits_for_time_has_a_tick_to_come(&self) -> Law {
+        let state = self.after;
+        for cluster in state.clusters.values() {
+            let waits = match state.automatic_rate(cluster, Class::Primary) {
+                Some(Refusal::BackOff { left_ms, .. }) => Some(state.log_time_ms.saturating_add(left_ms)),
+                Some(Refusal::Breaker { .. }) => Some(u64::MAX),
+                _ => None,
+            };
+            let due = state.next_expiry();
+            law(
+                waits.is_none_or(|at| due.is_some_and(|due| due <= at)),
+                format!("{}: nothing ends what holds its recovery back", cluster.id),
+            )?;
+        }
+        Ok(())
     }
 
     fn what_has_ended_is_audited_once(&self) -> Law {
@@ -305,6 +336,54 @@ impl Step<'_> {
         }
         let agree = self.agreeing(&recovery.cluster, recovery.epoch, &recovery.old_primary.server, evidence);
         law(2 * agree.len() > self.before.voters.len(), format!("taken over on the word of {agree:?} (P4)"))
+    }
+
+    /// P3: the slot is free, or its holder was given up and ends cancelled in the same command.
+    fn only_what_is_being_undone_is_superseded_and_only_by_a_failover(&self, start: &StartRecovery) -> Law {
+        let holder = self.before.clusters[&start.cluster].slot;
+        let started = &self.after.recoveries[&self.index];
+        law(started.supersedes == holder, format!("{:?} took the slot of {holder:?}", started.supersedes))?;
+        let Some(holder) = holder else { return Ok(()) };
+        let was = &self.before.recoveries[&holder];
+        law(
+            was.undo.is_some() && start.kind != Kind::Switchover,
+            format!("{holder} was superseded while it ran"),
+        )?;
+        let ending = self.after.recoveries.get(&holder).map(|r| r.ending);
+        law(
+            ending == Some(Some(Ending::Cancelled)),
+            format!("{holder} was superseded and did not end cancelled"),
+        )
+    }
+
+    /// Design §3, each rule counted independently of the gate.
+    fn a_witness_is_called_once_and_only_where_a_failover_could_start(&self, call: &CallWitness) -> Law {
+        let cluster = &self.before.clusters[&call.cluster];
+        law(cluster.slot.is_none(), "a witness was called while a recovery ran")?;
+        law(
+            self.after.automatic_pause(cluster).is_none()
+                && self.after.automatic_rate(cluster, Class::Primary).is_none(),
+            "a witness was called where no failover could start",
+        )?;
+        let open = cluster.witness.as_ref().is_some_and(|w| !w.settled || !w.answered);
+        law(!open, "a second witness was called in one episode")?;
+        let replica = cluster.members.get(&call.replica);
+        law(
+            replica.is_some_and(|m| m.source == cluster.primary && m.state == MemberState::Normal)
+                && call.replica != call.candidate,
+            format!("{} is no replica to spare", call.replica),
+        )?;
+        let voters = &self.before.voters;
+        let asking: BTreeSet<u64> = call
+            .evidence
+            .iter()
+            .filter(|t| t.age_ms <= self.before.policy.verdict_fresh_for_ms)
+            .map(|t| &t.verdict)
+            .filter(|v| voters.get(&v.node) == Some(&v.incarnation) && v.epoch == cluster.epoch)
+            .filter(|v| v.failure().is_some_and(|(_, _, e)| e.needs_witness && e.urgent_round_done))
+            .map(|v| v.node)
+            .collect();
+        law(2 * asking.len() > voters.len(), format!("a witness was called on the word of {asking:?} (P2)"))
     }
 
     /// P2, counted independently of `core::agreement`.

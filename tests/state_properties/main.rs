@@ -163,7 +163,11 @@ fn the_logs_reach_every_phase_and_most_refusals() {
         let mut state = State::default();
         for (at, draw) in draws.iter().enumerate() {
             let entry = draw.entry(&state, at as u64 + 1);
-            match (entry.apply(&mut state, at as u64 + 1), &entry) {
+            let outcome = entry.apply(&mut state, at as u64 + 1);
+            if state.recoveries.values().any(|r| r.supersedes.is_some()) {
+                seen.insert("superseded".into());
+            }
+            match (outcome, &entry) {
                 (Outcome::Refused(refusal), _) => seen.insert(refusal.reason().to_owned()),
                 (_, Entry::Command(command)) => seen.insert(command.change.name().to_owned()),
                 _ => seen.insert("voters".into()),
@@ -176,6 +180,7 @@ fn the_logs_reach_every_phase_and_most_refusals() {
         "taken_over",
         "decided",
         "intent",
+        "undoing",
         "published",
         "recovery_ended",
         "blocked",
@@ -203,6 +208,10 @@ fn the_logs_reach_every_phase_and_most_refusals() {
         "WRONG_PHASE",
         "INVALID_ARGUMENT",
         "voters",
+        "superseded",
+        "call_witness",
+        "settle_witness",
+        "NO_WITNESS",
         "record_steps",
         "raise_feature_level",
         "set_primary",

@@ -1,7 +1,7 @@
 //! Scenarios in which nothing may happen: no recovery, no statement that changes a server.
 
 use super::sent;
-use crate::{net::firewall::Cut, record::Outcome, stage::Stage};
+use crate::{net::firewall::Cut, record::Outcome, stage::Stage, wait};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::time::Duration;
@@ -40,6 +40,50 @@ pub async fn one_observer_blind(stage: &mut Stage<'_>) -> Result<()> {
     stage.await_nothing(WATCHED).await?;
     cut.heal()?;
     sent::accuse(stage)
+}
+
+/// All nodes are cut off from a primary that its replicas still reach, and that has nothing to send them.
+pub async fn witness_clears(stage: &mut Stage<'_>) -> Result<()> {
+    // Nothing moves, and no heartbeat comes for a minute.
+    stage.client().rest(true);
+    stage.mark_fault();
+    let primary = [stage.primary().place.ip];
+    let cuts: Vec<Cut> =
+        stage.group.nodes.iter().map(|node| Cut::between(&node.place, &primary)).collect::<Result<_>>()?;
+    for cut in &cuts {
+        cut.wait_hit().await?;
+    }
+    stage.fault_is_in_place();
+    wait::every(
+        Duration::from_millis(100),
+        "a witness to be restarted",
+        Duration::from_secs(30),
+        async || {
+            let events = stage.group.events().await.ok()?;
+            events
+                .iter()
+                .any(|e| e["kind"] == "witness" && e["text"] == "its receiver was restarted")
+                .then_some(())
+        },
+    )
+    .await?;
+    stage.await_nothing(WATCHED).await?;
+    let calls = stage.group.events().await?;
+    let calls =
+        calls.iter().filter(|e| e["kind"] == "witness" && e["text"] != "its receiver was restarted").count();
+    if calls != 1 {
+        stage.record.violations.push(format!("{calls} witnesses were called in one episode"));
+    }
+    for replica in stage.topology.others(1) {
+        if replica.replica_status().await.is_none_or(|status| !status.is_running()) {
+            stage.record.violations.push(format!("{replica} does not replicate any more"));
+        }
+    }
+    for cut in cuts {
+        cut.heal()?;
+    }
+    stage.client().rest(false);
+    Ok(())
 }
 
 /// A majority of the nodes is down, then the primary dies.

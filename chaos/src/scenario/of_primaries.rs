@@ -3,7 +3,7 @@
 use crate::{net::firewall::Cut, record::Outcome, stage::Stage};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// SIGKILL.
 pub async fn kill(stage: &mut Stage<'_>) -> Result<()> {
@@ -24,7 +24,7 @@ pub async fn kill_and_return(stage: &mut Stage<'_>) -> Result<()> {
         .old_primary_returns(1, async |stage| {
             let old = stage.topology.server(1);
             old.launch(stage.run_dir)?;
-            old.wait_answer().await
+            old.wait_answer().await.map(|()| None)
         })
         .await
 }
@@ -40,7 +40,9 @@ pub async fn freeze(stage: &mut Stage<'_>) -> Result<()> {
     if stage.record.outcome != Outcome::Recovered {
         return primary.signal(Signal::CONT);
     }
-    stage.old_primary_returns(1, async |stage| stage.topology.server(1).signal(Signal::CONT)).await
+    stage
+        .old_primary_returns(1, async |stage| stage.topology.server(1).signal(Signal::CONT).map(|()| None))
+        .await
 }
 
 /// The SHUTDOWN statement, as an operator's mistake or a host's reboot.
@@ -61,13 +63,15 @@ pub async fn shutdown(stage: &mut Stage<'_>) -> Result<()> {
 /// Every packet dropped; once replaced, healed.
 pub async fn partition(stage: &mut Stage<'_>) -> Result<()> {
     let primary = stage.primary();
-    let since = stage.mark_fault();
+    let begun = Instant::now();
     let cut = Cut::off(&primary.place)?;
+    let since = stage.date_fault(1, begun);
     cut.wait_hit().await?;
     stage.fault_is_in_place();
     stage.await_recovery(&[1], since).await?;
     if stage.record.outcome != Outcome::Recovered {
         return cut.heal();
     }
-    stage.old_primary_returns(1, async |_| cut.heal()).await
+    // The rule is gone when its tool has ended, some tens of milliseconds after that was started.
+    stage.old_primary_returns(1, async |_| cut.heal().map(|()| Some(Instant::now()))).await
 }

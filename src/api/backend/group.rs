@@ -34,12 +34,21 @@ pub struct NodeView {
     pub applied: Option<u64>,
     /// Name of its data directory.
     pub incarnation: String,
-    /// Version of its program; empty when unknown.
-    pub version: String,
+    /// What it runs; `None` when it did not say so in time.
+    pub program: Option<Program>,
     /// Where it stands.
     pub datacenter: String,
     /// Milliseconds since it was heard.
     pub heard_ms: Option<u64>,
+}
+
+/// What a node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its version.
+    pub version: String,
+    /// The highest feature level that it understands.
+    pub feature_level: u32,
 }
 
 /// The group as this node sees it.

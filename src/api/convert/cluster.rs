@@ -16,30 +16,12 @@ use crate::{
         },
     },
     model::{
-        facts::{Receiver, ServerFacts},
-        gtid::GtidSet,
-        policy::{Policy, PromotionRule},
+        facts::{Channel, Receiver, ServerFacts},
+        policy::Policy,
         server::ServerId,
     },
     proto::v1 as pb,
 };
-
-/// Stable name of a promotion rule.
-pub fn rule_name(rule: PromotionRule) -> &'static str {
-    match rule {
-        PromotionRule::Must => "must",
-        PromotionRule::Prefer => "prefer",
-        PromotionRule::Neutral => "neutral",
-        PromotionRule::PreferNot => "prefer_not",
-        PromotionRule::MustNot => "must_not",
-    }
-}
-
-/// The rule of that name.
-pub fn rule_from_name(name: &str) -> Option<PromotionRule> {
-    use PromotionRule::{Must, MustNot, Neutral, Prefer, PreferNot};
-    [Must, Prefer, Neutral, PreferNot, MustNot].into_iter().find(|rule| rule_name(*rule) == name)
-}
 
 /// A switch with its story.
 pub fn switch(switch: &Switch) -> pb::Switch {
@@ -237,7 +219,11 @@ impl MemberView<'_> {
             state: state.into(),
             state_text,
             datacenter: self.datacenter(member),
-            promotion_rule: rule_name(self.state.map(|s| s.rule_of(&member.server)).unwrap_or_default())
+            promotion_rule: self
+                .state
+                .map(|s| s.rule_of(&member.server))
+                .unwrap_or_default()
+                .name()
                 .to_owned(),
             downtime,
             channels: member.channels,
@@ -245,8 +231,14 @@ impl MemberView<'_> {
             live,
             last_attempt: attempt.map(|(end, _)| attempt_text(end)).unwrap_or_default(),
             last_attempt_age_ms: attempt.map(|(_, age)| *age),
+            fence_unknown: self.fence_unknown(member),
             standing_order: order.map(|o| stage_name(&o.stage).to_owned()).unwrap_or_default(),
         }
+    }
+
+    fn fence_unknown(&self, member: &Member) -> bool {
+        let running = self.cluster.slot.and_then(|id| self.state?.recoveries.get(&id));
+        running.is_some_and(|r| r.fence_unknown() && r.old_primary.server == member.server)
     }
 
     fn role(&self, member: &Member) -> pb::Role {
@@ -291,19 +283,25 @@ impl MemberView<'_> {
             Some((of_primary, _)) if !is_primary && fresh => ahead_of(facts, of_primary),
             _ => String::new(),
         };
-        live(facts, age_ms, fresh, ahead)
+        live(facts, self.cluster.channel_of(member, facts), age_ms, fresh, ahead)
     }
 }
 
-/// What a replica has executed and the primary has not, by facts of about the same moment; both sets are read within a
-/// probe interval of each other, so a replica that is read later may seem ahead only by what the primary has in hand.
+/// What a replica has executed and the primary has not. The two are read within a probe interval of each other, so what
+/// the primary itself wrote meanwhile does not count: that came from there.
 fn ahead_of(replica: &ServerFacts, primary: &ServerFacts) -> String {
-    let ahead: GtidSet = replica.executed.subtract(&primary.in_hand());
+    let ahead = replica.executed.subtract(&primary.in_hand());
+    let ahead = ahead.subtract(&ahead.written_by(&primary.identity));
     if ahead.is_empty() { String::new() } else { ahead.to_string() }
 }
 
-fn live(facts: &ServerFacts, age_ms: u64, fresh: bool, gtid_ahead: String) -> pb::Live {
-    let channel = facts.channels.first();
+fn live(
+    facts: &ServerFacts,
+    channel: Option<&Channel>,
+    age_ms: u64,
+    fresh: bool,
+    gtid_ahead: String,
+) -> pb::Live {
     let error = |e: Option<&(u32, String)>| e.map(|(n, text)| format!("{n}: {text}")).unwrap_or_default();
     pb::Live {
         age_ms,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Addresses, class_name};
 use crate::{
+    api::backend::UNKNOWN_AGE,
     core::{
         agreement::{self, Question, majority},
         analysis::{Finding, PrimarySign, ReplicaSign, Verdict},
@@ -11,6 +12,9 @@ use crate::{
     },
     proto::v1 as pb,
 };
+
+/// Why a verdict out of the log alone counts for nobody.
+const AGE_AT_LEADER: &str = "only the leader knows how old it is";
 
 /// A node's word.
 pub fn witness(verdict: &Verdict, voter: bool, addresses: &Addresses) -> pb::Witness {
@@ -78,7 +82,7 @@ pub fn agreement(
         let voter = state.voters.contains_key(&testimony.verdict.node);
         let word = witness(&testimony.verdict, voter, &addresses);
         let not_counted = if voter { String::new() } else { "does not vote".to_owned() };
-        let age_ms = (testimony.age_ms != u64::MAX).then_some(testimony.age_ms);
+        let age_ms = (testimony.age_ms != UNKNOWN_AGE).then_some(testimony.age_ms);
         witnesses.insert(word.node, pb::Witness { age_ms, not_counted, ..word });
     }
     let agreement = judge(state, cluster, testimonies, &mut witnesses);
@@ -123,7 +127,8 @@ fn judge(
                 have = agree;
                 for (node, why) in missing {
                     if let Some(witness) = witnesses.get_mut(&node) {
-                        witness.not_counted = why;
+                        let unknown = witness.not_counted.is_empty() && witness.age_ms.is_none();
+                        witness.not_counted = if unknown { AGE_AT_LEADER.to_owned() } else { why };
                     }
                 }
             }

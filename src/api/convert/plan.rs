@@ -58,6 +58,9 @@ fn action_text(action: &Action) -> String {
     match action {
         Action::StopReceiver { channel } => format!("stop the receiver{}", channel_text(channel)),
         Action::StartReceiver { channel } => format!("start the receiver{}", channel_text(channel)),
+        Action::RestartReceiver { channel } => {
+            format!("restart the receiver as a witness{}", channel_text(channel))
+        }
         Action::ReadFacts => "read its sets and settings".into(),
         Action::Fence => "make it refuse client writes".into(),
         Action::Unfence { .. } => "accept client writes again".into(),

@@ -60,6 +60,9 @@ pub fn record(state: &State, recovery: &Recovery) -> pb::RecoveryRecord {
         }),
         owner_node: recovery.owner.0,
         semi_sync_acks: recovery.semi_sync.as_ref().map(|(acks, _)| *acks).unwrap_or_default(),
+        given_up: recovery.undo.as_ref().map(|undo| undo.why.clone()).unwrap_or_default(),
+        fence_unknown: recovery.fence_unknown(),
+        supersedes: recovery.supersedes.unwrap_or_default(),
     }
 }
 

@@ -37,12 +37,13 @@ pub fn status(group: &pb::GroupStatus, paint: Paint) -> String {
             n.applied.map_or("-".into(), |index| index.to_string()),
             or_dash(&n.datacenter).to_owned(),
             or_dash(&n.version).to_owned(),
+            if n.feature_level == 0 { "-".to_owned() } else { n.feature_level.to_string() },
             or_dash(&n.incarnation).to_owned(),
         ]
     };
     let rows: Vec<Vec<String>> = group.nodes.iter().map(row).collect();
     head + &table(
-        &["NODE", "ADDRESS", "ROLE", "VOTES", "APPLIED", "DATACENTER", "VERSION", "INCARNATION"],
+        &["NODE", "ADDRESS", "ROLE", "VOTES", "APPLIED", "DATACENTER", "VERSION", "LEVEL", "INCARNATION"],
         &rows,
     )
 }

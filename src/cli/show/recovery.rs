@@ -18,6 +18,17 @@ fn state(record: &pb::RecoveryRecord, paint: Paint) -> String {
     }
 }
 
+/// One that runs has none yet, unless it was given up.
+fn reason(r: &pb::RecoveryRecord) -> String {
+    match (r.state(), r.fence_unknown) {
+        (pb::RecoveryState::Running, true) => format!("fence unknown; being undone: {}", r.given_up),
+        (pb::RecoveryState::Running, false) if !r.given_up.is_empty() => {
+            format!("being undone: {}", r.given_up)
+        }
+        _ => r.reason.clone(),
+    }
+}
+
 /// One a line, newest first.
 pub fn list(records: &[pb::RecoveryRecord], paint: Paint) -> String {
     if records.is_empty() {
@@ -34,7 +45,7 @@ pub fn list(records: &[pb::RecoveryRecord], paint: Paint) -> String {
             format!("{} -> {}", r.old_primary, or_dash(&r.new_primary)),
             or_dash(&r.code).to_owned(),
             if r.acknowledged.is_some() { "yes" } else { "no" }.to_owned(),
-            r.reason.clone(),
+            reason(r),
         ]
     };
     let rows: Vec<Vec<String>> = records.iter().map(row).collect();
@@ -64,6 +75,14 @@ pub fn whole(r: &pb::RecoveryRecord, paint: Paint) -> String {
     line("started", &time(r.started_unix_ms));
     line("requested by", &r.requested_by);
     line("reason", &r.reason);
+    if r.state() == pb::RecoveryState::Running {
+        line("given up", &r.given_up);
+    }
+    if r.fence_unknown {
+        let what =
+            format!("unknown: it may be read-only on {}, or become so when that answers", r.old_primary);
+        line("fence", &paint.bad(&what));
+    }
     line("lost", if r.lost.is_empty() { "nothing known" } else { &r.lost });
     if let Some(ack) = &r.acknowledged {
         line("acknowledged", &format!("by {}: {}", ack.by, ack.comment));
@@ -138,8 +157,12 @@ pub fn plan(plan: &pb::Plan, paint: Paint) -> String {
         text.push_str("candidates\n");
         text.push_str(&candidates(&plan.considered, paint));
     }
-    let lost = if plan.lost.is_empty() { "nothing, as far as is known now" } else { &plan.lost };
-    text.push_str(&format!("lost: {lost}\n"));
+    match plan.lost.as_str() {
+        "" => text.push_str("lost: nothing, as far as is known now\n"),
+        lost => text.push_str(&format!(
+            "lost: {lost}, which no replica held when it was last read; under writes, mostly what was on its way\n"
+        )),
+    }
     let row = |s: &pb::PlannedStep| {
         vec![format!("  {}", s.stage), s.stage_name.clone(), s.step.clone(), s.server.clone(), s.text.clone()]
     };

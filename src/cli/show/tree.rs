@@ -139,5 +139,8 @@ fn extras(member: &pb::Member, paint: Paint) -> Vec<String> {
     if !member.standing_order.is_empty() && member.state() != pb::MemberState::Quarantined {
         extras.push(paint.warn("fence"));
     }
+    if member.fence_unknown {
+        extras.push(paint.bad("fence unknown"));
+    }
     extras
 }

@@ -29,6 +29,12 @@ pub async fn run(session: &mut Session, out: &Printer, verb: Verb) -> Result<(),
     let changed = match verb {
         Verb::Settings => return settings(session, out).await,
         Verb::Policy(verb) => return policy_verb(session, out, verb).await,
+        Verb::Forget { cluster: Some(cluster), .. } if cluster.contains(':') => {
+            return Err(CliError::usage(format!(
+                "{cluster} is the address of a server: `quorate forget --server {cluster}` forgets that server; to forget \
+             a whole cluster, name it by its alias or id"
+            )));
+        }
         Verb::Forget { cluster: Some(cluster), dry_run, .. } => {
             let request = pb::ForgetClusterRequest { cluster, request_id, validate_only: dry_run, by };
             ask!(session, topology, forget_cluster, request)

@@ -20,6 +20,7 @@ fn failure(hard: bool, urgent: bool) -> Finding {
             replicas: vec![],
             hard,
             urgent_round_done: urgent,
+            needs_witness: false,
             text: String::new(),
         },
     }
@@ -120,4 +121,39 @@ fn any_voters_answer_ends_soft_evidence_but_not_hard() {
 #[test]
 fn majorities_are_of_the_voters() {
     assert_eq!([1, 2, 3, 4, 5].map(majority), [1, 2, 2, 3, 3]);
+}
+
+fn asks_for_witness(urgent: bool) -> Finding {
+    let Finding::Failure { evidence, .. } = failure(false, urgent) else { unreachable!("it is a failure") };
+    Finding::Failure {
+        class: Class::None,
+        code: Code::UnreachablePrimary,
+        evidence: Evidence { needs_witness: true, ..evidence },
+    }
+}
+
+#[test]
+fn a_witness_is_called_on_the_word_of_a_majority_and_against_nobodys() {
+    let (voters, cluster, subject) = (voters(), ClusterId("c".into()), ServerId("p".into()));
+    let question = Question {
+        voters: &voters,
+        cluster: &cluster,
+        epoch: 4,
+        subject: &subject,
+        fresh_for_ms: 2_000,
+        newest: None,
+    };
+    let judge = |testimonies: &[Testimony]| agree_on_witness(&question, testimonies);
+    let ask = |node| says(node, asks_for_witness(true));
+    assert_eq!(judge(&[ask(1), ask(2)]), Ok(BTreeSet::from([1, 2])));
+    assert!(matches!(judge(&[ask(1), ask(1)]), Err(Refusal::NoMajority { have: 1, .. })));
+    assert!(matches!(judge(&[ask(1), ask(9)]), Err(Refusal::NoMajority { have: 1, .. })), "a stranger");
+    let old = Testimony { age_ms: 2_001, ..ask(2) };
+    assert!(matches!(judge(&[ask(1), old]), Err(Refusal::NoMajority { have: 1, .. })));
+    let unasked = says(2, asks_for_witness(false));
+    assert!(judge(&[ask(1), unasked]).is_err(), "no urgent round of its own");
+    let healthy = says(3, Finding::Healthy);
+    assert!(matches!(judge(&[ask(1), ask(2), healthy]), Err(Refusal::StillAnswers { node: 3, .. })));
+    // It is no vote for a failover.
+    assert!(agree(&question, &[ask(1), ask(2), ask(3)]).is_err());
 }

@@ -180,6 +180,7 @@ impl<'a> Derived<'a> {
             replicas: self.replicas.iter().map(|r| (r.member.server.clone(), r.sign)).collect(),
             hard: self.hard(),
             urgent_round_done: self.urgent_round_done && self.unreached(),
+            needs_witness: self.needs_witness(),
             text,
         }
     }

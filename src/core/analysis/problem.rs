@@ -109,10 +109,13 @@ pub fn suspected(view: &View<'_>) -> bool {
                 | AttemptEnd::Failed { .. }
         )
     });
-    let since = super::derive::last_life(o).or(o.watched_since_ms);
-    let silent =
-        since.is_some_and(|at| view.now_ms.saturating_sub(at) > 2 * view.policy.primary_probe_interval_ms);
-    unanswered || silent
+    unanswered || suspected_from_ms(o, view.policy).is_some_and(|from| view.now_ms >= from)
+}
+
+/// When a primary becomes suspected if nothing more is heard of it.
+pub fn suspected_from_ms(primary: &Observation, policy: &Policy) -> Option<u64> {
+    let since = super::derive::last_life(primary).or(primary.watched_since_ms)?;
+    Some(since.saturating_add(2 * policy.primary_probe_interval_ms + 1))
 }
 
 fn first_failure(derived: &Derived<'_>) -> Option<&'static Row> {

@@ -45,6 +45,8 @@ const LOST_MARGIN_MS: u64 = 250;
 /// A source that shuts down may drop its replicas this long before it gives its last answer. A receiver that broke
 /// earlier broke for a reason of its own, and says nothing about now.
 const LOST_BEFORE_MS: u64 = 10_000;
+/// A living source lets a receiver in within this time, a wide network and a TLS handshake included.
+const CONNECT_WITHIN_MS: u64 = 1_000;
 /// The last answer to this node, and the last event to a replica, may lie this far apart, besides one probe
 /// interval, though the source died between them.
 const HEARD_MARGIN_MS: u64 = 100;
@@ -74,7 +76,7 @@ pub(super) fn of<'a>(
     };
     let Some((o, facts, at)) = observation.and_then(|o| fresh(view, o)) else { return replica };
     replica.probed_since = life.is_none_or(|l| at > l);
-    let Some(channel) = channel_from(facts, primary, member) else {
+    let Some(channel) = facts.channel_from(&primary.identity, &primary.address, &member.channel) else {
         // It follows somebody else now, or nobody: it has nothing to say about this primary.
         replica.sign = ReplicaSign::Stopped;
         return replica;
@@ -87,6 +89,7 @@ pub(super) fn of<'a>(
     replica.sign = match channel.receiver {
         Receiver::Running if *reach == Reach::Answering => ReplicaSign::Connected,
         Receiver::Running => connected(view, o, channel, at, life),
+        Receiver::Connecting if is_first_try(o, channel, at, reach) => ReplicaSign::Unproven,
         Receiver::Connecting | Receiver::Stopped => broken(o, channel, life),
     };
     replica
@@ -99,17 +102,6 @@ fn fresh<'a>(view: &View<'_>, o: &'a Observation) -> Option<(&'a Observation, &'
     let age = view.now_ms.saturating_sub(at);
     let old = age > fresh_for_ms(view.policy.replica_probe_interval_ms);
     (!failed && !old).then_some((o, o.facts.as_ref()?, at))
-}
-
-/// The channel that receives from the primary. A member with several sources has several.
-fn channel_from<'a>(facts: &'a ServerFacts, primary: &Member, member: &Member) -> Option<&'a Channel> {
-    let from_primary = |c: &&Channel| match (&c.source_uuid, &primary.identity.server_uuid) {
-        (Some(seen), Some(bound)) if !seen.is_empty() => seen == bound,
-        _ => c.source == primary.address || c.source_server_id == Some(primary.identity.server_id),
-    };
-    let mut fitting: Vec<&Channel> = facts.channels.iter().filter(from_primary).collect();
-    fitting.sort_by_key(|c| c.name != member.channel);
-    fitting.first().copied()
 }
 
 /// The heartbeat period where it is known, on, and short.
@@ -142,6 +134,14 @@ fn connected(view: &View<'_>, o: &Observation, c: &Channel, at: u64, life: Optio
     // With a long heartbeat an old proof fades: the source may have died since.
     let recent = quiet <= limit.unwrap_or_else(|| fresh_for_ms(view.policy.replica_probe_interval_ms));
     if after && recent { ReplicaSign::Connected } else { ReplicaSign::Unproven }
+}
+
+/// Whether the receiver may be logging in to a living source this very moment: it was restarted, as a witness or by
+/// somebody, and has no error yet. Where the source refuses this node, that is proof enough beside it.
+fn is_first_try(o: &Observation, channel: &Channel, at: u64, reach: &Reach) -> bool {
+    let tried_ms = o.source_lost_ms.map(|since| at.saturating_sub(since)).unwrap_or(0);
+    let gone = matches!(reach, Reach::Gone { .. });
+    !gone && channel.receiver_error.is_none() && tried_ms < CONNECT_WITHIN_MS
 }
 
 /// The sign of a receiver that is not connected.

@@ -28,8 +28,27 @@ pub struct Sets {
     /// The old primary's executed set as last seen: a lower bound of what it had (failover), or what it held when it
     /// was seen read-only (switchover).
     pub old_primary: Option<GtidSet>,
-    /// Per server, the largest set a node has seen it hold since it started: a set that shrank is unknown (P6).
+    /// Per server, the largest set that any voter has seen it hold: a set that shrank is unknown (P6).
     pub high_water: BTreeMap<ServerId, GtidSet>,
+}
+
+impl Sets {
+    /// Takes in what another node has seen servers hold: the mark is what any node saw.
+    pub fn raise(&mut self, marks: BTreeMap<ServerId, GtidSet>) {
+        for (server, set) in marks {
+            match self.high_water.get_mut(&server) {
+                Some(mark) => mark.merge(&set),
+                None => drop(self.high_water.insert(server, set)),
+            }
+        }
+    }
+
+    /// What a server was seen to hold and does not now; `None` for one that holds it all, or was not read.
+    fn shrunk(&self, server: &ServerId) -> Option<GtidSet> {
+        let in_hand = self.facts.get(server)?.in_hand();
+        let mark = self.high_water.get(server)?;
+        (!in_hand.contains(mark)).then(|| mark.subtract(&in_hand))
+    }
 }
 
 struct Candidate<'a> {
@@ -147,8 +166,8 @@ fn eligible<'a>(
         return Err(format!("it is delayed by {} s on purpose", channel.delay_s));
     }
     let in_hand = facts.in_hand();
-    if let Some(high) = sets.high_water.get(&member.server).filter(|high| !in_hand.contains(high)) {
-        return Err(format!("it held {} before and does not now", high.subtract(&in_hand)));
+    if let Some(shrunk) = sets.shrunk(&member.server) {
+        return Err(format!("it held {shrunk} before and does not now"));
     }
     Ok(Candidate { member, facts, channel, in_hand, rule })
 }
@@ -211,19 +230,20 @@ fn known_transactions(held: &GtidSet, sets: &Sets) -> GtidSet {
     known
 }
 
-/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, one may be on none that was.
+/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, or have lost what they held, one may
+/// be on none that was.
 fn check_semi_sync(recovery: &Recovery, sets: &Sets) -> Result<(), Refusal> {
     let Some((acks, ackers)) = &recovery.semi_sync else { return Ok(()) };
     if recovery.kind == Kind::Switchover || recovery.waived.contains(&Waiver::Loss) {
         return Ok(());
     }
-    let unreached: Vec<String> =
-        ackers.iter().filter(|a| !sets.facts.contains_key(a)).map(|a| a.to_string()).collect();
+    let unknown = |a: &&ServerId| !sets.facts.contains_key(a) || sets.shrunk(a).is_some();
+    let unreached: Vec<String> = ackers.iter().filter(unknown).map(|a| a.to_string()).collect();
     match unreached.len() < *acks as usize {
         true => Ok(()),
         false => Err(Refusal::PossibleDataLoss {
             why: format!(
-                "a commit waits for {acks} of {} ackers, and {} of them were not reached ({}): a write acknowledged by \
+                "a commit waits for {acks} of {} ackers, and {} of them were not reached or lost what they held ({}): a write acknowledged by \
                  those alone would be missing",
                 ackers.len(),
                 unreached.len(),
@@ -314,7 +334,7 @@ fn explain(
         address: chosen.member.address.to_string(),
         chosen: true,
         why: format!(
-            "holds {}, {} still to apply, rule {:?}",
+            "holds {}, {} still to apply, rule {}",
             match held.subtract(&chosen.in_hand).is_empty() {
                 true => "everything that was received".to_owned(),
                 false => format!("most (lacks {})", held.subtract(&chosen.in_hand)),
@@ -328,7 +348,7 @@ fn explain(
         let why = if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
             format!("it lacks {lacks}")
         } else if other.rule != chosen.rule {
-            format!("its promotion rule is {:?}, the chosen one's {:?}", other.rule, chosen.rule)
+            format!("its promotion rule is {}, the chosen one's {}", other.rule, chosen.rule)
         } else {
             "as complete as the chosen one, which comes first by datacenter, lag or address".into()
         };

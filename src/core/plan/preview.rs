@@ -68,6 +68,8 @@ pub fn decide(state: &State, cluster: &Cluster, wish: &Wish, sets: &Sets) -> Res
         ended_wall_ms: None,
         left_behind: vec![],
         acknowledged: None,
+        undo: None,
+        supersedes: None,
     };
     choose::decide(state, &recovery, sets)
 }

@@ -51,6 +51,12 @@ pub enum Action {
         /// Channel name.
         channel: String,
     },
+    /// Stop the receiver and start it at once, as a witness. Refused where it does not run, the applier stands, or (MariaDB)
+    /// received transactions are unapplied.
+    RestartReceiver {
+        /// Channel name.
+        channel: String,
+    },
     /// Read the server's facts anew.
     ReadFacts,
     /// Make it refuse client writes, however it is blocked; kills sessions that wait (design §5, recipe per flavour).
@@ -124,6 +130,7 @@ impl Action {
         match self {
             Self::StopReceiver { .. } => "stop_receiver",
             Self::StartReceiver { .. } => "start_receiver",
+            Self::RestartReceiver { .. } => "restart_receiver",
             Self::ReadFacts => "read_facts",
             Self::Fence => "fence",
             Self::Unfence { .. } => "unfence",

@@ -2,7 +2,7 @@
 
 use super::{Context, Effect, Event, Machine, Purpose, Stage};
 use crate::core::{
-    plan::step::StepEnd,
+    plan::step::{StepEnd, Target},
     replicated::{Outcome, recovery::Phase},
 };
 
@@ -27,20 +27,35 @@ impl Machine {
         assert_eq!(self.stage, Stage::New, "a recovery begins once in a process");
         self.resumed = resumed;
         self.sets = context.known.clone();
+        if resumed || self.recovery.supersedes.is_some() {
+            self.fences.inherited();
+        }
         match resumed {
             true => {
                 // Whatever a predecessor may have touched is undone with the rest.
                 self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
                 self.start_clear(context)
             }
-            false => self.start_work(context),
+            false => match self.foreign_witness(context) {
+                Some(target) => self.clear(vec![target], context),
+                None => self.start_work(context),
+            },
         }
+    }
+
+    /// A witness that another leader called: a statement of its may still start a receiver that is stopped here.
+    fn foreign_witness(&self, context: &Context<'_>) -> Option<Target> {
+        let cluster = context.state.clusters.get(&self.recovery.cluster)?;
+        let witness = cluster.witness.as_ref().filter(|w| w.owner != self.recovery.owner && !w.settled)?;
+        Some(witness.target.clone())
     }
 
     /// The first stage by committed phase.
     pub(super) fn start_work(&mut self, context: &Context<'_>) -> Vec<Effect> {
         let undoable = self.recovery.phase < Phase::Intent;
-        if let Some(why) = self.cancel_pending.take().filter(|_| undoable) {
+        // Given up once, it is never gone on with.
+        let given_up = self.recovery.undo.as_ref().map(|undo| undo.why.clone());
+        if let Some(why) = given_up.or(self.cancel_pending.take()).filter(|_| undoable) {
             return self.start_undo(why, context);
         }
         match (self.recovery.phase, self.is_switchover()) {
@@ -56,6 +71,12 @@ impl Machine {
         let Some(running) = self.running.remove(&id) else {
             return Vec::new();
         };
+        if running.purpose == Purpose::Reopen {
+            return self.reopen_ended(&running.step, end, began_ms, context);
+        }
+        if running.purpose == Purpose::Fence {
+            self.fences.ended(context.node, &end);
+        }
         let record = Effect::Record(vec![self.record(context, &running.step, &end, began_ms)]);
         let server = running.step.target.server.clone();
         let mut effects = match running.purpose {
@@ -75,12 +96,14 @@ impl Machine {
             Purpose::Verify => self.verify_ended(end, context),
             Purpose::Repoint => self.repoint_ended(&server, &running.step.action, end, context),
             Purpose::Undo => self.undo_ended(&running.step, end, context),
+            Purpose::Reopen => unreachable!("it was dealt with above"),
         };
         effects.push(record);
         effects
     }
 
     fn fence_ended(&mut self, node: u64, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+        self.fences.ended(node, &end);
         self.fence_ends.insert(node, end);
         match self.stage {
             Stage::Revoke => self.maybe_decide(context),
@@ -106,6 +129,11 @@ impl Machine {
                 self.recovery.phase = Phase::Published;
                 self.start_repoint(context)
             }
+            Stage::Undo => {
+                self.undo_committed = true;
+                self.fences.given_up(context.now_ms);
+                self.maybe_finish_undo(context)
+            }
             Stage::Finish => self.over(),
             _ => Vec::new(),
         }
@@ -119,7 +147,16 @@ impl Machine {
     }
 
     fn primary_answers(&mut self, how: String, context: &Context<'_>) -> Vec<Effect> {
-        if self.is_switchover() || self.stage >= Stage::Commit || self.recovery.requested_by.is_some() {
+        if self.stage == Stage::Undo {
+            self.fences.hurry();
+            return self.maybe_finish_undo(context);
+        }
+        let clearing = matches!(self.stage, Stage::New | Stage::Clear);
+        if clearing
+            || self.is_switchover()
+            || self.stage >= Stage::Commit
+            || self.recovery.requested_by.is_some()
+        {
             return Vec::new();
         }
         self.start_undo(format!("the old primary answers ({how}) and nothing was promoted"), context)

@@ -1,41 +1,80 @@
 //! Undoing: what was stopped is started again, what was fenced is opened, who was pointed elsewhere is pointed back.
-//! Says what could not be undone (P7).
+//! Says what could not be undone (P7). The replicas have a bounded time; the old primary has not: as long as a fence may
+//! still land there the recovery is not ended, and that server is shown as *fence unknown*. Only a failover supersedes it.
 
 use super::{Context, Effect, Machine, Purpose, Stage};
 use crate::{
     core::{
         plan::step::{Action, Step, StepEnd, Target},
-        replicated::recovery::{Ending, Revoked},
+        replicated::{
+            Change,
+            recovery::{Ending, Revoked},
+        },
     },
     model::server::ServerId,
 };
 
-/// How long undoing may take before the recovery ends with what could not be undone named.
+/// How long the replicas may take before what could not be undone there is named.
 const UNDO_MAX_MS: u64 = 15_000;
 /// Bound of one undo step.
 const UNDO_STEP_MS: u64 = 4_000;
-/// A dead old primary cannot be opened; one that does not answer is not waited for long.
-const UNFENCE_MS: u64 = 1_500;
+/// Bound of one step of opening the old primary; an attempt that ends is begun again.
+const REOPEN_MS: u64 = 1_500;
 
 impl Machine {
     pub(super) fn start_undo(&mut self, why: String, context: &Context<'_>) -> Vec<Effect> {
         assert!(self.stage < Stage::Commit, "past its point of no return a recovery only goes forward");
-        self.cancel = Some(why);
-        self.running.clear();
+        self.cancel = Some(why.clone());
+        // What is still under way is not waited for, but for the fence: its end tells whether there is one.
+        self.running.retain(|_, running| running.purpose == Purpose::Fence);
         self.enter(Stage::Undo, context.now_ms);
-        let mut effects = Vec::new();
+        let fence_unknown = self.fences.open();
+        let mut effects =
+            vec![Effect::Propose(Change::BeginUndo { recovery: self.recovery.id, why, fence_unknown })];
         let old = self.recovery.old_primary.clone();
-        let unfence =
-            Action::Unfence { semi_sync_acks: self.recovery.semi_sync.as_ref().map(|(acks, _)| *acks) };
-        effects.push(self.run(Purpose::Undo, old.clone(), unfence, UNFENCE_MS));
         for revoked in self.recovery.revoked.clone() {
             if self.touched.contains(&revoked.target.server) {
                 let action = self.undo_action(&revoked, &old);
                 effects.push(self.run(Purpose::Undo, revoked.target, action, UNDO_STEP_MS));
             }
         }
+        effects.extend(self.reopen(context));
         effects
     }
+
+    // ---- The old primary, on which a fence may have landed or may yet land.
+
+    /// Begins an attempt to open it, where one is due: first the sessions of all nodes are seen gone.
+    fn reopen(&mut self, context: &Context<'_>) -> Option<Effect> {
+        let fence_ms = if self.is_switchover() { 0 } else { self.policy.revoke_deadline_ms };
+        if !self.fences.try_now(context.now_ms, fence_ms) {
+            return None;
+        }
+        let old = self.recovery.old_primary.clone();
+        Some(self.run(Purpose::Reopen, old, Action::KillPredecessors, REOPEN_MS))
+    }
+
+    pub(super) fn reopen_ended(
+        &mut self,
+        step: &Step,
+        end: StepEnd,
+        began_ms: u64,
+        context: &Context<'_>,
+    ) -> Vec<Effect> {
+        if end.is_done() && step.action == Action::KillPredecessors {
+            let semi_sync_acks = self.recovery.semi_sync.as_ref().map(|(acks, _)| *acks);
+            let action = Action::Unfence { semi_sync_acks };
+            return vec![self.run(Purpose::Reopen, step.target.clone(), action, REOPEN_MS)];
+        }
+        let mut effects = Vec::new();
+        if self.fences.tried(&end, context.now_ms) {
+            effects.push(Effect::Record(vec![self.record(context, step, &end, began_ms)]));
+        }
+        effects.extend(self.maybe_finish_undo(context));
+        effects
+    }
+
+    // ---- The replicas.
 
     /// Whoever may have been pointed at the candidate, or detached, is pointed back; the others' receivers start.
     fn undo_action(&self, revoked: &Revoked, old: &Target) -> Action {
@@ -65,14 +104,23 @@ impl Machine {
         if self.stage != Stage::Undo {
             return Vec::new();
         }
+        let mut effects: Vec<Effect> = self.reopen(context).into_iter().collect();
         let over_time = context.now_ms.saturating_sub(self.since_ms) > UNDO_MAX_MS;
-        if self.waiting_for(Purpose::Undo) && !over_time {
-            return Vec::new();
+        if self.waiting_for(Purpose::Undo) && !over_time || self.fences.open() || !self.undo_committed {
+            return effects;
         }
+        effects.extend(self.finish(Ending::Cancelled, self.undo_reason(), context));
+        effects
+    }
+
+    fn undo_reason(&self) -> String {
         let mut reason = self.cancel.clone().unwrap_or_default();
+        if self.fences.tries() > 0 {
+            reason += &format!("; {} was seen open", self.recovery.old_primary.address);
+        }
         if !self.undone.is_empty() {
             reason += &format!("; could not be undone: {}", self.undone.join("; "));
         }
-        self.finish(Ending::Cancelled, reason, context)
+        reason
     }
 }

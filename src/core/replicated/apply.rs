@@ -4,6 +4,8 @@ mod decisions;
 mod members;
 mod operators;
 mod recoveries;
+mod undo;
+mod witness;
 
 use super::{
     audit::{AuditEntry, EventKind},
@@ -59,9 +61,16 @@ impl State {
             Change::ConfirmMember { cluster, server } => self.confirm_member(context, cluster, server),
             Change::ReportVerdict { verdict } => self.report_verdict(context, verdict),
             Change::StartRecovery(start) => self.start_recovery(context, start),
+            Change::CallWitness(call) => self.call_witness(context, call),
+            Change::SettleWitness { cluster, witness, said } => {
+                self.settle_witness(context, cluster, *witness, said)
+            }
             Change::TakeOver { recovery, evidence } => self.take_over(context, *recovery, evidence),
             Change::DecidePromotion { recovery, decision } => {
                 self.decide_promotion(context, *recovery, decision)
+            }
+            Change::BeginUndo { recovery, why, fence_unknown } => {
+                self.begin_undo(context, *recovery, why, *fence_unknown)
             }
             Change::RecordIntent { recovery } => self.record_intent(context, *recovery),
             Change::Publish { recovery } => self.publish(context, *recovery),

@@ -14,6 +14,8 @@ pub enum EventKind {
     Forgotten,
     /// A node's verdict changed.
     Verdict,
+    /// A receiver is restarted as a witness, or was.
+    Witness,
     /// A recovery or operation began.
     RecoveryStarted,
     /// A start was refused.
@@ -26,6 +28,8 @@ pub enum EventKind {
     Intent,
     /// The new primary is the cluster's primary and accepts writes.
     Published,
+    /// It was given up before its point of no return, and is being undone.
+    Undoing,
     /// A recovery or operation ended.
     RecoveryEnded,
     /// A block began.

@@ -9,6 +9,7 @@ use crate::{
     core::plan::step::Target,
     model::{
         address::Address,
+        facts::{Channel, ServerFacts},
         server::{ClusterId, Flavor, Identity, ServerId},
     },
 };
@@ -68,7 +69,8 @@ pub struct Member {
     pub address: Address,
     /// Version text as last committed.
     pub version: String,
-    /// Whom it replicates from on its only channel, as last committed; `None` for a primary.
+    /// Whom it replicates from, as last committed: by the channel that [`Cluster::channel_of`] names; `None` for a
+    /// primary.
     pub source: Option<ServerId>,
     /// Name of that channel.
     pub channel: String,
@@ -117,6 +119,28 @@ pub struct Cluster {
     /// Position the last known primary was promoted with (GTID set as text), for R26: a server that lacks it is no
     /// candidate without explicit acceptance.
     pub primary_since: Option<String>,
+    /// The last receiver that was restarted as a witness under the present primary.
+    #[serde(default)]
+    pub witness: Option<Witness>,
+}
+
+/// The one receiver that is restarted to find out whether a silent primary lives (design §3, ADR 0005).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Log index of the call: what permits its steps.
+    pub id: u64,
+    /// The replica.
+    pub target: Target,
+    /// Channel from the primary.
+    pub channel: String,
+    /// Node and term that called it, the only ones to restart it.
+    pub owner: (u64, u64),
+    /// Log time of the call.
+    pub at_ms: u64,
+    /// Its receiver was seen started again, or a recovery took it over.
+    pub settled: bool,
+    /// A node has heard the primary since: the episode is over, and the next may have a witness of its own.
+    pub answered: bool,
 }
 
 impl Cluster {
@@ -133,6 +157,16 @@ impl Cluster {
     /// Direct replicas of `source`, as committed.
     pub fn replicas_of<'a>(&'a self, source: &'a ServerId) -> impl Iterator<Item = &'a Member> {
         self.members.values().filter(move |m| m.source.as_ref() == Some(source))
+    }
+
+    /// The channel by which a member with several sources is judged and shown: the one from the primary, else from the
+    /// source on record, else its first.
+    pub fn channel_of<'a>(&self, member: &Member, facts: &'a ServerFacts) -> Option<&'a Channel> {
+        let on_record = member.source.as_ref().and_then(|source| self.members.get(source));
+        let mut sources = self.primary_member().into_iter().chain(on_record);
+        sources
+            .find_map(|source| facts.channel_from(&source.identity, &source.address, &member.channel))
+            .or_else(|| facts.channels.first())
     }
 
     /// A member by address.

@@ -11,6 +11,7 @@ use super::{
     orders::OrderStage,
     recovery::{Decision, Ending, Kind, Revoked, StepRecord, Testimony, Waiver},
     refusal::Refusal,
+    state::FIRST_FEATURE_LEVEL,
 };
 use crate::{
     core::analysis::{Class, Code, Verdict},
@@ -89,6 +90,25 @@ pub struct StartRecovery {
     pub kill_writers: bool,
 }
 
+/// The call of a witness: everything that allows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallWitness {
+    /// Whose primary is silent.
+    pub cluster: ClusterId,
+    /// Primary epoch it was judged at.
+    pub epoch: u64,
+    /// Structure generation it was planned on.
+    pub generation: u64,
+    /// The silent primary.
+    pub subject: ServerId,
+    /// The verdicts it relies on.
+    pub evidence: Vec<Testimony>,
+    /// Whose receiver is restarted.
+    pub replica: ServerId,
+    /// Who would be promoted: never the witness.
+    pub candidate: ServerId,
+}
+
 /// What changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +179,17 @@ pub enum Change {
     },
     /// First decision.
     StartRecovery(Box<StartRecovery>),
+    /// Restart the receiver of one replica, to find out whether the silent primary lives: only where nothing else can tell.
+    CallWitness(Box<CallWitness>),
+    /// Its receiver was seen started again.
+    SettleWitness {
+        /// Whose.
+        cluster: ClusterId,
+        /// Which call.
+        witness: u64,
+        /// What it said, in a sentence.
+        said: String,
+    },
     /// Another leader takes a running recovery over.
     TakeOver {
         /// Which.
@@ -172,6 +203,15 @@ pub enum Change {
         recovery: u64,
         /// The decision.
         decision: Box<Decision>,
+    },
+    /// Given up before the point of no return: from here on it is only undone, whoever leads.
+    BeginUndo {
+        /// Which.
+        recovery: u64,
+        /// Why, in a sentence.
+        why: String,
+        /// Whether a fence of the old primary may have landed, or may still land.
+        fence_unknown: bool,
     },
     /// Point of no return.
     RecordIntent {
@@ -318,6 +358,13 @@ pub enum Outcome {
 }
 
 impl Change {
+    /// The feature level that brought it: it may be proposed once every voter understands that (design: a node that
+    /// meets a command it does not know stops).
+    pub fn level(&self) -> u32 {
+        // All that the first release knows. A later addition gets an arm of its own here.
+        FIRST_FEATURE_LEVEL
+    }
+
     /// Short name for logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -330,8 +377,11 @@ impl Change {
             Self::SetDurability { .. } => "set_durability",
             Self::ReportVerdict { .. } => "report_verdict",
             Self::StartRecovery(_) => "start_recovery",
+            Self::CallWitness(_) => "call_witness",
+            Self::SettleWitness { .. } => "settle_witness",
             Self::TakeOver { .. } => "take_over",
             Self::DecidePromotion { .. } => "decide_promotion",
+            Self::BeginUndo { .. } => "begin_undo",
             Self::RecordIntent { .. } => "record_intent",
             Self::Publish { .. } => "publish",
             Self::RecordSteps { .. } => "record_steps",

@@ -2,6 +2,7 @@
 
 use super::{
     cluster::{Cluster, Member},
+    recovery::Kind,
     refusal::Refusal,
     state::State,
 };
@@ -90,6 +91,18 @@ impl State {
         })
     }
 
+    /// Why a start of this kind must wait for the holder of the slot. One that was given up and is only being undone gives
+    /// way to a failover, automatic or forced: its old primary may stay frozen for hours. Not to a switchover, which
+    /// needs a primary that is known to be open.
+    pub fn slot_refusal(&self, cluster: &Cluster, kind: Kind) -> Option<Refusal> {
+        let holder = cluster.slot.and_then(|id| self.recoveries.get(&id))?;
+        if holder.undoing() && kind != Kind::Switchover {
+            return None;
+        }
+        let what = if holder.kind == Kind::Switchover { "switchover" } else { "recovery" };
+        Some(Refusal::SlotHeld { what: what.into(), id: holder.id })
+    }
+
     /// Why no automatic recovery of this class may start now, as far as blocks, back-off and breaker go.
     pub fn automatic_rate(&self, cluster: &Cluster, class: Class) -> Option<Refusal> {
         let now = self.log_time_ms;
@@ -124,11 +137,17 @@ impl State {
             .any(|b| &b.cluster == cluster && b.lifted.is_none() && b.until_ms > self.log_time_ms)
     }
 
-    /// When something next expires, log time; a leader proposes a tick then.
+    /// When something next expires, log time; a leader proposes a tick then. Back-off and breaker among it: log time only
+    /// moves with commands, and while nothing else happens they would hold the next attempt back for ever.
     pub fn next_expiry(&self) -> Option<u64> {
         let blocks = self.blocks.values().filter(|b| b.lifted.is_none()).map(|b| b.until_ms);
         let pauses = self.downtimes.values().chain(self.maintenance.values()).map(|p| p.until_ms);
         let rules = self.rules.values().filter_map(|r| r.until_ms);
-        blocks.chain(pauses).chain(rules).min()
+        let back_offs =
+            self.clusters.values().map(|c| c.retry_not_before_ms).filter(|at| *at > self.log_time_ms);
+        let full = self.starts.len() as u64 >= u64::from(self.policy.breaker_recoveries);
+        let breaker =
+            self.starts.front().filter(|_| full).map(|at| at.saturating_add(self.policy.breaker_window_ms));
+        blocks.chain(pauses).chain(rules).chain(back_offs).chain(breaker).min()
     }
 }

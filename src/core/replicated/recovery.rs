@@ -4,8 +4,11 @@
 //! ```text
 //!   Started ──► Decided ──► Intent ──► Published ──► ended: succeeded | failed
 //!      │           │
-//!      └───────────┴──────► ended: cancelled | failed       (undone as far as it can be; says what could not)
+//!      └───────────┴──► being undone ──► ended: cancelled   (undone as far as it can be; says what could not)
 //! ```
+//! *Being undone* is no phase: it is recorded beside it (`Undo`), so that a successor undoes on and never promotes, and
+//! so that a start of the primary class may supersede it. It ends when no fence of the old primary may land any more.
+//!
 //! These are the committed phases. Everything between two of them is re-derived from the servers when another leader
 //! resumes it: a step record helps the reader, and is never trusted by a resumption.
 
@@ -83,6 +86,18 @@ pub struct Testimony {
     pub verdict: Verdict,
     /// Its age at the leader, monotonic milliseconds.
     pub age_ms: u64,
+}
+
+/// A recovery that was given up before its point of no return, while what it did is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// Why it was given up.
+    pub why: String,
+    /// A fence of the old primary was done, ended unknown, or was still under way: until the old sessions were seen gone
+    /// and the value was read again, nobody knows whether that server is read-only.
+    pub fence_unknown: bool,
+    /// Log time at which it was given up.
+    pub since_ms: u64,
 }
 
 /// Someone whose receiver is stopped, so that it acknowledges nothing more to the old primary.
@@ -213,12 +228,28 @@ pub struct Recovery {
     pub left_behind: Vec<(ServerId, String)>,
     /// Acknowledged by a person.
     pub acknowledged: Option<Acknowledgement>,
+    /// Given up and being undone, or undone.
+    #[serde(default)]
+    pub undo: Option<Undo>,
+    /// The recovery whose unfinished undoing this one took over: a fence of that one may still land.
+    #[serde(default)]
+    pub supersedes: Option<u64>,
 }
 
 impl Recovery {
     /// Still running.
     pub fn running(&self) -> bool {
         self.phase != Phase::Ended
+    }
+
+    /// Given up, and not yet undone.
+    pub fn undoing(&self) -> bool {
+        self.running() && self.undo.is_some()
+    }
+
+    /// Whether the old primary is shown as *fence unknown*.
+    pub fn fence_unknown(&self) -> bool {
+        self.running() && self.undo.as_ref().is_some_and(|undo| undo.fence_unknown)
     }
 
     /// `running`, `succeeded`, `failed` or `cancelled`.

@@ -109,6 +109,12 @@ pub enum Refusal {
         /// As it is.
         now: u64,
     },
+    /// A replica may not be restarted as a witness.
+    #[error("no receiver is restarted as a witness: {why}")]
+    NoWitness {
+        /// Why not.
+        why: String,
+    },
     /// A name that nobody knows.
     #[error("no {what} `{name}`{}", suggest(.near))]
     Unknown {
@@ -202,6 +208,7 @@ impl Refusal {
             Self::Downtime { .. } => "DOWNTIME",
             Self::Maintenance { .. } => "MAINTENANCE",
             Self::Outdated { .. } => "OUTDATED",
+            Self::NoWitness { .. } => "NO_WITNESS",
             Self::Unknown { .. } => "NOT_FOUND",
             Self::Exists { .. } => "ALREADY_EXISTS",
             Self::WrongPhase { .. } => "WRONG_PHASE",

@@ -23,6 +23,9 @@ use crate::{
 /// Commands this build understands.
 pub const FEATURE_LEVEL: u32 = 1;
 
+/// Where every group begins, whatever build its nodes run: the same log must make the same state on all of them.
+pub const FIRST_FEATURE_LEVEL: u32 = 1;
+
 /// Request ids remembered, newest last.
 pub const REQUESTS_KEPT: usize = 4_096;
 
@@ -107,7 +110,7 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            feature_level: FEATURE_LEVEL,
+            feature_level: FIRST_FEATURE_LEVEL,
             log_time_ms: 0,
             voters: BTreeMap::new(),
             recoveries_switch: Switch::default(),

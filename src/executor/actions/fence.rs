@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    semi_sync::{check_acks, enabling, source_names, waiting_commits, with_source},
+    semi_sync::{check_acks, enabling, guard_against_waiting, source_names, with_source},
     sessions::{self, Client},
 };
 use crate::{
     core::plan::step::{StepEnd, StepReport},
-    executor::batch::{Run, Stopped, done},
+    executor::batch::{GUARD_RAISES, Run, Stopped, done},
     model::{facts::ServerFacts, server::Flavor},
 };
 
@@ -65,30 +65,31 @@ pub(super) async fn make_writable(run: &mut Run<'_>) -> Result<StepEnd, StepEnd>
     }
 }
 
-/// Fences the server.
+/// Fences the server. The polite attempt is one round trip: sent to a frozen server it lands when that thaws, unless
+/// commits wait there.
 pub(super) async fn fence(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
-    let profile = run.profile()?;
-    let waiting = match profile.semi_source {
-        Some(names) => waiting_commits(run, names).await?,
-        None => 0,
-    };
-    if waiting == 0 {
-        match run.change(&read_only_on(run.flavor(), LOCK_WAIT_S)).await {
-            Ok(after) if is_fenced(&after) => return end_clients(run, after, 0).await,
-            Ok(_) => return Err(run.unknown("switched on, but the server says that it is not".to_owned())),
-            Err(Stopped::At(1, error)) if error.code() == Some(LOCK_WAIT_OVER) => {
-                run.note(format!("read-only was blocked: {error}"));
-            }
-            Err(stopped) => return Err(run.ended(stopped)),
-        }
-    } else {
-        run.note(format!("{waiting} commits were waiting for an acknowledgement"));
+    let mut statements = read_only_on(run.flavor(), LOCK_WAIT_S);
+    if let Some(names) = run.profile()?.semi_source {
+        statements.insert(0, guard_against_waiting(run, names));
     }
+    let waiting = match run.change(&statements).await {
+        Ok(after) if is_fenced(&after) => return end_clients(run, after, 0).await,
+        Ok(_) => return Err(run.unknown("switched on, but the server says that it is not".to_owned())),
+        Err(Stopped::At(0, error)) if error.code() == Some(GUARD_RAISES) => {
+            run.note("commits were waiting for an acknowledgement");
+            true
+        }
+        Err(Stopped::At(_, error)) if error.code() == Some(LOCK_WAIT_OVER) => {
+            run.note(format!("read-only was blocked: {error}"));
+            false
+        }
+        Err(stopped) => return Err(run.ended(stopped)),
+    };
     match run.flavor() {
         Flavor::MySql => cut_off_mysql(run).await,
         // After a polite attempt the blocker may be an idle session with a table lock: nothing in the process list
         // tells, and there may be no time for a third attempt.
-        Flavor::MariaDb => cut_off_mariadb(run, waiting == 0).await,
+        Flavor::MariaDb => cut_off_mariadb(run, !waiting).await,
     }
 }
 

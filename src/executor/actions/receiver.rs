@@ -126,3 +126,23 @@ pub(super) async fn start(run: &mut Run<'_>, name: &str) -> Result<StepEnd, Step
     let after = run.change_all(&[words.verb("START", "IO_THREAD", name)]).await?;
     Ok(done(after))
 }
+
+/// Stops the receiver and starts it, in one round trip: whatever becomes of this node, the server goes on to the start.
+/// MariaDB deletes relay log when a receiver is started beside a stopped applier, which may stop by itself in between:
+/// so nothing may be left to apply.
+pub(super) async fn restart(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
+    let words = run.words()?;
+    let facts = run.facts().await?;
+    let Some(channel) = channel(&facts, name) else { return Err(run.refuse("there is no such channel")) };
+    if channel.receiver == Receiver::Stopped {
+        return Err(run.refuse("its receiver does not run"));
+    }
+    if !channel.applier_running {
+        return Err(run.refuse("its applier does not run"));
+    }
+    if run.flavor() == Flavor::MariaDb && !is_applied(&facts, channel) {
+        return Err(run.refuse("it has not applied all that it received"));
+    }
+    let statements = [words.verb("STOP", "IO_THREAD", name), words.verb("START", "IO_THREAD", name)];
+    Ok(done(run.change_all(&statements).await?))
+}

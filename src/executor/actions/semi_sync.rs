@@ -2,9 +2,9 @@
 
 use crate::{
     core::plan::step::StepEnd,
-    executor::batch::{Run, done},
+    executor::batch::{GUARD_RAISES, Run, Stopped, done},
     model::server::Flavor,
-    session::{Profile, ResultSet, SemiSyncNames},
+    session::{Profile, SemiSyncNames},
 };
 
 /// The longest time-out both flavours take, milliseconds (49 days). With any that can run out, a source that is
@@ -64,19 +64,22 @@ pub(super) async fn enable(run: &mut Run<'_>, acks: u32) -> Result<StepEnd, Step
     }
 }
 
-/// Counts commits that wait for an acknowledgement now.
-pub(super) async fn waiting_commits(run: &mut Run<'_>, names: SemiSyncNames) -> Result<u64, StepEnd> {
+/// The number of commits that wait for an acknowledgement now, as an SQL expression.
+fn waiting_commits(run: &Run<'_>, names: SemiSyncNames) -> String {
     let table = match run.flavor() {
         Flavor::MySql => "performance_schema.global_status",
         Flavor::MariaDb => "information_schema.GLOBAL_STATUS",
     };
-    let sql = format!(
-        "SELECT VARIABLE_VALUE AS n FROM {table} WHERE VARIABLE_NAME='{}_wait_sessions'",
+    format!(
+        "(SELECT CAST(VARIABLE_VALUE AS UNSIGNED) FROM {table} WHERE VARIABLE_NAME='{}_wait_sessions')",
         names.source()
-    );
-    let sets = run.ask(&sql).await?;
-    let waiting = sets.first().and_then(ResultSet::first).and_then(|row| row.number("n"));
-    waiting.ok_or_else(|| run.refuse("the server does not say how many commits wait for an acknowledgement"))
+    )
+}
+
+/// A statement that raises an error while a commit waits, so that those behind it are not begun.
+pub(super) fn guard_against_waiting(run: &Run<'_>, names: SemiSyncNames) -> String {
+    // A server that does not say counts as one where some wait.
+    format!("SELECT ~0 + IF({}=0,0,1) AS quorate_waiting", waiting_commits(run, names))
 }
 
 /// Switches the source side off; that tells every waiting client that its commit is safe, so none may wait.
@@ -85,12 +88,13 @@ pub(super) async fn disable(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
         run.note("no semi-sync source plug-in is loaded");
         return Ok(done(run.facts().await?));
     };
-    let waiting = waiting_commits(run, names).await?;
-    if waiting > 0 {
-        return Err(run.refuse(format!(
-            "{waiting} commits wait for an acknowledgement and would be told that they have it"
-        )));
+    let statements =
+        [guard_against_waiting(run, names), format!("SET GLOBAL {}_enabled=OFF", names.source())];
+    match run.change(&statements).await {
+        Ok(after) => Ok(done(after)),
+        Err(Stopped::At(0, error)) if error.code() == Some(GUARD_RAISES) => {
+            Err(run.refuse("commits wait for an acknowledgement and would be told that they have it"))
+        }
+        Err(stopped) => Err(run.ended(stopped)),
     }
-    let after = run.change_all(&[format!("SET GLOBAL {}_enabled=OFF", names.source())]).await?;
-    Ok(done(after))
 }

@@ -42,7 +42,13 @@ impl Leader {
         if let Some(why) = cancel {
             let _ = forward.try_send(Event::Cancel { why });
         }
+        // Nothing of a superseded one may come between the new one's steps: this one begins once that is gone.
+        let before = self.take_ended();
         let task = tokio::spawn(async move {
+            for driven in before {
+                drop(driven.events);
+                let _ = driven.task.await;
+            }
             let seen = observer.look(recovery.cluster.clone()).await;
             let known = seen.map(|s| s.sets).unwrap_or_default();
             let mut driven = driver::drive(tools, recovery, term, known, resumed);
@@ -51,11 +57,27 @@ impl Leader {
                 tokio::select! {
                     biased;
                     _ = &mut driven.task => return,
-                    Some(event) = inbox.recv() => { let _ = driven.events.send(event).await; }
+                    event = inbox.recv() => match event {
+                        Some(event) => { let _ = driven.events.send(event).await; }
+                        None => {
+                            driven.task.abort();
+                            let _ = (&mut driven.task).await;
+                            return;
+                        }
+                    }
                 }
             }
         });
         self.driven.insert(id, driver::Driven { events: forward, task });
+    }
+
+    /// Drivers of recoveries that run no more: superseded, or about to notice their end.
+    fn take_ended(&mut self) -> Vec<driver::Driven> {
+        let ended: Vec<u64> = self.tools.group.raft().read(|state| {
+            let runs = |id: &u64| state.recoveries.get(id).is_some_and(Recovery::running);
+            self.driven.keys().copied().filter(|id| !runs(id)).collect()
+        });
+        ended.into_iter().filter_map(|id| self.driven.remove(&id)).collect()
     }
 
     /// Every running recovery of the state is driven here while this node leads.
@@ -86,8 +108,11 @@ impl Leader {
 
     fn resume(&mut self, recovery: Recovery) {
         tracing::warn!(recovery = recovery.id, phase = ?recovery.phase, "taking a recovery over");
-        let unproven =
-            recovery.phase == Phase::Started && !recovery.side_effects && recovery.kind == Kind::Failover;
+        // One that was given up is only undone: that asks for no verdicts.
+        let unproven = recovery.phase == Phase::Started
+            && !recovery.side_effects
+            && !recovery.undoing()
+            && recovery.kind == Kind::Failover;
         if unproven {
             return self.resume_later(&recovery);
         }
@@ -162,10 +187,13 @@ impl Leader {
         }
     }
 
-    /// A node has an answer from a primary that is being replaced.
+    /// A node has an answer from a primary on which a fence is being undone.
     pub(super) fn primary_answers(&mut self, cluster: &ClusterId, how: &str) {
-        let slot = self.tools.group.raft().read(|state| state.clusters.get(cluster).and_then(|c| c.slot));
-        if let Some(driven) = slot.and_then(|id| self.driven.get(&id)) {
+        let undoing = self.tools.group.raft().read(|state| {
+            let slot = state.clusters.get(cluster).and_then(|c| c.slot)?;
+            state.recoveries.get(&slot).filter(|r| r.undoing()).map(|r| r.id)
+        });
+        if let Some(driven) = undoing.and_then(|id| self.driven.get(&id)) {
             let _ = driven.events.try_send(Event::PrimaryAnswers { how: how.to_owned() });
         }
     }

@@ -8,9 +8,9 @@ use super::{Leader, Message};
 use crate::{
     core::{
         agreement::{self, Agreed, Question},
-        analysis::{Repair, Verdict, rows},
+        analysis::{Finding, Repair, Verdict, rows},
         replicated::{
-            Change, Cluster, Durability, EventKind, Kind, MemberState, Outcome, Refusal,
+            Change, Cluster, Durability, EventKind, Kind, MemberState, Outcome, Refusal, State,
             command::StartRecovery,
             recovery::{Revoked, Testimony},
         },
@@ -36,10 +36,15 @@ impl Leader {
         }
         let cluster = verdict.cluster.clone();
         self.log_verdict(&verdict);
+        if verdict.finding == Finding::Healthy {
+            self.primary_answers(&cluster, &format!("node {}", verdict.node));
+        }
         let failing = verdict.failure().is_some_and(|(_, code, _)| rows::repair(code) != Repair::Nothing);
+        let unproven = verdict.failure().is_some_and(|(_, _, evidence)| evidence.needs_witness);
         self.gathered.take(verdict, age_ms, received_ms);
         self.judge(&cluster);
-        if failing && !self.gathered.starting.contains(&cluster) {
+        self.consider_witness(&cluster);
+        if (failing || unproven) && !self.gathered.starting.contains(&cluster) {
             self.call_round(&cluster);
         }
     }
@@ -71,7 +76,8 @@ impl Leader {
             self.refused.remove(id);
             return;
         };
-        if rows::repair(agreed.code) == Repair::Nothing || cluster.slot.is_some() {
+        let held = |state: &State| state.slot_refusal(&cluster, Kind::Failover).is_some();
+        if rows::repair(agreed.code) == Repair::Nothing || self.tools.group.raft().read(held) {
             return;
         }
         if let Some(refusal) = gate {
@@ -190,6 +196,7 @@ impl Leader {
             self.gathered.take(verdict, 0, clock::now_ms());
         }
         self.judge(id);
+        self.consider_witness(id);
         self.judge_resumed();
     }
 }

@@ -168,12 +168,15 @@ impl Pass {
     }
 }
 
-/// Facts of those who answered at their last attempt, lately.
+/// Facts of those who answered at their last attempt, lately and since the last change of structure.
 fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
     seen.observations
         .iter()
         .filter(|(_, o)| matches!(o.last_attempt, Some((_, AttemptEnd::Answered))))
-        .filter(|(_, o)| o.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS))
+        .filter(|(_, o)| {
+            let at = o.answered_ms.filter(|at| *at >= seen.shape_since_ms);
+            at.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS)
+        })
         .filter_map(|(s, o)| o.facts.clone().map(|f| (s.clone(), f)))
         .collect()
 }
@@ -188,7 +191,7 @@ fn changed(
     for member in cluster.members.values() {
         let mut now = member.clone();
         if let Some(facts) = facts.get(&member.server) {
-            let channel = facts.channels.first();
+            let channel = cluster.channel_of(member, facts);
             now.source = channel
                 .and_then(|c| source_of(cluster, c))
                 .or(member.source.clone().filter(|_| channel.is_some()));

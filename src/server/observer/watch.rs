@@ -6,7 +6,8 @@ use crate::{
         testimony::is_connection_error,
     },
     model::{
-        facts::{Receiver, ServerFacts},
+        address::Address,
+        facts::{Channel, Receiver, ServerFacts},
         gtid::GtidSet,
         server::Identity,
     },
@@ -17,6 +18,15 @@ const PAUSE_MS: u64 = 700;
 /// How long a pause stays worth telling, milliseconds.
 const PAUSE_TOLD_MS: u64 = 10_000;
 
+/// What the judged channel said at the probe before.
+#[derive(Debug, Clone, PartialEq)]
+struct Heard {
+    /// Its name and source: what another channel says cannot be compared with it.
+    channel: (String, Address),
+    heartbeats: Option<u64>,
+    read_position: (String, u64),
+}
+
 /// One server as watched by this node.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
@@ -24,9 +34,10 @@ pub struct Watch {
     pub observation: Observation,
     /// Largest set seen in hand since the server's present start (P6).
     pub high_water: Option<(u64, GtidSet)>,
-    /// Heartbeats, read position and received set of the probe before.
-    last_heard: Option<(Option<u64>, (String, u64))>,
+    last_heard: Option<Heard>,
     pause_seen_ms: Option<u64>,
+    /// Since when it is probed at its present pace.
+    rhythm_since_ms: u64,
 }
 
 impl Watch {
@@ -36,13 +47,20 @@ impl Watch {
         Self { observation, ..Self::default() }
     }
 
-    /// Takes in a finished attempt. `expected` is what the server must say of itself.
+    /// It is probed at another pace from now on: gaps between answers that came before mean nothing.
+    pub fn begin_rhythm(&mut self, now_ms: u64) {
+        self.rhythm_since_ms = now_ms;
+        self.observation.recent_pause_ms = None;
+    }
+
+    /// Takes in a finished attempt. `expected` is what the server must say of itself, `channel` the one to be judged.
     pub fn attempt(
         &mut self,
         ended_ms: u64,
         end: AttemptEnd,
         facts: Option<ServerFacts>,
         expected: Option<&Identity>,
+        channel: Option<&Channel>,
     ) {
         let end = match (&facts, expected) {
             (Some(facts), Some(expected)) if !expected.matches(&facts.identity) => {
@@ -52,7 +70,7 @@ impl Watch {
         };
         self.observation.waiting_since_ms = None;
         if let (AttemptEnd::Answered, Some(facts)) = (&end, facts) {
-            self.answered(ended_ms, facts);
+            self.answered(ended_ms, facts, channel);
         }
         self.observation.last_attempt = Some((ended_ms, end));
         if self.pause_seen_ms.is_some_and(|at| ended_ms.saturating_sub(at) > PAUSE_TOLD_MS) {
@@ -60,14 +78,15 @@ impl Watch {
         }
     }
 
-    fn answered(&mut self, at_ms: u64, facts: ServerFacts) {
-        if let Some(gap) = self.observation.answered_ms.map(|last| at_ms.saturating_sub(last))
+    fn answered(&mut self, at_ms: u64, facts: ServerFacts, channel: Option<&Channel>) {
+        let last = self.observation.answered_ms.map(|last| last.max(self.rhythm_since_ms));
+        if let Some(gap) = last.map(|last| at_ms.saturating_sub(last))
             && gap >= PAUSE_MS
         {
             self.observation.recent_pause_ms = Some(gap);
             self.pause_seen_ms = Some(at_ms);
         }
-        self.hear_source(at_ms, &facts);
+        self.hear_source(at_ms, channel);
         self.raise_high_water(&facts);
         // Only an inventory reads these; what it read stays until the next.
         let mut facts = facts;
@@ -81,14 +100,22 @@ impl Watch {
     }
 
     /// When the receiver last proved that its source lives, and when it lost it.
-    fn hear_source(&mut self, at_ms: u64, facts: &ServerFacts) {
-        let Some(channel) = facts.channels.first() else {
-            self.last_heard = None;
+    fn hear_source(&mut self, at_ms: u64, channel: Option<&Channel>) {
+        let now_heard = channel.map(|c| Heard {
+            channel: (c.name.clone(), c.source.clone()),
+            heartbeats: c.heartbeats,
+            read_position: c.read_position.clone(),
+        });
+        let source = |heard: &Option<Heard>| heard.as_ref().map(|h| h.channel.clone());
+        if source(&now_heard) != source(&self.last_heard) {
+            // Another source: what was heard of the last one is no testimony about it.
+            self.observation.source_heard_ms = None;
+            self.observation.source_noticed_ms = None;
             self.observation.source_lost_ms = None;
-            return;
-        };
-        let now_heard = (channel.heartbeats, channel.read_position.clone());
-        let moved = self.last_heard.as_ref().is_some_and(|last| last != &now_heard);
+            self.last_heard = None;
+        }
+        let Some(channel) = channel else { return };
+        let moved = self.last_heard.is_some() && self.last_heard != now_heard;
         if channel.receiver == Receiver::Running {
             self.observation.source_lost_ms = None;
             if moved {
@@ -108,7 +135,7 @@ impl Watch {
                 self.observation.source_lost_ms = Some(at_ms);
             }
         }
-        self.last_heard = Some(now_heard);
+        self.last_heard = now_heard;
     }
 
     /// A restart begins a new mark only once the old one is held again; until then the shrink shows.

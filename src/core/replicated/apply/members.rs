@@ -56,6 +56,7 @@ impl State {
             failed_attempts: 0,
             retry_not_before_ms: 0,
             primary_since: None,
+            witness: None,
         };
         let text = format!(
             "adopted cluster {} with {} members, primary {}",
@@ -147,6 +148,9 @@ impl State {
             return Err(unknown("server", &server.0));
         };
         cluster.generation += 1;
+        if cluster.witness.as_ref().is_some_and(|witness| witness.target.server == *server) {
+            cluster.witness = None;
+        }
         self.orders.retain(|_, order| order.target.server != *server);
         self.downtimes.remove(server);
         self.rules.remove(server);

@@ -3,7 +3,7 @@
 use super::{Context, Done, members::unknown};
 use crate::core::{
     agreement::{self, Question},
-    analysis::{Class, Code, Verdict},
+    analysis::{Class, Code, Finding, Verdict},
     replicated::{
         audit::EventKind,
         cluster::{Cluster, MemberState},
@@ -42,6 +42,13 @@ impl State {
         }
         let changed = old.is_none_or(|o| o.label() != verdict.label());
         of_cluster.insert(verdict.node, verdict.clone());
+        if verdict.finding == Finding::Healthy
+            && let Some(cluster) = self.clusters.get_mut(&verdict.cluster)
+            && verdict.epoch == cluster.epoch
+            && let Some(witness) = &mut cluster.witness
+        {
+            witness.answered = true;
+        }
         if changed {
             let why = verdict.failure().map(|(_, _, e)| format!(": {}", e.text)).unwrap_or_default();
             let text = format!("node {} says {}{why}", verdict.node, verdict.label());
@@ -57,7 +64,7 @@ impl State {
     ) -> Result<Done, Refusal> {
         let cluster = self.cluster_checked(&start.cluster, start.generation)?;
         self.check_subject(cluster, start)?;
-        self.check_slot(cluster)?;
+        self.check_slot(cluster, start)?;
         self.check_not_paused(cluster, start)?;
         let mut code = start.code;
         if start.kind != Kind::Switchover && !start.waived.contains(&Waiver::Verdict) {
@@ -101,6 +108,8 @@ impl State {
             ended_wall_ms: None,
             left_behind: Vec::new(),
             acknowledged: None,
+            undo: None,
+            supersedes: self.clusters[&start.cluster].slot,
         };
         let what = match start.kind {
             Kind::Failover => "failover",
@@ -113,6 +122,9 @@ impl State {
             code.map(|c| format!(", {c}, {} verdicts", start.evidence.len())).unwrap_or_default()
         );
         let server = recovery.old_primary.address.to_string();
+        if let Some(holder) = recovery.supersedes {
+            self.supersede(context, holder, id);
+        }
         self.recoveries.insert(id, recovery);
         self.cluster_mut(&start.cluster)?.slot = Some(id);
         if start.kind == Kind::Failover {
@@ -147,14 +159,8 @@ impl State {
         }
     }
 
-    fn check_slot(&self, cluster: &Cluster) -> Result<(), Refusal> {
-        match cluster.slot.and_then(|id| self.recoveries.get(&id)) {
-            Some(holder) => Err(Refusal::SlotHeld {
-                what: if holder.kind == Kind::Switchover { "switchover" } else { "recovery" }.into(),
-                id: holder.id,
-            }),
-            None => Ok(()),
-        }
+    fn check_slot(&self, cluster: &Cluster, start: &StartRecovery) -> Result<(), Refusal> {
+        self.slot_refusal(cluster, start.kind).map_or(Ok(()), Err)
     }
 
     fn check_not_paused(&self, cluster: &Cluster, start: &StartRecovery) -> Result<(), Refusal> {
@@ -216,8 +222,8 @@ impl State {
         decision: &Decision,
     ) -> Result<Done, Refusal> {
         let recovery = self.owned_mut(context, id)?;
-        if recovery.phase != Phase::Started {
-            return Err(wrong(recovery, "started"));
+        if recovery.phase != Phase::Started || recovery.undo.is_some() {
+            return Err(wrong(recovery, "started, and not given up"));
         }
         let (cluster, old_primary) = (recovery.cluster.clone(), recovery.old_primary.server.clone());
         self.check_decision(&cluster, &old_primary, decision)?;
@@ -241,8 +247,8 @@ impl State {
 
     pub(super) fn record_intent(&mut self, context: &mut Context<'_>, id: u64) -> Result<Done, Refusal> {
         let recovery = self.owned_mut(context, id)?;
-        if !matches!(recovery.phase, Phase::Decided | Phase::Intent) {
-            return Err(wrong(recovery, "decided"));
+        if !matches!(recovery.phase, Phase::Decided | Phase::Intent) || recovery.undo.is_some() {
+            return Err(wrong(recovery, "decided, and not given up"));
         }
         recovery.phase = Phase::Intent;
         let cluster = recovery.cluster.clone();
@@ -271,6 +277,8 @@ impl State {
         cluster.epoch += 1;
         cluster.generation += 1;
         cluster.primary_since = Some(decision.must_hold.to_string());
+        // Its receiver is re-pointed with the others.
+        cluster.witness = None;
         if let Some(member) = cluster.members.get_mut(&new.server) {
             member.source = None;
             member.channels = 0;
@@ -336,7 +344,10 @@ impl State {
         recovery.left_behind = left_behind.to_vec();
         let ended = recovery.clone();
         self.release_slot(&ended, repointed);
-        self.settle_attempts(&ended);
+        // One that was given up was counted then: its undoing may take long.
+        if ended.undo.is_none() {
+            self.settle_attempts(&ended);
+        }
         let text = format!("{} {id} {}: {reason}", kind_name(ended.kind), ended.state_name());
         self.audit(context, EventKind::RecoveryEnded, Some(&ended.cluster), None, Some(id), text);
         if ending == Ending::Succeeded && ended.kind == Kind::Failover {
@@ -362,7 +373,7 @@ impl State {
     }
 
     /// A completed one clears the count; one that did not complete delays the next attempt, twice as long each time.
-    fn settle_attempts(&mut self, ended: &Recovery) {
+    pub(super) fn settle_attempts(&mut self, ended: &Recovery) {
         let (first, most, now) =
             (self.policy.retry_backoff_ms, self.policy.retry_backoff_max_ms, self.log_time_ms);
         let Some(cluster) = self.clusters.get_mut(&ended.cluster) else { return };
@@ -477,7 +488,7 @@ impl State {
     }
 
     /// A running recovery, only for the node and term that own it: a stale leader's command changes nothing.
-    fn owned_mut(&mut self, context: &Context<'_>, id: u64) -> Result<&mut Recovery, Refusal> {
+    pub(super) fn owned_mut(&mut self, context: &Context<'_>, id: u64) -> Result<&mut Recovery, Refusal> {
         let by = (context.command.node, context.command.term);
         let recovery = self.running_mut(id)?;
         match recovery.owner == by {
@@ -495,10 +506,16 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-fn wrong(recovery: &Recovery, needs: &str) -> Refusal {
+pub(super) fn wrong(recovery: &Recovery, needs: &str) -> Refusal {
     Refusal::WrongPhase {
         recovery: recovery.id,
-        is: format!("{:?}, owned by node {} in term {}", recovery.phase, recovery.owner.0, recovery.owner.1),
+        is: format!(
+            "{:?}{}, owned by node {} in term {}",
+            recovery.phase,
+            if recovery.undoing() { " (being undone)" } else { "" },
+            recovery.owner.0,
+            recovery.owner.1
+        ),
         needs: needs.into(),
     }
 }

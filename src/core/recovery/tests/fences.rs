@@ -1,0 +1,156 @@
+//! A fence that may still land: what is given up stays open until nothing can come of it any more.
+
+use super::*;
+
+fn frozen() -> StepEnd {
+    StepEnd::Unknown { why: "no answer within 1500 ms".into() }
+}
+
+/// A failover that is given up (nobody who received everything is left) while its fence ended unknown.
+fn given_up_on_a_frozen_primary() -> World {
+    let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+    world.fence = frozen();
+    world.ends.insert(("stop_receiver", id(3)), frozen());
+    let no_session = StepEnd::Refused { why: "no session to db1 in time".into() };
+    world.ends.insert(("kill_predecessors", id(1)), no_session);
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    world
+}
+
+#[test]
+fn a_recovery_whose_fence_may_still_land_stays_open_until_the_primary_was_seen_open() {
+    let mut world = given_up_on_a_frozen_primary();
+    world.wait(3_600_000);
+    assert_eq!(world.machine.stage(), Stage::Undo);
+    assert!(world.recovery().fence_unknown());
+    assert!(world.trace.contains(&"start_receiver db2".to_owned()), "the replicas wait for nobody");
+    assert!(!world.trace.contains(&"unfence db1".to_owned()), "old sessions are not seen gone");
+    // It thaws: the old sessions are gone. The value is read by the last step over the new session, and not before.
+    world.ends.insert(("unfence", id(1)), frozen());
+    world.ends.remove(&("kill_predecessors", id(1)));
+    world.wait(2_000);
+    assert!(world.recovery().fence_unknown(), "what was not read back is not known");
+    world.ends.remove(&("unfence", id(1)));
+    let effects = world.feed(Event::PrimaryAnswers { how: "node 2".into() });
+    world.settle(effects);
+    assert_eq!(world.machine.stage(), Stage::Over, "{:?}", world.trace);
+    let recovery = world.recovery();
+    assert_eq!(recovery.ending, Some(Ending::Cancelled));
+    assert!(!recovery.fence_unknown());
+    assert!(recovery.reason.contains("db1:3306 was seen open"), "{}", recovery.reason);
+    assert_eq!(world.state.clusters[&ClusterId("c".into())].failed_attempts, 1, "counted once");
+}
+
+/// A request to fence may still be on its way to another node when the primary was opened once: the last look comes
+/// after the giving up is in the log and the longest fence is over.
+#[test]
+fn it_is_looked_at_again_once_no_node_can_begin_a_fence() {
+    let mut world = given_up_on_a_frozen_primary();
+    world.ends.remove(&("kill_predecessors", id(1)));
+    let since = world.now_ms;
+    while world.machine.stage() == Stage::Undo {
+        world.wait(50);
+        assert!(world.now_ms - since < 10_000, "{:?}", world.trace);
+    }
+    let opened = world.trace.iter().filter(|t| *t == "unfence db1").count();
+    assert!(opened >= 2, "{:?}", world.trace);
+    assert!(world.now_ms - since >= Policy::default().revoke_deadline_ms);
+}
+
+#[test]
+fn a_primary_that_no_fence_can_have_reached_is_left_alone() {
+    let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+    world.ends.insert(("stop_receiver", id(3)), frozen());
+    assert!(world.run(false));
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
+    assert!(!world.trace.contains(&"unfence db1".to_owned()), "{:?}", world.trace);
+}
+
+#[test]
+fn a_successor_undoes_on_and_never_promotes() {
+    let mut world = given_up_on_a_frozen_primary();
+    (world.node, world.term) = (2, 2);
+    let id = world.recovery().id;
+    world.commit(Change::TakeOver { recovery: id, evidence: vec![] });
+    world.ends.clear();
+    world.trace.clear();
+    world.machine = Machine::new(world.recovery().clone(), Policy::default(), world.now_ms);
+    assert!(world.run(true));
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
+    assert!(world.trace.iter().all(|t| t != "decide_promotion"), "{:?}", world.trace);
+    assert!(world.trace.contains(&"unfence db1".to_owned()));
+}
+
+/// The primary froze, the failover was given up, and now it really is dead: the open undoing stands in nobody's way but a
+/// switchover's, and what it left unknown is not forgotten.
+#[test]
+fn a_failover_supersedes_one_that_is_being_undone_and_inherits_its_fence() {
+    let mut world = given_up_on_a_frozen_primary();
+    let first = world.recovery().id;
+    world.wait(6_000);
+    let start = |kind| {
+        Change::StartRecovery(Box::new(StartRecovery {
+            kind,
+            cluster: ClusterId("c".into()),
+            class: Class::Primary,
+            code: None,
+            epoch: 1,
+            generation: 1,
+            subject: id(1),
+            evidence: vec![dead(1), dead(2)],
+            revoked: (2..=4)
+                .map(|n| Revoked { target: member(n).target(), channel: String::new() })
+                .collect(),
+            semi_sync: Some((1, vec![id(2), id(3)])),
+            waived: vec![],
+            to: None,
+            kill_writers: false,
+        }))
+    };
+    assert!(matches!(world.commit(start(Kind::Switchover)), Outcome::Refused(Refusal::SlotHeld { .. })));
+    let Outcome::Done { id: second, .. } = world.commit(start(Kind::Failover)) else { panic!("refused") };
+    let old = &world.state.recoveries[&first];
+    assert_eq!(old.ending, Some(Ending::Cancelled));
+    assert!(old.reason.contains(&format!("superseded by recovery {second}")), "{}", old.reason);
+    assert_eq!(world.state.recoveries[&second].supersedes, Some(first));
+    // The first one's process is told so when it next wants something.
+    assert!(matches!(
+        world.commit(Change::BeginUndo { recovery: first, why: String::new(), fence_unknown: true }),
+        Outcome::Refused(_)
+    ));
+    // The second one's fence is refused (the host is gone): given up as well, it still does not know of the first one's.
+    let machine = |world: &World| {
+        Machine::new(world.state.recoveries[&second].clone(), Policy::default(), world.now_ms)
+    };
+    world.fence = StepEnd::Refused { why: "connection refused".into() };
+    world.machine = machine(&world);
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    assert!(world.state.recoveries[&second].fence_unknown());
+    // Where it can promote, it ends: the standing order deals with whatever comes back.
+    let mut world = given_up_on_a_frozen_primary();
+    world.wait(6_000);
+    world.ends.remove(&("stop_receiver", id(3)));
+    let Outcome::Done { id: second, .. } = world.commit(start(Kind::Failover)) else { panic!("refused") };
+    world.machine = Machine::new(world.state.recoveries[&second].clone(), Policy::default(), world.now_ms);
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    world.wait(1_000);
+    assert_eq!(world.state.recoveries[&second].ending, Some(Ending::Succeeded));
+    assert_eq!(world.state.orders.len(), 1);
+}
+
+#[test]
+fn a_switchover_whose_read_only_may_still_land_stays_open_too() {
+    let mut world = World::new(Kind::Switchover, None);
+    world.ends.insert(("make_read_only", id(1)), frozen());
+    world.ends.insert(("unfence", id(1)), frozen());
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    world.wait(60_000);
+    assert!(world.recovery().fence_unknown());
+    world.ends.remove(&("unfence", id(1)));
+    world.wait(2_000);
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
+}

@@ -1,0 +1,54 @@
+//! A failover after a witness was called: whom revocation waits for, and whose sessions go first.
+
+use super::*;
+
+#[test]
+fn a_slow_witness_is_not_waited_for_unless_it_may_have_acknowledged() {
+    for semi_sync in [None, Some((1, vec![id(2), id(3), id(4)]))] {
+        let mut world = World::new(Kind::Failover, semi_sync.clone());
+        let cluster = world.state.clusters.get_mut(&ClusterId("c".into())).unwrap();
+        cluster.witness = Some(crate::core::replicated::Witness {
+            id: 9,
+            target: member(4).target(),
+            channel: String::new(),
+            owner: (1, 1),
+            at_ms: 0,
+            settled: true,
+            answered: false,
+        });
+        let effects = world.feed(Event::Begin { resumed: false });
+        let is_witness =
+            |effect: &Effect| matches!(effect, Effect::Run { step, .. } if step.target.server == id(4));
+        let (held, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(is_witness);
+        world.settle(rest);
+        world.wait(200);
+        assert_eq!(
+            world.trace.contains(&"decide_promotion".to_owned()),
+            semi_sync.is_none(),
+            "{:?}",
+            world.trace
+        );
+        world.settle(held);
+        world.wait(200);
+        assert_eq!(world.recovery().ending, Some(Ending::Succeeded), "{:?}", world.trace);
+    }
+}
+
+/// A leader that lost its term may have a restart under way: its session is gone before anything is stopped there.
+#[test]
+fn another_leaders_witness_is_cleared_before_revocation() {
+    let mut world = World::new(Kind::Failover, None);
+    let cluster = world.state.clusters.get_mut(&ClusterId("c".into())).unwrap();
+    cluster.witness = Some(crate::core::replicated::Witness {
+        id: 9,
+        target: member(3).target(),
+        channel: String::new(),
+        owner: (3, 0),
+        at_ms: 0,
+        settled: false,
+        answered: false,
+    });
+    assert!(world.run(false));
+    assert!(world.position("kill_predecessors db3") < world.position("stop_receiver"), "{:?}", world.trace);
+    assert_eq!(world.recovery().ending, Some(Ending::Succeeded));
+}
