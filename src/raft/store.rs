@@ -118,7 +118,8 @@ impl Store {
                 "the database is empty, though this directory was in use".to_owned(),
             ));
         }
-        let (log, meta, snap) = (db.open_tree("log")?, db.open_tree("meta")?, db.open_tree("snap")?);
+        let open_trees = || Ok((db.open_tree("log")?, db.open_tree("meta")?, db.open_tree("snap")?));
+        let (log, meta, snap) = no_panic(open_trees)?;
         let (closed, ended) = oneshot::channel();
         let seen = mark.get();
         let flusher = Flusher::start(folder, db.clone(), mark, disk)?;
@@ -134,7 +135,7 @@ impl Store {
             _guard: guard,
             _closed: closed,
         };
-        verify::verify(&store, seen)?;
+        no_panic(|| verify::verify(&store, seen))?;
         Ok((Arc::new(store), ended))
     }
 
@@ -185,7 +186,6 @@ impl Store {
     }
 }
 
-/// sled panics on some damage; that is an answer like any other here.
 fn open_sled(folder: &Path) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(folder)
@@ -193,12 +193,14 @@ fn open_sled(folder: &Path) -> Result<sled::Db, StoreError> {
         .cache_capacity(CACHE_BYTES)
         // Only drives sled's own housekeeping: what must be durable is synced by the flusher.
         .flush_every_ms(Some(1000));
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(opened) => Ok(opened?),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-            Err(StoreError::Corrupt(format!("the database does not open: {said}")))
-        }
-    }
+    no_panic(|| Ok(config.open()?))
+}
+
+/// sled panics on some damage, when it opens or when it reads; that is an answer like any other here.
+fn no_panic<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        Err(StoreError::Corrupt(format!("the database cannot be read: {said}")))
+    })
 }
