@@ -22,6 +22,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -186,6 +187,9 @@ impl Store {
     }
 }
 
+/// How long sled's lock may outlive its holder.
+const LOCK_LINGERS: Duration = Duration::from_secs(2);
+
 fn open_sled(folder: &Path) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(folder)
@@ -193,7 +197,21 @@ fn open_sled(folder: &Path) -> Result<sled::Db, StoreError> {
         .cache_capacity(CACHE_BYTES)
         // Only drives sled's own housekeeping: what must be durable is synced by the flusher.
         .flush_every_ms(Some(1000));
-    no_panic(|| Ok(config.open()?))
+    let began = Instant::now();
+    loop {
+        match no_panic(|| Ok(config.open()?)) {
+            Err(StoreError::Io(error)) if is_locked(&error) && began.elapsed() < LOCK_LINGERS => {
+                std::thread::sleep(LOCK_LINGERS / 100);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Another node in this directory was refused before, by the directory's own lock. sled's is also held for a moment by a
+/// child process that was forked while it was open and has not begun its own program yet.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 /// sled panics on some damage, when it opens or when it reads; that is an answer like any other here.
