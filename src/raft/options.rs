@@ -12,7 +12,7 @@ use super::store::sync::{DurableSync, Fdatasync};
 /// Timings of a group. All nodes of a group use the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// Round trips below some 10 ms: heartbeat 50 ms, election time-out 200-400 ms (a new leader within 0.8 s).
+    /// Round trips below some 10 ms: heartbeat 100 ms, election time-out 200-400 ms (a new leader within 0.8 s).
     #[default]
     Lan,
     /// Round trips up to some 100 ms: heartbeat 250 ms, election time-out 1-2 s (a new leader within 4 s).
