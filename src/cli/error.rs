@@ -120,8 +120,8 @@ pub fn transport_text(status: &Status) -> String {
 /// TLS libraries speak to programmers; this speaks to whoever has to fetch a new certificate.
 fn explain_tls(text: String) -> String {
     // A node that refuses a certificate ends the connection; its alert may or may not come through before that.
-    let ended =
-        "it ended the connection: with TLS, does it accept your certificate? without, does it want TLS?";
+    let ended = "it ended the connection: with TLS, does it accept your certificate? without, does it want TLS \
+                 (--tls-ca, --tls-cert and --tls-key)?";
     for (mark, meaning) in [
         ("CertificateExpired", "your certificate has expired"),
         ("UnknownIssuer", "its certificate comes from another authority than --tls-ca"),
@@ -145,4 +145,20 @@ fn explain_tls(text: String) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of these a client without TLS meets depends on who is faster, the client's write or the node's alert.
+    #[test]
+    fn whoever_is_cut_off_is_told_of_the_tls_options() {
+        for text in
+            ["stream closed because of a broken pipe", "connection closed", "connection reset by peer"]
+        {
+            let told = explain_tls(text.to_owned());
+            assert!(told.contains("--tls-ca") && told.contains("certificate"), "{told}");
+        }
+    }
 }
