@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tonic::service::{Interceptor, InterceptorLayer, Routes, RoutesBuilder};
 
-use self::{backend::Backend, desk::Desk};
+use self::{backend::Backend, call::Port, desk::Desk};
 use crate::proto::v1::{
     events_server::EventsServer, nodes_server::NodesServer, operations_server::OperationsServer,
     policy_server::PolicyServer, recovery_server::RecoveryServer, topology_server::TopologyServer,
@@ -45,18 +45,23 @@ macro_rules! mount {
     )* };
 }
 
-/// The same services for the node port: `gate` lets members of the group in only.
+/// The client services for the node port, where peers pass their clients' calls on: `gate` lets members of the group
+/// in only.
 pub fn peer_routes<G>(backend: Arc<dyn Backend>, gate: G) -> Routes
 where
     G: Interceptor + Clone + Send + Sync + 'static,
 {
-    Routes::from(routes(backend).into_axum_router().layer(InterceptorLayer::new(gate)))
+    Routes::from(
+        mounted(Desk { backend, port: Port::Nodes }).into_axum_router().layer(InterceptorLayer::new(gate)),
+    )
 }
 
-/// The client services. They are served on the client port to everybody and on the node port to peers, who pass their
-/// clients' calls on.
+/// The client services, for the client port.
 pub fn routes(backend: Arc<dyn Backend>) -> Routes {
-    let desk = Desk { backend };
+    mounted(Desk { backend, port: Port::Clients })
+}
+
+fn mounted(desk: Desk) -> Routes {
     let mut routes = RoutesBuilder::default();
     mount!(
         routes,

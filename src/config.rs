@@ -16,7 +16,7 @@ use std::{
 use serde::Deserialize;
 
 use self::place::Place;
-pub use self::{error::ConfigError, secret::Secret};
+pub use self::{certificates::ends as certificate_ends, error::ConfigError, secret::Secret};
 use crate::model::address::Address;
 
 /// The file. Relative paths in it are relative to its folder.

@@ -6,6 +6,7 @@
 //! that other nodes, and this one after a restart, find it and end it.
 
 mod actions;
+mod admin;
 mod batch;
 mod mark;
 mod permit;

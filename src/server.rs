@@ -73,7 +73,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         discovery,
         leads: follow_leader(&raft),
     });
-    expiry::watch(&raft);
+    expiry::watch(&raft, client_tls.as_ref().map(|tls| tls.cert.clone()));
     let (stop, stopping) = watch::channel(false);
     let peers =
         tokio::spawn(serve_peers(tools, observer, leader, backend.clone(), node_port, stopping.clone()));

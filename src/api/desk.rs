@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::{
     backend::{Backend, Failure, GroupTrouble, LeaderChannel, look},
-    call::{Caller, FORWARDED, Input, Route},
+    call::{Caller, Input, Port, Route},
     status::{error_info, no_leader, refused, status},
 };
 use crate::{
@@ -30,6 +30,8 @@ const CALL_MAX: Duration = Duration::from_secs(60);
 pub struct Desk {
     /// The node.
     pub backend: Arc<dyn Backend>,
+    /// The port whose calls arrive at this desk.
+    pub port: Port,
 }
 
 /// A mutation as it took effect.
@@ -74,9 +76,9 @@ impl Desk {
         R: Fn(LeaderChannel, Request<I>) -> RF,
         RF: Future<Output = Result<Response<O>, Status>>,
     {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request, self.port);
         let mut input = request.into_inner();
-        input.complete(&caller.name)?;
+        input.complete(&caller)?;
         let bound = caller.timeout.unwrap_or(CALL_MAX).min(CALL_MAX);
         let work = self.route(&caller, input, local, remote);
         match timeout(bound, work).await {
@@ -114,7 +116,7 @@ impl Desk {
                     },
                     Err(failure) => failure.into(),
                 },
-                _ if caller.forwarded => return Err(Failure::NotLeader { leader }.into()),
+                _ if caller.forwarded() => return Err(Failure::NotLeader { leader }.into()),
                 None => no_leader(),
                 Some(channel) => {
                     let call = remote(channel, forwarded(input.clone(), caller));
@@ -261,7 +263,6 @@ fn texts_of(state: &State, index: u64) -> Vec<String> {
 
 fn forwarded<I>(input: I, caller: &Caller) -> Request<I> {
     let mut request = Request::new(input);
-    request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
     request.set_timeout(caller.timeout.unwrap_or(CALL_MAX).min(CALL_MAX));
     request
 }

@@ -1,7 +1,10 @@
 //! Certificates are looked at before the node starts: whether they can be read, are valid today, come from the
 //! authority they should, and bear this node's name. What peers and clients bring is checked by TLS itself.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
@@ -27,6 +30,22 @@ pub fn check(config: &Config, place: &Place<'_>) -> Result<(), ConfigError> {
         place.read("servers.tls_key", file)?;
     }
     Ok(())
+}
+
+/// When the first certificate of a PEM file ends; `None` where it cannot be read.
+pub fn ends(file: &Path) -> Option<SystemTime> {
+    let pem = std::fs::read(file).ok()?;
+    let certificate = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
+    let own = EndEntityCert::try_from(&certificate).ok()?;
+    // No reader of dates is at hand; the verifier looks at them before it looks for an issuer, and tells.
+    let far = UnixTime::since_unix_epoch(Duration::from_secs(253_402_300_799));
+    let usage = KeyUsage::server_auth();
+    match own.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], far, usage, None, None).map(drop) {
+        Err(Error::CertExpired { not_after, .. }) => {
+            Some(UNIX_EPOCH + Duration::from_secs(not_after.as_secs()))
+        }
+        _ => None,
+    }
 }
 
 /// With a `name`, the certificate is for peers: it bears that name and comes from the very authority that theirs come
@@ -110,5 +129,27 @@ fn check_key(place: &Place<'_>, key: &str, file: &Path) -> Result<(), ConfigErro
     match PrivateKeyDer::from_pem_slice(&pem) {
         Ok(_) => Ok(()),
         Err(_) => Err(place.wrong(key, format!("names {}, which holds no PEM private key", file.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_whoever_issued_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.pem");
+        let mut params = CertificateParams::new(vec!["db1".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2033, 5, 18);
+        let own = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(&file, own.pem()).unwrap();
+        let days = |ends: SystemTime| ends.duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+        assert_eq!(ends(&file).map(days), Some(23_148));
+        std::fs::write(&file, "no certificate").unwrap();
+        assert_eq!(ends(&file), None);
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{ExecutorOptions, NOT_POISONED, Permit, mark};
+use super::{ExecutorOptions, NOT_POISONED, Permit, admin, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
@@ -39,6 +39,8 @@ pub(super) struct Inner {
     /// Logins in a row that failed in the background.
     failed: u32,
     pub(super) reader: FactsReader,
+    /// The server's administrative port, once it was found.
+    admin: Option<Address>,
 }
 
 pub(super) struct Slot {
@@ -64,7 +66,8 @@ impl std::fmt::Debug for Slot {
 
 impl Slot {
     pub(super) fn new(address: Address) -> Self {
-        let inner = Mutex::new(Inner { opened: None, failed: 0, reader: FactsReader::default() });
+        let inner =
+            Mutex::new(Inner { opened: None, failed: 0, reader: FactsReader::default(), admin: None });
         Self { address, inner, line: SyncMutex::default(), keeper: SyncMutex::default() }
     }
 
@@ -135,7 +138,7 @@ impl Slot {
         let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
         if !usable {
             inner.opened = None;
-            match self.open(&mut inner, options).await {
+            match self.open(&mut inner, options, true).await {
                 Ok(()) => inner.failed = 0,
                 Err(error) => {
                     inner.failed = inner.failed.saturating_add(1);
@@ -156,12 +159,33 @@ impl Slot {
         (ended, pause)
     }
 
-    async fn open(&self, inner: &mut Inner, options: &ExecutorOptions) -> Result<(), SessionError> {
+    /// `ahead`: nobody waits for it, so there is time to look for a better way in.
+    async fn open(
+        &self,
+        inner: &mut Inner,
+        options: &ExecutorOptions,
+        ahead: bool,
+    ) -> Result<(), SessionError> {
         let session_options = SessionOptions {
             dial_again: DIAL_AGAIN_SOON,
             ..SessionOptions::new(Purpose::Executor, options.node)
         };
-        let mut session = Session::open(&self.address, &options.account, &session_options).await?;
+        let account = &options.account;
+        let mut session = match Session::open(&self.address, account, &session_options).await {
+            Ok(session) => session,
+            Err(full @ SessionError::TooManyConnections { .. }) => match &inner.admin {
+                Some(admin) => Session::open(admin, account, &session_options).await?,
+                None => return Err(full),
+            },
+            Err(error) => return Err(error),
+        };
+        if ahead
+            && let Some((at, better)) =
+                admin::find(&mut session, &self.address, account, &session_options).await
+        {
+            inner.admin = Some(at);
+            std::mem::replace(&mut session, better).close().await;
+        }
         *self.line.lock().expect(NOT_POISONED) = Some(session.line());
         let sets = session.run(&options.marks().take(options.node), PING_WITHIN).await?;
         let predecessor = mark::holder(&sets);
@@ -190,7 +214,7 @@ impl Slot {
             if !permit.holds(Instant::now()) {
                 return Err(refused("the permit has expired".to_owned()));
             }
-            match timeout_at(until.into(), self.open(&mut inner, options)).await {
+            match timeout_at(until.into(), self.open(&mut inner, options, false)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", self.address))),
                 Err(_) => return Err(refused(format!("no session to {} in time", self.address))),

@@ -1,29 +1,36 @@
-//! Says in the log, in time, that this node's certificate is about to end: from then on no other node lets it in.
+//! Says in the log, in time, that a certificate of this node is about to end: from then on no other node, or no client,
+//! trusts it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
-use crate::raft::Raft;
+use crate::{config, raft::Raft};
 
 /// How long before its end it is said.
 const AHEAD: Duration = Duration::from_secs(14 * 86_400);
 /// How often it is said.
 const EVERY: Duration = Duration::from_secs(86_400);
 
-/// Warns once a day from two weeks before the end on. Does nothing where the node port speaks plain text.
-pub fn watch(raft: &Raft) {
-    let Some(expires) = raft.certificate_expires() else { return };
-    tokio::spawn(async move {
-        loop {
-            if let Some(days) = days_left(expires, SystemTime::now()) {
-                tracing::warn!(
-                    days,
-                    "THE CERTIFICATE OF THE NODE PORT (key `tls.node_cert`), or its issuer's, ENDS IN {days} DAYS: \
-                     replace the file and restart this node"
-                );
-            }
-            tokio::time::sleep(EVERY).await;
+/// Watches what has certificates, from two weeks before their end on; a port in plain text has none.
+pub fn watch(raft: &Raft, client_cert: Option<PathBuf>) {
+    if let Some(expires) = raft.certificate_expires() {
+        let what = "THE CERTIFICATE OF THE NODE PORT (key `tls.node_cert`), or its issuer's,";
+        tokio::spawn(warn_daily(what, expires));
+    }
+    if let Some(expires) = client_cert.and_then(|file| config::certificate_ends(&file)) {
+        tokio::spawn(warn_daily("THE CERTIFICATE OF THE CLIENT PORT (key `tls.client_cert`)", expires));
+    }
+}
+
+async fn warn_daily(what: &str, expires: SystemTime) {
+    loop {
+        if let Some(days) = days_left(expires, SystemTime::now()) {
+            tracing::warn!(days, "{what} ENDS IN {days} DAYS: replace the file and restart this node");
         }
-    });
+        tokio::time::sleep(EVERY).await;
+    }
 }
 
 /// Whole days until the end, where that is near; 0 when it is over.

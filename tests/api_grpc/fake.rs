@@ -23,7 +23,10 @@ use quorate::{
     },
 };
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
 
 use super::world::{Log, cluster_id, dead, live, member, plan_view, problem, start, verdict};
 
@@ -90,6 +93,17 @@ impl Fake {
     pub fn leads_via(&self, leader: u64, address: SocketAddr) {
         *self.way.lock().unwrap() = Some(way(address));
         self.leader.send_replace(Some(leader));
+    }
+
+    /// Serves its node port, whose gate lets everybody in; gives the address.
+    pub async fn serve_nodes(self: &Arc<Self>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let backend: Arc<dyn Backend> = self.clone();
+        let routes = api::peer_routes(backend, |request: Request<()>| Ok(request));
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming));
+        address
     }
 
     /// Serves its client port; gives the address.

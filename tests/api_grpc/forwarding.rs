@@ -9,7 +9,6 @@ use quorate::{
         recovery_client::RecoveryClient, topology_client::TopologyClient,
     },
 };
-use tonic::Request;
 
 use crate::{
     fake::{Fake, connect},
@@ -21,7 +20,7 @@ use crate::{
 async fn pair() -> (Arc<Fake>, Arc<Fake>, std::net::SocketAddr) {
     let leader = Fake::leading(Log::with_orders());
     let follower = Fake::new(2, None, leader.log.clone());
-    follower.leads_via(1, leader.serve().await);
+    follower.leads_via(1, leader.serve_nodes().await);
     let address = follower.serve().await;
     (leader, follower, address)
 }
@@ -78,13 +77,13 @@ async fn a_stale_read_is_answered_where_it_is_asked() {
 async fn a_call_that_was_passed_on_is_not_passed_on_again() {
     let (leader, follower, address) = pair().await;
     // Each believes in the other.
-    leader.leads_via(2, address);
+    let nodes = follower.serve_nodes().await;
+    leader.leads_via(2, nodes);
     let mut operations = OperationsClient::new(connect(address).await);
     let error = operations.set_recoveries(enable()).await.unwrap_err();
     assert_eq!(reason(&error), "NO_LEADER", "{error}");
-    let mut request = Request::new(enable());
-    request.metadata_mut().insert("quorate-forwarded", "1".parse().unwrap());
-    let error = operations.set_recoveries(request).await.unwrap_err();
+    let mut operations = OperationsClient::new(connect(nodes).await);
+    let error = operations.set_recoveries(enable()).await.unwrap_err();
     assert_eq!(reason(&error), "NOT_LEADER");
     assert!(leader.submitted.lock().unwrap().is_empty() && follower.submitted.lock().unwrap().is_empty());
 }

@@ -23,8 +23,14 @@ fn certificates_bind_nodes_and_clients() {
     group.wait_for_leader();
     // Each is asked: two of them pass it on over the node port.
     for n in 1..=3 {
-        until("a change is taken", || group.at(n, &["policy", "set", &format!("lag_s={n}")]).code == 0);
+        until("a change is taken", || {
+            group.at(n, &["--by", "bert@db1", "policy", "set", &format!("lag_s={n}")]).code == 0
+        });
     }
+    // What the client says of itself, and what its certificate says, wherever it came in.
+    let events = group.json_lines(1, &["events"]);
+    let by = "bert@db1 (certificate of anna)";
+    assert_eq!(events.iter().filter(|event| event["by"] == by).count(), 3, "{events:?}");
     for who in ["", "mallory"] {
         group.client = with(who);
         let ran = group.at(1, &["clusters"]);

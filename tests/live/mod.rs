@@ -4,7 +4,7 @@
 //! or on `PATH`. Where there is none the test says so by name and ends.
 #![allow(dead_code)]
 
-mod ports;
+pub mod ports;
 
 use std::{
     fs,

@@ -10,6 +10,44 @@ on_both! {
     blockers_are_listed_and_writers_killed,
 }
 
+/// The applications and an operator hold every connection; the administrative port still lets the executor in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_entered_by_its_administrative_port() {
+    scenario(Flavor::MySql, async |install| {
+        let port = format!("--admin-port={}", live::ports::free_port());
+        let more = ["--admin-address=127.0.0.1", &port, "--max-connections=12"];
+        let server = Server::start(&install, 1, &more).await;
+        let user = account().user;
+        server.sql(&format!("GRANT SERVICE_CONNECTION_ADMIN ON *.* TO '{user}'@'%'")).await;
+        let target = server.target().await;
+        let executor = executor(1);
+        executor.prepare(&target);
+        // Found in the background: the session moves there.
+        let marked = "SELECT IS_USED_LOCK('quorate/exec/live/1')";
+        let mut root = server.root().await;
+        server.until("the mark is held", marked, |holder| holder.is_some()).await;
+        // Connections of before may still be ending: until not even the extra one for administrators is left.
+        let mut held = Vec::new();
+        while server.try_connect(&user, account().password.expose()).await.is_ok() {
+            held.extend(mysql_async::Conn::new(server.app_opts()).await.ok());
+            held.extend(server.try_root().await.ok());
+        }
+        let holder: Option<u64> = root.query_first(marked).await.expect("the mark");
+        let holder = holder.expect("the executor's session");
+        root.query_drop(format!("KILL {holder}")).await.expect("kill");
+        let since = Instant::now();
+        loop {
+            let now: Option<Option<u64>> = root.query_first(marked).await.expect("the mark");
+            if now.flatten().is_some_and(|now| now != holder) {
+                break;
+            }
+            assert!(since.elapsed() < PATIENCE, "no other session of the executor came");
+        }
+        done(run(&executor, &target, Action::ReadFacts).await);
+    })
+    .await;
+}
+
 async fn executor_sessions_of_other_nodes_are_ended(install: Install) {
     let server = Server::start(&install, 1, &[]).await;
     let target = server.target().await;
