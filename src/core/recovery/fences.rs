@@ -33,8 +33,6 @@ pub(super) struct Fences {
     next_ms: u64,
     /// How the last one ended, so that the same is recorded once.
     said: String,
-    /// How many there were.
-    tries: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +83,6 @@ impl Fences {
             return false;
         }
         self.opening = Some(Opening { last });
-        self.tries += 1;
         true
     }
 
@@ -108,8 +105,25 @@ impl Fences {
         std::mem::replace(&mut self.said, said.clone()) != said
     }
 
-    /// For the reason of the end.
-    pub(super) fn tries(&self) -> u32 {
-        self.tries
+    /// Whether the old primary was last read as open.
+    pub(super) fn opened(&self) -> bool {
+        self.opened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A dead primary: the attempt to open it began while fences were under way, and all of them were refused.
+    #[test]
+    fn what_was_tried_and_refused_was_not_seen_open() {
+        let refused = StepEnd::Refused { why: "nothing listens there".into() };
+        let mut fences = Fences::default();
+        fences.asked(2);
+        assert!(fences.try_now(1_000, 100));
+        fences.ended(2, &refused);
+        fences.tried(&refused, 1_010);
+        assert!(!fences.open() && !fences.opened());
     }
 }

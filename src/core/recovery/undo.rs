@@ -118,7 +118,7 @@ impl Machine {
 
     fn undo_reason(&self) -> String {
         let mut reason = self.cancel.clone().unwrap_or_default();
-        if self.fences.tries() > 0 {
+        if self.fences.opened() {
             reason += &format!("; {} was seen open", self.recovery.old_primary.address);
         }
         if !self.undone.is_empty() {
