@@ -5,3 +5,5 @@ pub mod analysis;
 pub mod plan;
 pub mod recovery;
 pub mod replicated;
+#[cfg(test)]
+pub mod samples;

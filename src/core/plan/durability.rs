@@ -15,14 +15,20 @@ const FOREVER_MS: u64 = 4_000_000_000;
 pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> Option<Durability> {
     let primary = cluster.primary.as_ref()?;
     let semi = &facts.get(primary)?.semi_sync;
-    if semi.source_enabled != Some(true) {
-        return Some(Durability::Async);
-    }
     let ackers: Vec<ServerId> = cluster
         .replicas_of(primary)
         .filter(|m| facts.get(&m.server).is_some_and(|f| f.semi_sync.replica_enabled == Some(true)))
         .map(|m| m.server.clone())
         .collect();
+    if semi.source_enabled != Some(true) {
+        // Promoted with too few ackers, or switched off by hand: whoever set it up does not expect that.
+        return Some(match ackers.len() {
+            0 => Durability::Async,
+            n => Durability::Unprotected {
+                why: format!("semi-sync is off on the primary, though {n} of its replicas would acknowledge"),
+            },
+        });
+    }
     let known = cluster.replicas_of(primary).all(|m| facts.contains_key(&m.server));
     if !known {
         return None;
@@ -53,4 +59,65 @@ pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> O
         ));
     }
     Some(Durability::SemiSync { acks, ackers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::samples, model::server::Flavor};
+
+    /// A primary in semi-sync as it should be, with two ackers; `change` breaks something.
+    fn judged(change: impl FnOnce(&mut BTreeMap<ServerId, ServerFacts>)) -> Option<Durability> {
+        let cluster = samples::cluster(Flavor::MySql, 3);
+        let mut facts: BTreeMap<ServerId, ServerFacts> =
+            (1..=3).map(|n| (samples::id(n), samples::facts(Flavor::MySql, n))).collect();
+        for (server, facts) in &mut facts {
+            let source = *server == samples::id(1);
+            facts.semi_sync.source_enabled = Some(source);
+            facts.semi_sync.source_status = Some(source);
+            facts.semi_sync.replica_enabled = Some(!source);
+            facts.semi_sync.source_timeout_ms = Some(FOREVER_MS);
+            facts.semi_sync.source_wait_no_replica = Some(true);
+            facts.semi_sync.source_wait_for = Some(2);
+        }
+        change(&mut facts);
+        observed(&cluster, &facts)
+    }
+
+    fn why(judged: Option<Durability>) -> String {
+        match judged {
+            Some(Durability::Unprotected { why }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_a_source_that_waits_for_ever_for_enough_ackers_protects() {
+        let primary = samples::id(1);
+        let ackers = vec![samples::id(2), samples::id(3)];
+        assert_eq!(judged(|_| {}), Some(Durability::SemiSync { acks: 2, ackers }));
+        let broken = |change: &dyn Fn(&mut ServerFacts)| {
+            why(judged(|facts| change(facts.get_mut(&primary).expect("the primary"))))
+        };
+        assert!(broken(&|f| f.semi_sync.source_status = Some(false)).contains("fallen back"));
+        assert!(broken(&|f| f.semi_sync.source_timeout_ms = Some(10_000)).contains("10000 ms"));
+        assert!(broken(&|f| f.semi_sync.source_timeout_ms = None).contains("not known"));
+        assert!(broken(&|f| f.semi_sync.source_wait_no_replica = Some(false)).contains("wait_no_replica"));
+        assert!(broken(&|f| f.semi_sync.source_wait_for = Some(3)).contains("2 ackers are there"));
+        assert!(broken(&|f| f.semi_sync.source_enabled = Some(false)).contains("2 of its replicas"));
+    }
+
+    #[test]
+    fn nothing_is_concluded_about_whoever_was_not_read() {
+        assert_eq!(judged(|facts| drop(facts.remove(&samples::id(1)))), None);
+        assert_eq!(judged(|facts| drop(facts.remove(&samples::id(3)))), None);
+    }
+
+    #[test]
+    fn without_semi_sync_anywhere_it_is_asynchronous() {
+        let off = |facts: &mut BTreeMap<ServerId, ServerFacts>| {
+            facts.values_mut().for_each(|f| f.semi_sync = Default::default());
+        };
+        assert_eq!(judged(off), Some(Durability::Async));
+    }
 }

@@ -3,76 +3,20 @@
 
 use super::*;
 use crate::{
-    core::replicated::{Durability, command::Switch},
+    core::samples::{self, id},
     model::{
-        address::Address,
-        facts::{Channel, SemiSync},
-        gtid::GtidSet,
-        server::{ClusterId, Flavor, Identity, Version},
+        facts::{Channel, Receiver},
+        server::Flavor,
     },
 };
 
-fn id(n: u32) -> ServerId {
-    ServerId(format!("s{n}"))
-}
-
-fn identity(n: u32) -> Identity {
-    Identity { flavor: Flavor::MariaDb, server_uuid: None, server_id: n, server_uid: None }
-}
-
 /// Four members; 1 is the primary of the record.
 fn cluster() -> Cluster {
-    let member = |n: u32| Member {
-        server: id(n),
-        identity: identity(n),
-        address: Address::new(format!("db{n}"), 3306),
-        version: String::new(),
-        source: (n > 1).then(|| id(1)),
-        channel: String::new(),
-        channels: u32::from(n > 1),
-        datacenter: None,
-        state: MemberState::Normal,
-    };
-    Cluster {
-        id: ClusterId("c".into()),
-        alias: None,
-        flavor: Flavor::MariaDb,
-        primary: Some(id(1)),
-        epoch: 1,
-        members: (1..=4).map(|n| (id(n), member(n))).collect(),
-        generation: 1,
-        recoveries: Switch::default(),
-        durability: Durability::Async,
-        slot: None,
-        failed_attempts: 0,
-        retry_not_before_ms: 0,
-        primary_since: None,
-        witness: None,
-    }
+    samples::cluster(Flavor::MariaDb, 4)
 }
 
 fn channel(source: u32, receiver: Receiver) -> Channel {
-    Channel {
-        name: String::new(),
-        source: Address::new(format!("db{source}"), 3306),
-        source_uuid: None,
-        source_server_id: Some(source),
-        receiver,
-        receiver_error: None,
-        applier_running: true,
-        applier_error: None,
-        received: GtidSet::empty(Flavor::MariaDb),
-        by_gtid: true,
-        read_position: (String::new(), 0),
-        executed_position: (String::new(), 0),
-        lag_s: None,
-        delay_s: 0,
-        heartbeat_period_ms: None,
-        heartbeats: None,
-        heartbeat_age_ms: None,
-        filtered: false,
-        tls: false,
-    }
+    Channel { receiver, ..samples::channel(Flavor::MariaDb, source) }
 }
 
 fn facts(n: u32, text: &str) -> ServerFacts {
@@ -83,27 +27,7 @@ fn facts(n: u32, text: &str) -> ServerFacts {
             channel(edge[1..].parse().unwrap(), receiver)
         })
         .collect();
-    ServerFacts {
-        identity: identity(n),
-        version: "10.11.19-MariaDB".parse::<Version>().unwrap(),
-        started_at_s: None,
-        reports_as: None,
-        read_only: text.starts_with('r'),
-        super_read_only: None,
-        offline_mode: None,
-        gtid_on: true,
-        executed: GtidSet::empty(Flavor::MariaDb),
-        purged: None,
-        log_bin: true,
-        log_replica_updates: true,
-        binlog_format: None,
-        semi_sync: SemiSync::default(),
-        connections: None,
-        channels,
-        replicas: None,
-        dump_clients: None,
-        durability: None,
-    }
+    ServerFacts { read_only: text.starts_with('r'), channels, ..samples::facts(Flavor::MariaDb, n) }
 }
 
 /// `1:w 2:r>1 ...`; who is not named does not answer.

@@ -2,87 +2,26 @@
 
 use super::*;
 use crate::{
-    core::replicated::{Durability, Member, MemberState, command::Switch, recovery::Revoked, state::Pause},
+    core::{
+        replicated::{Durability, Member, MemberState, recovery::Revoked, state::Pause},
+        samples::{self, id, set},
+    },
     model::{
-        address::Address,
-        facts::{Channel, SemiSync},
-        gtid::GtidSet,
-        server::{ClusterId, Flavor, Identity, Version},
+        facts::Channel,
+        server::{ClusterId, Flavor},
     },
 };
 
 const PRIMARY: &str = "00000000-0000-0000-0000-000000000001";
 
-fn id(n: u32) -> ServerId {
-    ServerId(format!("00000000-0000-0000-0000-{n:012}"))
-}
-
-fn identity(n: u32) -> Identity {
-    Identity { flavor: Flavor::MySql, server_uuid: Some(id(n).0), server_id: n, server_uid: None }
-}
-
-fn set(text: &str) -> GtidSet {
-    GtidSet::parse(Flavor::MySql, text).unwrap()
-}
-
 fn member(n: u32) -> Member {
-    Member {
-        server: id(n),
-        identity: identity(n),
-        address: Address::new(format!("db{n}"), 3306),
-        version: "9.7.4".into(),
-        source: (n > 1).then(|| id(1)),
-        channel: String::new(),
-        channels: u32::from(n > 1),
-        datacenter: None,
-        state: MemberState::Normal,
-    }
+    samples::member(Flavor::MySql, n)
 }
 
 fn facts(n: u32) -> ServerFacts {
     let all = set(&format!("{PRIMARY}:1-10"));
-    let channel = Channel {
-        name: String::new(),
-        source: Address::new("db1", 3306),
-        source_uuid: Some(id(1).0),
-        source_server_id: Some(1),
-        receiver: Receiver::Running,
-        receiver_error: None,
-        applier_running: true,
-        applier_error: None,
-        received: all.clone(),
-        by_gtid: true,
-        read_position: (String::new(), 0),
-        executed_position: (String::new(), 0),
-        lag_s: Some(0),
-        delay_s: 0,
-        heartbeat_period_ms: None,
-        heartbeats: None,
-        heartbeat_age_ms: None,
-        filtered: false,
-        tls: false,
-    };
-    ServerFacts {
-        identity: identity(n),
-        version: "9.7.4".parse::<Version>().unwrap(),
-        started_at_s: None,
-        reports_as: None,
-        read_only: true,
-        super_read_only: Some(true),
-        offline_mode: None,
-        gtid_on: true,
-        executed: all,
-        purged: None,
-        log_bin: true,
-        log_replica_updates: true,
-        binlog_format: None,
-        semi_sync: SemiSync::default(),
-        connections: None,
-        channels: vec![channel],
-        replicas: None,
-        dump_clients: None,
-        durability: None,
-    }
+    let channel = Channel { received: all.clone(), ..samples::channel(Flavor::MySql, 1) };
+    ServerFacts { executed: all, channels: vec![channel], ..samples::facts(Flavor::MySql, n) }
 }
 
 /// A silent primary db1 and its replicas db2 (who would be promoted), db3 and db4.
@@ -94,22 +33,7 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let mut state = State::default();
-        let cluster = Cluster {
-            id: ClusterId("c".into()),
-            alias: None,
-            flavor: Flavor::MySql,
-            primary: Some(id(1)),
-            epoch: 1,
-            members: (1..=4).map(|n| (id(n), member(n))).collect(),
-            generation: 1,
-            recoveries: Switch::default(),
-            durability: Durability::Async,
-            slot: None,
-            failed_attempts: 0,
-            retry_not_before_ms: 0,
-            primary_since: None,
-            witness: None,
-        };
+        let cluster = samples::cluster(Flavor::MySql, 4);
         state.clusters.insert(cluster.id.clone(), cluster);
         let facts = (2..=4).map(|n| (id(n), facts(n))).collect();
         Self { state, sets: Sets { facts, ..Sets::default() } }

@@ -8,93 +8,40 @@ pub(super) use crate::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
         plan::step::StepReport,
         replicated::{
-            Cluster, Command, Durability, Member, MemberState, Refusal,
-            command::{StartRecovery, Switch},
+            Command, Member, Refusal,
+            command::StartRecovery,
             recovery::{Revoked, Testimony},
         },
+        samples::{self, id, set},
     },
     model::{
         address::Address,
-        facts::{Channel, Receiver, SemiSync, ServerFacts},
+        facts::{Channel, Receiver, ServerFacts},
         gtid::GtidSet,
-        server::{ClusterId, Flavor, Identity, Version},
+        server::{ClusterId, Flavor},
     },
 };
 
 pub(super) const OLD: &str = "00000000-0000-0000-0000-000000000001";
 
-pub(super) fn uuid(n: u32) -> String {
-    format!("00000000-0000-0000-0000-{n:012}")
-}
-
-pub(super) fn id(n: u32) -> ServerId {
-    ServerId(uuid(n))
-}
-
-pub(super) fn identity(n: u32) -> Identity {
-    Identity { flavor: Flavor::MySql, server_uuid: Some(uuid(n)), server_id: n, server_uid: None }
-}
-
-pub(super) fn set(text: &str) -> GtidSet {
-    GtidSet::parse(Flavor::MySql, text).unwrap()
-}
-
 pub(super) fn member(n: u32) -> Member {
-    Member {
-        server: id(n),
-        identity: identity(n),
-        address: Address::new(format!("db{n}"), 3306),
-        version: "9.7.4".into(),
-        source: (n > 1).then(|| id(1)),
-        channel: String::new(),
-        channels: u32::from(n > 1),
-        datacenter: None,
-        state: MemberState::Normal,
-    }
+    samples::member(Flavor::MySql, n)
 }
 
+/// A replica whose receiver stands; the first has none.
 pub(super) fn facts(n: u32, executed: &str, received: &str) -> ServerFacts {
     let channel = Channel {
-        name: String::new(),
-        source: Address::new("db1", 3306),
-        source_uuid: Some(uuid(1)),
-        source_server_id: Some(1),
         receiver: Receiver::Stopped,
-        receiver_error: None,
-        applier_running: true,
-        applier_error: None,
         received: set(received),
-        by_gtid: true,
-        read_position: ("b.1".into(), 4),
-        executed_position: ("b.1".into(), 4),
-        lag_s: Some(0),
-        delay_s: 0,
-        heartbeat_period_ms: Some(500),
-        heartbeats: Some(1),
-        heartbeat_age_ms: None,
-        filtered: false,
-        tls: false,
+        ..samples::channel(Flavor::MySql, 1)
     };
+    let (read_only, super_read_only) = (true, Some(true));
     ServerFacts {
-        identity: identity(n),
-        version: "9.7.4".parse::<Version>().unwrap(),
-        started_at_s: Some(1),
-        reports_as: None,
-        read_only: true,
-        super_read_only: Some(true),
-        offline_mode: Some(false),
-        gtid_on: true,
         executed: set(executed),
-        purged: None,
-        log_bin: true,
-        log_replica_updates: true,
-        binlog_format: Some("ROW".into()),
-        semi_sync: SemiSync::default(),
-        connections: None,
         channels: if n > 1 { vec![channel] } else { vec![] },
-        replicas: None,
-        dump_clients: None,
-        durability: None,
+        read_only,
+        super_read_only,
+        ..samples::facts(Flavor::MySql, n)
     }
 }
 
@@ -126,22 +73,7 @@ impl World {
     pub(super) fn new(kind: Kind, semi_sync: Option<(u32, Vec<ServerId>)>) -> Self {
         let voters = (1..=3).map(|n| (n, format!("i{n}"))).collect();
         let mut state = State { voters, ..State::default() };
-        let cluster = Cluster {
-            id: ClusterId("c".into()),
-            alias: None,
-            flavor: Flavor::MySql,
-            primary: Some(id(1)),
-            epoch: 1,
-            members: (1..=4).map(|n| (id(n), member(n))).collect(),
-            generation: 1,
-            recoveries: Switch::default(),
-            durability: Durability::Async,
-            slot: None,
-            failed_attempts: 0,
-            retry_not_before_ms: 0,
-            primary_since: None,
-            witness: None,
-        };
+        let cluster = samples::cluster(Flavor::MySql, 4);
         state.clusters.insert(cluster.id.clone(), cluster);
         let mut world = World {
             machine: Machine::new(placeholder(), Policy::default(), 0),

@@ -1,0 +1,126 @@
+//! Values for tests: a cluster of `db1` (the primary) and replicas of it, all healthy. A test changes what it is about.
+
+use crate::{
+    core::replicated::{Cluster, Durability, Member, MemberState, command::Switch},
+    model::{
+        address::Address,
+        facts::{Channel, Receiver, SemiSync, ServerFacts},
+        gtid::GtidSet,
+        server::{ClusterId, Flavor, Identity, ServerId, Version},
+    },
+};
+
+/// Server `n` by its identity.
+pub fn id(n: u32) -> ServerId {
+    ServerId(format!("00000000-0000-0000-0000-{n:012}"))
+}
+
+/// The identity itself; MariaDB has no uuid.
+pub fn identity(flavor: Flavor, n: u32) -> Identity {
+    let server_uuid = (flavor == Flavor::MySql).then(|| id(n).0);
+    Identity { flavor, server_uuid, server_id: n, server_uid: None }
+}
+
+/// `dbN:3306`.
+pub fn address(n: u32) -> Address {
+    Address::new(format!("db{n}"), 3306)
+}
+
+/// A MySQL set.
+pub fn set(text: &str) -> GtidSet {
+    GtidSet::parse(Flavor::MySql, text).unwrap()
+}
+
+/// A member; all but the first replicate from it.
+pub fn member(flavor: Flavor, n: u32) -> Member {
+    Member {
+        server: id(n),
+        identity: identity(flavor, n),
+        address: address(n),
+        version: version(flavor).into(),
+        source: (n > 1).then(|| id(1)),
+        channel: String::new(),
+        channels: u32::from(n > 1),
+        datacenter: None,
+        state: MemberState::Normal,
+    }
+}
+
+/// Cluster `c` of that many members, nothing known of its durability.
+pub fn cluster(flavor: Flavor, members: u32) -> Cluster {
+    Cluster {
+        id: ClusterId("c".into()),
+        alias: None,
+        flavor,
+        primary: Some(id(1)),
+        epoch: 1,
+        members: (1..=members).map(|n| (id(n), member(flavor, n))).collect(),
+        generation: 1,
+        recoveries: Switch::default(),
+        durability: Durability::Async,
+        slot: None,
+        failed_attempts: 0,
+        retry_not_before_ms: 0,
+        primary_since: None,
+        witness: None,
+    }
+}
+
+/// A channel that receives from `source` and is up to date.
+pub fn channel(flavor: Flavor, source: u32) -> Channel {
+    Channel {
+        name: String::new(),
+        source: address(source),
+        source_uuid: identity(flavor, source).server_uuid,
+        source_server_id: Some(source),
+        receiver: Receiver::Running,
+        receiver_error: None,
+        applier_running: true,
+        applier_error: None,
+        received: GtidSet::empty(flavor),
+        by_gtid: true,
+        read_position: ("b.1".into(), 4),
+        executed_position: ("b.1".into(), 4),
+        lag_s: Some(0),
+        delay_s: 0,
+        heartbeat_period_ms: Some(500),
+        heartbeats: Some(1),
+        heartbeat_age_ms: None,
+        filtered: false,
+        tls: false,
+    }
+}
+
+/// What a probe of member `n` says: the first takes writes, the others are read-only and replicate from it.
+pub fn facts(flavor: Flavor, n: u32) -> ServerFacts {
+    let replica = n > 1;
+    let of_mysql = |value: bool| (flavor == Flavor::MySql).then_some(value);
+    ServerFacts {
+        identity: identity(flavor, n),
+        version: version(flavor).parse::<Version>().unwrap(),
+        started_at_s: Some(1),
+        reports_as: None,
+        read_only: replica,
+        super_read_only: of_mysql(replica),
+        offline_mode: of_mysql(false),
+        gtid_on: true,
+        executed: GtidSet::empty(flavor),
+        purged: None,
+        log_bin: true,
+        log_replica_updates: true,
+        binlog_format: Some("ROW".into()),
+        semi_sync: SemiSync::default(),
+        connections: None,
+        channels: if replica { vec![channel(flavor, 1)] } else { Vec::new() },
+        replicas: None,
+        dump_clients: None,
+        durability: None,
+    }
+}
+
+fn version(flavor: Flavor) -> &'static str {
+    match flavor {
+        Flavor::MySql => "9.7.4",
+        Flavor::MariaDb => "10.11.19-MariaDB",
+    }
+}
