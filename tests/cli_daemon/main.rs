@@ -9,6 +9,7 @@ mod node;
 mod rescue;
 mod starts;
 mod tls;
+mod wan;
 
 use node::{Group, until};
 
