@@ -13,6 +13,7 @@ pub mod group;
 pub mod leader;
 pub mod observer;
 pub mod pause;
+pub mod ports;
 pub mod peer;
 pub mod reporter;
 pub mod rescue;
