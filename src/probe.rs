@@ -96,7 +96,7 @@ pub async fn read_once(
     inventory: bool,
     within: Duration,
 ) -> Result<Reading, ReadError> {
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let options = SessionOptions { login_within: within, ..SessionOptions::new(Purpose::Probe, node) };
     let mut session = Session::open(address, account, &options).await?;
     let mut reader = FactsReader::new(&account.user);

@@ -1,6 +1,8 @@
 //! When the next look at a server is due. Times come in as arguments.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Mode, ProbeSettings};
 use crate::session::{DIAL_AGAIN, DIAL_AGAIN_SOON};

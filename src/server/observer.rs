@@ -26,17 +26,14 @@ use crate::{
         plan::{choose::Sets, step::Target},
         replicated::{Cluster, MemberState, State},
     },
-    executor::Executor,
     model::{
         facts::ServerFacts,
         gtid::GtidSet,
         policy::Policy,
         server::{ClusterId, ServerId},
     },
-    probe::{self, Mode, Outcome, ProbeEvent, ProbeHandle, ProbeSettings, ProbeTarget},
-    raft::Raft,
-    server::clock,
-    session::Account,
+    probe::{Mode, Outcome, ProbeEvent, ProbeSettings, ProbeTarget},
+    server::{ports::Probe, tools::Tools},
 };
 
 /// Probe ends under way to the observer. Probers wait when it is full; they have nothing better to do.
@@ -57,7 +54,7 @@ const HASTY_FOR_MS: u64 = 3_000;
 
 struct Watched {
     watch: Watch,
-    handle: ProbeHandle,
+    handle: Box<dyn Probe>,
     target: Target,
     cluster: ClusterId,
     is_primary: bool,
@@ -83,9 +80,7 @@ struct Shape {
 }
 
 struct Observer {
-    raft: Raft,
-    executor: Arc<Executor>,
-    account: Arc<Account>,
+    tools: Tools,
     probes: mpsc::Sender<ProbeEvent>,
     inputs: mpsc::Sender<Input>,
     out: mpsc::Sender<Sighting>,
@@ -101,19 +96,13 @@ struct Observer {
 }
 
 /// Starts observing.
-pub fn observe(
-    raft: Raft,
-    executor: Arc<Executor>,
-    account: Arc<Account>,
-    out: mpsc::Sender<Sighting>,
-) -> ObserverHandle {
+pub fn observe(tools: Tools, out: mpsc::Sender<Sighting>) -> ObserverHandle {
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let (probes, probe_ends) = mpsc::channel(PROBES);
     let views = Views::default();
+    let spawner = tools.clone();
     let observer = Observer {
-        raft,
-        executor,
-        account,
+        tools,
         probes,
         inputs: inputs.clone(),
         out,
@@ -126,14 +115,14 @@ pub fn observe(
         views: views.clone(),
         ticked_ms: 0,
     };
-    tokio::spawn(observer.run(inbox, probe_ends));
+    spawner.start(observer.run(inbox, probe_ends));
     ObserverHandle { inputs, views }
 }
 
 impl Observer {
     async fn run(mut self, mut inbox: mpsc::Receiver<Input>, mut probe_ends: mpsc::Receiver<ProbeEvent>) {
-        let mut applied = self.raft.applied();
-        let mut pauses = clock::watch_pauses();
+        let mut applied = self.tools.ports.log.applied();
+        let mut pauses = self.tools.ports.host.pauses();
         self.sequence = self.first_sequence();
         self.follow_state();
         loop {
@@ -156,17 +145,17 @@ impl Observer {
 
     /// Beyond anything this node may have said before it restarted, reports still under way included.
     fn first_sequence(&self) -> u64 {
-        let me = self.raft.node_id();
+        let me = self.tools.node_id();
         let newest = |state: &State| {
             state.verdicts.values().filter_map(|of| of.get(&me)).map(|v| v.sequence).max().unwrap_or(0)
         };
-        self.raft.read(newest) + 1_000
+        self.tools.read(newest) + 1_000
     }
 
     // ---- Following the replicated state: who is watched, and how often.
 
     fn follow_state(&mut self) {
-        let (clusters, policy) = self.raft.read(|state| (state.clusters.clone(), state.policy.clone()));
+        let (clusters, policy) = self.tools.read(|state| (state.clusters.clone(), state.policy.clone()));
         self.policy = policy;
         let mut wanted: BTreeSet<ServerId> = BTreeSet::new();
         for cluster in clusters.values() {
@@ -182,7 +171,7 @@ impl Observer {
         let gone: Vec<ServerId> = self.watched.keys().filter(|s| !wanted.contains(s)).cloned().collect();
         for server in gone {
             self.watched.remove(&server);
-            self.executor.forget(&server);
+            self.tools.ports.servers.forget(&server);
         }
         self.rounds.retain(|cluster, _| clusters.contains_key(cluster));
         self.shapes.retain(|cluster, _| clusters.contains_key(cluster));
@@ -203,7 +192,7 @@ impl Observer {
         for watched in self.watched.values().filter(|w| w.cluster == cluster.id) {
             watched.handle.reprobe();
         }
-        self.shapes.insert(cluster.id.clone(), (shape, clock::now_ms()));
+        self.shapes.insert(cluster.id.clone(), (shape, self.tools.now_ms()));
     }
 
     fn watch(&mut self, cluster: &Cluster, target: Target, is_primary: bool, away: bool, ordered: bool) {
@@ -229,17 +218,16 @@ impl Observer {
             watched.ordered = ordered;
             if watched.is_primary != is_primary {
                 watched.is_primary = is_primary;
-                watched.watch.begin_rhythm(clock::now_ms());
+                watched.watch.begin_rhythm(self.tools.now_ms());
                 self.rounds.remove(&cluster.id);
             }
             return;
         }
         let probe = ProbeTarget { server: Some(target.server.clone()), address: target.address.clone() };
-        let (account, node) = (self.account.clone(), self.raft.node_id());
-        let handle = probe::spawn(probe, account, node, settings, self.probes.clone());
-        self.executor.prepare(&target);
+        let handle = self.tools.ports.servers.watch(probe, settings, self.probes.clone());
+        self.tools.ports.servers.prepare(&target);
         let entry = Watched {
-            watch: Watch::begun(clock::now_ms()),
+            watch: Watch::begun(self.tools.now_ms()),
             handle,
             cluster: cluster.id.clone(),
             is_primary,
@@ -255,11 +243,11 @@ impl Observer {
     fn probe_ended(&mut self, event: ProbeEvent) {
         let Some(server) = event.server else { return };
         let Some(watched) = self.watched.get_mut(&server) else { return };
-        let at_ms = clock::now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
+        let at_ms = self.tools.now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
         let (end, facts) = outcome(event.outcome, event.fresh);
         let expected = watched.target.identity.clone();
         let channel = facts.as_ref().and_then(|facts| {
-            self.raft.read(|state| {
+            self.tools.read(|state| {
                 let cluster = state.clusters.get(&watched.cluster)?;
                 cluster.channel_of(cluster.members.get(&server)?, facts).cloned()
             })
@@ -288,7 +276,7 @@ impl Observer {
     /// A primary that is gone or silent: its replicas are witnesses and are asked again at once.
     fn look_after_replicas(&mut self, id: &ClusterId) {
         let Some(suspected) = self.with_view(id, problem::suspected) else { return };
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         let round = self.rounds.entry(id.clone()).or_default();
         if !suspected {
             round.hasty_since_ms = None;
@@ -329,14 +317,15 @@ impl Observer {
             .map(|(s, w)| (s.clone(), w.watch.observation.clone()))
             .collect();
         let urgent_round_done_ms = self.rounds.get(id).and_then(|r| r.silent_ms);
-        self.raft.read(|state| {
+        let now_ms = self.tools.now_ms();
+        self.tools.read(|state| {
             let cluster = state.clusters.get(id)?;
             let view = View {
                 cluster,
                 observations: &observations,
                 policy: &self.policy,
                 downtimes: &state.downtimes,
-                now_ms: clock::now_ms(),
+                now_ms,
                 urgent_round_done_ms,
                 recoveries_running: cluster.slot.is_some(),
             };
@@ -345,15 +334,15 @@ impl Observer {
     }
 
     fn verdict(&mut self, id: &ClusterId) -> Option<Verdict> {
-        let (epoch, subject) = self.raft.read(|state| {
+        let (epoch, subject) = self.tools.read(|state| {
             let cluster = state.clusters.get(id)?;
             Some((cluster.epoch, cluster.primary.clone()?))
         })?;
         let finding = self.with_view(id, problem::finding)?;
         self.sequence += 1;
         Some(Verdict {
-            node: self.raft.node_id(),
-            incarnation: self.raft.incarnation().to_owned(),
+            node: self.tools.node_id(),
+            incarnation: self.tools.ports.log.incarnation().to_owned(),
             sequence: self.sequence,
             cluster: id.clone(),
             epoch,
@@ -365,7 +354,7 @@ impl Observer {
     /// Says what is new at once; a failure that holds is repeated, so that it stays fresh at the leader.
     fn judge(&mut self, id: &ClusterId) {
         let Some(verdict) = self.verdict(id) else { return };
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         let repeat_ms = match verdict.failure() {
             Some(_) => 200,
             None => 2_000,
@@ -412,13 +401,13 @@ impl Observer {
             return;
         }
         round.running = true;
-        let began_ms = clock::now_ms();
+        let began_ms = self.tools.now_ms();
         let attempt = primary.handle.urgent(Duration::from_millis(bound_ms));
         for watched in self.watched.values().filter(|w| w.cluster == id && !w.is_primary) {
             watched.handle.reprobe();
         }
         let inputs = self.inputs.clone();
-        tokio::spawn(async move {
+        self.tools.start(async move {
             // Refused, unreachable and closed are no answers either: nothing living spoke within the bound.
             let silent = attempt.await.is_ok_and(|event| !event.outcome.spoke());
             let _ = inputs.send(Input::UrgentEnded { cluster: id, began_ms, silent }).await;
@@ -431,9 +420,10 @@ impl Observer {
             .values()
             .find(|w| &w.cluster == id && w.is_primary)
             .is_some_and(|w| w.watch.observation.answered_ms.is_some_and(|at| at >= began_ms));
+        let now_ms = self.tools.now_ms();
         let round = self.rounds.entry(id.clone()).or_default();
         round.running = false;
-        round.silent_ms = (silent && !answered_since).then(clock::now_ms);
+        round.silent_ms = (silent && !answered_since).then(|| now_ms);
         let waiting = std::mem::take(&mut round.waiting);
         let verdict = self.verdict(id);
         for reply in waiting {
@@ -453,7 +443,7 @@ impl Observer {
             observations: of_cluster().map(|(s, w)| (s.clone(), w.watch.observation.clone())).collect(),
             problems,
             finding: Some(finding),
-            now_ms: clock::now_ms(),
+            now_ms: self.tools.now_ms(),
             shape_since_ms: self.shapes.get(id).map_or(0, |(_, since)| *since),
             sets: Sets {
                 facts: BTreeMap::new(),
@@ -468,12 +458,12 @@ impl Observer {
     /// What was held open across an own pause says nothing; until one fresh round this node is blind.
     fn paused(&mut self) {
         for watched in self.watched.values_mut() {
-            watched.watch.discard(clock::now_ms());
+            watched.watch.discard(self.tools.now_ms());
             watched.handle.discard();
             watched.handle.reprobe();
         }
         self.rounds.clear();
-        self.executor.drop_all();
+        self.tools.ports.servers.drop_all();
         for id in self.clusters() {
             self.judge(&id);
         }
@@ -493,11 +483,11 @@ impl Observer {
             }
         };
         let at_ms = self.watched.values().filter(|w| w.is_primary).filter_map(next).min()?;
-        Some(Duration::from_millis(at_ms.saturating_sub(clock::now_ms())))
+        Some(Duration::from_millis(at_ms.saturating_sub(self.tools.now_ms())))
     }
 
     fn tick(&mut self) {
-        self.ticked_ms = clock::now_ms();
+        self.ticked_ms = self.tools.now_ms();
         for id in self.clusters() {
             self.look_after_replicas(&id);
             self.judge(&id);
@@ -507,7 +497,7 @@ impl Observer {
 
     /// Shows what is seen of a cluster to readers who must not wait.
     fn publish(&self, id: &ClusterId) {
-        let due = |seen: &Arc<Seen>| clock::now_ms().saturating_sub(seen.now_ms) >= PUBLISH_MS;
+        let due = |seen: &Arc<Seen>| self.tools.now_ms().saturating_sub(seen.now_ms) >= PUBLISH_MS;
         if !self.lock_views().get(id).is_none_or(due) {
             return;
         }

@@ -1,11 +1,22 @@
 //! What the actors need of the world, and nothing of how it is made: the log, the other nodes, the servers, the process
 //! they live in. The daemon gives them Raft, gRPC, MySQL sessions and the machine's clocks; the simulation gives them
 //! its own, and runs the same actors.
+//!
+//! With equal ports an actor does the same again, bit for bit: it reads no other clock, starts no other task, takes
+//! names from [`Host::unique`], and waits in a fixed order.
+
+pub mod host;
+pub mod log;
+pub mod peers;
+pub mod servers;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     core::{
@@ -31,18 +42,38 @@ pub trait Log: Send + Sync + 'static {
     fn node_id(&self) -> u64;
     /// Random name of this node's data directory (P9).
     fn incarnation(&self) -> &str;
-    /// The state as applied here; nothing is applied while `reader` looks.
+    /// Calls `reader` once with the state as applied here; nothing is applied meanwhile, and `reader` calls no port.
     fn look(&self, reader: &mut dyn FnMut(&State));
-    /// Index of the last applied entry, as it rises.
+    /// Index of the last applied entry, as it rises. One task waits on each receiver: several that wait on one `watch`
+    /// channel are woken in no particular order, so that the simulation gives each call a channel of its own.
     fn applied(&self) -> watch::Receiver<u64>;
-    /// Who leads, as it changes.
+    /// Who leads, as it changes. As with `applied`, each receiver has one task that waits.
     fn leadership(&self) -> watch::Receiver<Leadership>;
     /// Who belongs to the group.
     fn membership(&self) -> Membership;
-    /// Proposes as the leader of `term`, and returns when the command is committed and applied here.
+    /// Proposes, if this node leads in `term`, and returns when the command is committed and applied here.
     fn propose(&self, term: u64, command: Command) -> BoxFuture<'_, Result<Committed, ProposeError>>;
     /// Returns when everything acknowledged before the call is applied here; a majority confirms it each time.
     fn read_barrier(&self) -> BoxFuture<'_, Result<u64, ReadError>>;
+}
+
+impl dyn Log {
+    /// What `look` finds in the state as applied here.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        let (mut look, mut found) = (Some(look), None);
+        self.look(&mut |state| found = look.take().map(|look| look(state)));
+        found.expect("`Log::look` calls its reader")
+    }
+
+    /// Who leads now, as far as this node knows.
+    pub fn leads(&self) -> Leadership {
+        *self.leadership().borrow()
+    }
+
+    /// Index of the last entry applied here.
+    pub fn applied_now(&self) -> u64 {
+        *self.applied().borrow()
+    }
 }
 
 /// A step of a committed recovery that another node is asked to do.
@@ -138,6 +169,8 @@ pub trait Host: Send + Sync + 'static {
     fn boottime_ms(&self) -> u64;
     /// Unix milliseconds, for display only.
     fn wall_ms(&self) -> u64;
+    /// A name that nobody else has: a random UUID.
+    fn unique(&self) -> String;
     /// Counts this process' own pauses. Whoever observes discards what it held open across one.
     fn pauses(&self) -> watch::Receiver<u64>;
     /// What is to be spawned in place of `task`: the simulation stops and kills a node's tasks by it.
@@ -155,4 +188,16 @@ pub struct Ports {
     pub servers: Arc<dyn Servers>,
     /// The process.
     pub host: Arc<dyn Host>,
+}
+
+impl Ports {
+    /// What is to be spawned in place of `work`; see [`Host::task`].
+    pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+        self.host.task(Box::pin(work))
+    }
+
+    /// Starts a task of this node.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        tokio::spawn(self.task(work))
+    }
 }

@@ -21,11 +21,10 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     server::{
-        clock,
         discovery::{Discovery, member_of},
-        driver::Tools,
         group::SELF,
         observer::{ObserverHandle, Seen},
+        tools::Tools,
     },
 };
 
@@ -74,13 +73,13 @@ impl Upkeep {
 
 impl Leader {
     pub(super) fn tend_upkeep(&mut self) {
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         if self.upkeep.running || now.saturating_sub(self.upkeep.last_ms) < PASS_MS {
             return;
         }
         self.upkeep.running = true;
         self.upkeep.last_ms = now;
-        let expiry = self.tools.group.raft().read(|state| state.next_expiry());
+        let expiry = self.tools.read(|state| state.next_expiry());
         if expiry
             .is_some_and(|at| self.tools.group.log_now_ms(self.leadership.term).is_some_and(|log| log >= at))
         {
@@ -94,10 +93,10 @@ impl Leader {
             term: self.leadership.term,
         };
         let inbox = self.inbox.clone();
-        self.work.spawn(async move {
+        self.work.spawn(self.tools.task(async move {
             pass.run().await;
             let _ = inbox.send(Message::UpkeepDone).await;
-        });
+        }));
     }
 }
 
@@ -111,10 +110,9 @@ struct Pass {
 
 impl Pass {
     async fn run(&self) {
-        let ids: Vec<ClusterId> =
-            self.tools.group.raft().read(|state| state.clusters.keys().cloned().collect());
+        let ids: Vec<ClusterId> = self.tools.read(|state| state.clusters.keys().cloned().collect());
         for id in ids {
-            let cluster = self.tools.group.raft().read(|state| state.clusters.get(&id).cloned());
+            let cluster = self.tools.read(|state| state.clusters.get(&id).cloned());
             let Some(cluster) = cluster.filter(|c| c.slot.is_none()) else { continue };
             if let Some(seen) = self.observer.look(id).await {
                 self.tend(&cluster, &seen).await;
@@ -164,7 +162,7 @@ impl Pass {
         let lasting = self.outside.lock().unwrap_or_else(PoisonError::into_inner).news(
             &cluster.id,
             judged,
-            clock::now_ms(),
+            self.tools.now_ms(),
         );
         let (moved, change) = match lasting {
             Some(Outside::Moved { primary, why }) => {
@@ -202,8 +200,9 @@ impl Pass {
                 }
                 match self.discovery.read(address).await {
                     Ok(found) => {
-                        let datacenter = self.tools.group.raft().read(|state| state.datacenter_of(address));
-                        let mut member = member_of(address, &found, datacenter);
+                        let datacenter = self.tools.read(|state| state.datacenter_of(address));
+                        let mut member =
+                            member_of(address, &found, datacenter, || self.tools.ports.host.unique());
                         member.source = Some(source.clone());
                         why.push(format!("new replica {address}"));
                         members.push(member);
