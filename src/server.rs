@@ -13,8 +13,8 @@ pub mod group;
 pub mod leader;
 pub mod observer;
 pub mod pause;
-pub mod ports;
 pub mod peer;
+pub mod ports;
 pub mod reporter;
 pub mod rescue;
 
