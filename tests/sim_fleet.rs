@@ -1,0 +1,3 @@
+//! The simulated servers by themselves.
+#[path = "sim/fleet/mod.rs"]
+mod fleet;
