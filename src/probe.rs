@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::pace::Pace;
 pub use self::event::{Mode, Outcome, ProbeEvent, ProbeSettings, ProbeTarget};
 use crate::{
     model::address::Address,

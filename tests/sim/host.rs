@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use quorate::server::ports::Host;
 use tokio::{sync::watch, time::Instant};
 
-use super::world::POISON;
+use super::{told::Told, world::POISON};
 
 const RUNS: u8 = 0;
 const PAUSED: u8 = 1;
@@ -154,7 +154,21 @@ pub struct SimHost {
     /// Its clocks.
     pub clocks: Arc<Clocks>,
     /// Its own pauses, as it notices them.
-    pub pauses: watch::Sender<u64>,
+    pub pauses: Arc<Told<u64>>,
+    names: (u64, u64, u64),
+    named: AtomicU64,
+}
+
+impl SimHost {
+    /// Of a process; `names`: seed, node and process, for names that nobody else has.
+    pub fn new(
+        tasks: Arc<Tasks>,
+        clocks: Arc<Clocks>,
+        pauses: Arc<Told<u64>>,
+        names: (u64, u64, u64),
+    ) -> Self {
+        Self { tasks, clocks, pauses, names, named: AtomicU64::new(0) }
+    }
 }
 
 /// Where true time begins, Unix milliseconds.
@@ -171,6 +185,12 @@ impl Host for SimHost {
 
     fn wall_ms(&self) -> u64 {
         (EPOCH_MS + self.clocks.elapsed_ms() as i64 + self.clocks.wall_ms.load(Relaxed)).max(0) as u64
+    }
+
+    fn unique(&self) -> String {
+        let (seed, node, boot) = self.names;
+        let count = self.named.fetch_add(1, Relaxed);
+        format!("{:08x}-{node:04x}-4{boot:03x}-8000-{count:012x}", seed as u32)
     }
 
     fn pauses(&self) -> watch::Receiver<u64> {

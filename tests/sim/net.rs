@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use super::rng::Rng;
 
+/// Pause before a lost packet of a connection is sent again, milliseconds.
+const RESEND_MS: u64 = 200;
+
 /// An end of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum End {
@@ -23,6 +26,8 @@ pub enum Select {
     One(End),
     /// All of a datacenter.
     Datacenter(u8),
+    /// All that are in another.
+    OutOf(u8),
     /// All nodes.
     Nodes,
     /// All servers.
@@ -40,8 +45,6 @@ pub enum Harm {
     Loss(u64),
     /// So much later, milliseconds; and up to the same again.
     Delay(u64),
-    /// Cut in every other period of this length, milliseconds.
-    Flap(u64),
 }
 
 /// A rule in force.
@@ -50,7 +53,6 @@ struct Rule {
     from: Select,
     to: Select,
     harm: Harm,
-    since: u64,
     hits: u64,
 }
 
@@ -60,8 +62,6 @@ pub struct Net {
     places: BTreeMap<End, u8>,
     rules: BTreeMap<u64, Rule>,
     next: u64,
-    /// True time as of the last question, for flapping.
-    pub now: u64,
     /// One way within a datacenter, milliseconds.
     pub near_ms: u64,
     /// One way between two, milliseconds.
@@ -82,9 +82,9 @@ impl Net {
     }
 
     /// Harms a way from now on; the number takes it away again.
-    pub fn harm(&mut self, from: Select, to: Select, harm: Harm, now: u64) -> u64 {
+    pub fn harm(&mut self, from: Select, to: Select, harm: Harm) -> u64 {
         self.next += 1;
-        self.rules.insert(self.next, Rule { from, to, harm, since: now, hits: 0 });
+        self.rules.insert(self.next, Rule { from, to, harm, hits: 0 });
         self.next
     }
 
@@ -133,27 +133,30 @@ impl Net {
                     delay += ms + rng.range(0, ms + 1);
                     true
                 }
-                Harm::Flap(period) => {
-                    let down = ((self.now - rule.since) / period).is_multiple_of(2);
-                    passes &= !down;
-                    down
-                }
             };
             rule.hits += u64::from(harmed);
         }
         passes.then_some(delay)
     }
 
+    /// The same on a connection: what is lost is sent again. `None` only where the way is cut.
+    pub fn late(&mut self, from: End, to: End, rng: &mut Rng) -> Option<u64> {
+        for again in 0..8 {
+            if let Some(delay) = self.delay(from, to, rng) {
+                return Some(delay + again * RESEND_MS);
+            }
+            if !self.open(from, to) {
+                return None;
+            }
+        }
+        Some(8 * RESEND_MS)
+    }
+
     /// Whether something would pass now, losses aside.
     pub fn open(&self, from: End, to: End) -> bool {
         let (here, there) = (self.datacenter(from), self.datacenter(to));
         !self.rules.values().any(|rule| {
-            let cuts = match rule.harm {
-                Harm::Cut => true,
-                Harm::Flap(period) => ((self.now - rule.since) / period).is_multiple_of(2),
-                Harm::Loss(_) | Harm::Delay(_) => false,
-            };
-            cuts && meets(&rule.from, from, here) && meets(&rule.to, to, there)
+            rule.harm == Harm::Cut && meets(&rule.from, from, here) && meets(&rule.to, to, there)
         })
     }
 }
@@ -162,6 +165,7 @@ fn meets(select: &Select, end: End, datacenter: u8) -> bool {
     match select {
         Select::One(one) => *one == end,
         Select::Datacenter(at) => *at == datacenter,
+        Select::OutOf(at) => *at != datacenter,
         Select::Nodes => matches!(end, End::Node(_)),
         Select::Servers => matches!(end, End::Server(_)),
         Select::All => true,

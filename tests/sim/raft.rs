@@ -18,13 +18,13 @@ use quorate::{
     core::replicated::{Outcome, State},
     raft::{Committed, Leadership, ProposeError},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 pub use self::{
     disk::{Config, Disk, Entry, Load, Snapshot},
     port::SimLog,
 };
-use super::{trace::Event, world::World};
+use super::{told::Told, trace::Event, world::World};
 
 /// Timings of a group, as the product's profiles have them.
 #[derive(Debug, Clone, Copy)]
@@ -68,9 +68,9 @@ pub struct Replica {
     /// The state as applied here.
     pub state: Mutex<State>,
     /// Its index.
-    pub applied: watch::Sender<u64>,
+    pub applied: Told<u64>,
     /// Who leads.
-    pub leadership: watch::Sender<Leadership>,
+    pub leadership: Told<Leadership>,
     /// Newest membership in the log.
     pub config: Mutex<Config>,
 }
@@ -139,8 +139,8 @@ impl Live {
         let leadership = Leadership { term: disk.term, leader: None, is_leader: false };
         let replica = Replica {
             state: Mutex::new(state),
-            applied: watch::channel(applied).0,
-            leadership: watch::channel(leadership).0,
+            applied: Told::new(applied),
+            leadership: Told::new(leadership),
             config: Mutex::new(disk.config()),
         };
         Self {

@@ -3,9 +3,29 @@
 
 use std::{fmt, sync::Arc};
 
-use quorate::core::replicated::{Change, Outcome};
+use quorate::{
+    core::{
+        plan::step::{Step, StepEnd},
+        replicated::{Change, Outcome},
+    },
+    model::server::ServerId,
+};
 
-use super::raft::{Entry, Load};
+use super::{
+    fleet::{ServerNo, Statement},
+    raft::{Entry, Load},
+};
+
+/// What a step or statement rests on, as its node says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permitted {
+    /// Recovery, operation, standing order, witness.
+    pub recovery: String,
+    /// Log index of what allows it.
+    pub log_index: u64,
+    /// Term.
+    pub term: u64,
+}
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -80,6 +100,75 @@ pub enum Event {
         /// The voters.
         voters: Vec<u64>,
     },
+    /// A step began.
+    StepBegan {
+        /// Executing node.
+        node: u64,
+        /// The step.
+        step: Step,
+        /// What allows it.
+        permit: Permitted,
+    },
+    /// A step ended.
+    StepEnded {
+        /// Executing node.
+        node: u64,
+        /// The step.
+        step: Step,
+        /// What allowed it.
+        permit: Permitted,
+        /// How.
+        end: StepEnd,
+    },
+    /// Statements of a step were sent.
+    Sent {
+        /// By which node.
+        node: u64,
+        /// To which server.
+        server: ServerNo,
+        /// What allows them.
+        permit: Permitted,
+        /// Whether the permit held at that moment.
+        in_time: bool,
+        /// Whom the step is for.
+        target: ServerId,
+        /// The step's action.
+        action: &'static str,
+        /// The statements.
+        statements: Vec<Statement>,
+    },
+    /// A client's write was acknowledged.
+    Acknowledged {
+        /// Which client.
+        client: u32,
+        /// By which server.
+        server: ServerNo,
+        /// Its row.
+        row: u64,
+    },
+    /// An operator's request was answered.
+    OperatorTold {
+        /// Its request id.
+        request: String,
+        /// Log index, where it took effect.
+        index: Option<u64>,
+        /// In words.
+        what: String,
+    },
+    /// A fault was installed.
+    Fault {
+        /// Which of the run.
+        number: usize,
+        /// In words.
+        what: String,
+    },
+    /// It is over.
+    FaultOver {
+        /// Which of the run.
+        number: usize,
+        /// Whether it took effect.
+        took: bool,
+    },
     /// Anything that is only told.
     Told(String),
 }
@@ -133,6 +222,24 @@ impl fmt::Display for Event {
             Self::SnapshotMade { node, index } => write!(f, "node {node} makes a snapshot at {index}"),
             Self::SnapshotInstalled { node, index } => write!(f, "node {node} is given a snapshot at {index}"),
             Self::Membership { by, voters } => write!(f, "node {by} proposes the voters {voters:?}"),
+            Self::StepBegan { node, step, permit } => {
+                write!(f, "node {node} begins {step} (recovery {}, term {})", permit.recovery, permit.term)
+            }
+            Self::StepEnded { node, step, end, .. } => write!(f, "node {node} ends {step}: {end}"),
+            Self::Sent { node, server, statements, .. } => {
+                write!(f, "node {node} to server {}: {}", server.0, say_statements(statements))
+            }
+            Self::Acknowledged { client, server, row } => {
+                write!(f, "server {} acknowledges row {row} to client {client}", server.0)
+            }
+            Self::OperatorTold { request, index, what } => match index {
+                Some(index) => write!(f, "operator ({request}): done at {index}: {what}"),
+                None => write!(f, "operator ({request}): {what}"),
+            },
+            Self::Fault { number, what } => write!(f, "FAULT {number}: {what}"),
+            Self::FaultOver { number, took } => {
+                write!(f, "fault {number} is over{}", if *took { "" } else { " (it met nothing)" })
+            }
             Self::Told(what) => f.write_str(what),
         }
     }
@@ -174,4 +281,18 @@ fn say_load(load: &Load) -> String {
         _ => String::new(),
     };
     format!("{} by {} (log time {}){more}", command.change.name(), command.by, command.at_ms)
+}
+
+fn say_statements(statements: &[Statement]) -> String {
+    let own = |s: &&Statement| {
+        !matches!(
+            s,
+            Statement::CheckIdentity(_)
+                | Statement::ReadFacts(_)
+                | Statement::MaxStatementTime(_)
+                | Statement::LockWaitTimeout(_)
+        )
+    };
+    let said: Vec<String> = statements.iter().filter(own).map(|s| format!("{s:?}")).collect();
+    if said.is_empty() { "looks".into() } else { said.join("; ") }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,11 +13,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use quorate::model::address::Address;
+
 use super::{
-    net::{End, Net},
+    check::{Check, Violation},
+    client::Clients,
+    count::Counts,
+    fault::Faults,
+    fleet::{Account, Dialled, Fleet, ServerNo, SessionNo, Statement, Ticket},
+    lines::Lines,
+    net::{End, Harm, Net, Select},
     node::Node,
+    prober::Probers,
     raft::Group,
     rng::Rng,
+    scenario::Kind,
     trace::{Event, Trace},
 };
 
@@ -59,6 +69,8 @@ pub struct World {
     /// What the engine sleeps until.
     asleep_until: u64,
     must_wake: bool,
+    /// The run's.
+    pub seed: u64,
     /// To hand to tasks and answers.
     pub handle: Sim,
     /// Chance in what goes on (delays, losses); the scenario has generators of its own.
@@ -69,8 +81,44 @@ pub struct World {
     pub nodes: BTreeMap<u64, Node>,
     /// What the nodes agreed on, as an onlooker knows it.
     pub group: Group,
+    /// The database servers.
+    pub fleet: Fleet,
+    /// Connections to them.
+    pub lines: Lines,
+    /// Who looks at them.
+    pub probers: Probers,
+    /// Who writes to them.
+    pub clients: Clients,
+    /// What is done to them all.
+    pub faults: Faults,
+    /// Servers that hold rows which nobody else may ever hold.
+    pub errant: BTreeSet<ServerNo>,
+    /// Requests of operators so far.
+    pub operations: u64,
+    /// Interesting states it came by.
+    pub counts: Counts,
+    /// What the run is about.
+    pub kind: Kind,
     /// What happened.
     pub trace: Trace,
+    /// What must never happen.
+    pub checks: Vec<Box<dyn Check>>,
+    /// What did.
+    pub violations: Vec<Violation>,
+    /// Polls of tasks of processes that are gone.
+    pub polls: u64,
+}
+
+/// The network as the servers use it among themselves: a lost packet is a late one.
+struct Ways<'a> {
+    net: &'a mut Net,
+    rng: &'a mut Rng,
+}
+
+impl super::fleet::Net for Ways<'_> {
+    fn path(&mut self, from: ServerNo, to: ServerNo) -> Option<u64> {
+        self.net.late(End::Server(from.0), End::Server(to.0), self.rng)
+    }
 }
 
 impl World {
@@ -97,9 +145,67 @@ impl World {
         true
     }
 
-    /// Notes what happened.
+    /// Notes what happened, and shows it to the checks.
     pub fn note(&mut self, event: Event) {
+        self.check(&event);
+        self.count(&event);
         self.trace.push(self.now, event);
+    }
+
+    /// Tells what happened, in words.
+    pub fn tell_of(&mut self, what: impl Into<String>) {
+        self.note(Event::Told(what.into()));
+    }
+
+    /// Harms a way from now on.
+    pub fn harm(&mut self, from: Select, to: Select, harm: Harm) -> u64 {
+        let rule = self.net.harm(from, to, harm);
+        self.fleet.paths_changed(self.now);
+        rule
+    }
+
+    /// Takes a harm away; returns how often it met something.
+    pub fn heal(&mut self, rule: u64) -> u64 {
+        let hits = self.net.heal(rule);
+        self.fleet.paths_changed(self.now);
+        hits
+    }
+
+    /// Who listens there.
+    pub fn server_at(&self, address: &Address) -> Option<ServerNo> {
+        self.fleet.server_at(address)
+    }
+
+    /// A connection request has come to a server.
+    pub fn connect_server(&mut self, server: ServerNo, account: Account, from: End) -> Dialled {
+        let host = match from {
+            End::Node(node) => format!("node{node}"),
+            End::Client(client) => format!("client{client}"),
+            End::Server(server) => format!("db{server}"),
+        };
+        self.fleet.connect(server, &host, account, self.now)
+    }
+
+    /// Statements have come to a server.
+    pub fn send_to_session(&mut self, session: SessionNo, statements: Vec<Statement>) -> Ticket {
+        self.fleet.send(session, statements, self.now)
+    }
+
+    /// The end of a connection has come to a server.
+    pub fn end_session(&mut self, session: SessionNo) {
+        self.fleet.hang_up(session, self.now);
+    }
+
+    /// Whether something of the servers is due.
+    fn fleet_due(&self) -> bool {
+        self.fleet.next_ms().is_some_and(|at| at <= self.now)
+    }
+
+    fn advance_fleet(&mut self) {
+        self.fleet.advance(self.now, &mut Ways { net: &mut self.net, rng: &mut self.rng });
+        for happened in self.fleet.take_done() {
+            self.server_said(happened);
+        }
     }
 }
 
@@ -111,6 +217,8 @@ pub struct Sim {
 
 struct Shared {
     world: Mutex<Option<World>>,
+    /// What was left to be done by those who may hold the world already.
+    left: Mutex<Vec<Due>>,
     wake: Notify,
     began: Instant,
 }
@@ -118,7 +226,12 @@ struct Shared {
 impl Sim {
     /// An empty world; time begins now.
     pub fn new(seed: u64) -> Self {
-        let shared = Shared { world: Mutex::new(None), wake: Notify::new(), began: Instant::now() };
+        let shared = Shared {
+            world: Mutex::new(None),
+            left: Mutex::default(),
+            wake: Notify::new(),
+            began: Instant::now(),
+        };
         let sim = Self { shared: Arc::new(shared) };
         let world = World {
             now: 0,
@@ -126,12 +239,25 @@ impl Sim {
             order: 0,
             asleep_until: 0,
             must_wake: false,
+            seed,
             handle: sim.clone(),
             rng: Rng::new(seed, "world"),
             net: Net::default(),
             nodes: BTreeMap::new(),
             group: Group::default(),
+            fleet: Fleet::default(),
+            lines: Lines::default(),
+            probers: Probers::default(),
+            clients: Clients::default(),
+            faults: Faults::default(),
+            counts: Counts::default(),
+            kind: Kind::Storm,
+            operations: 0,
+            errant: BTreeSet::new(),
             trace: Trace::default(),
+            checks: super::check::all(),
+            violations: Vec::new(),
+            polls: 0,
         };
         *sim.shared.world.lock().expect(POISON) = Some(world);
         sim
@@ -142,12 +268,24 @@ impl Sim {
         let mut locked = self.shared.world.lock().expect(POISON);
         let world = locked.as_mut().expect("the run is not over");
         world.now = self.shared.began.elapsed().as_millis() as u64;
-        world.net.now = world.now;
         let result = act(world);
-        if std::mem::take(&mut world.must_wake) {
+        let fleet_waits = world.fleet.next_ms().is_some_and(|at| at < world.asleep_until);
+        if std::mem::take(&mut world.must_wake) || fleet_waits {
             self.shared.wake.notify_one();
         }
         result
+    }
+
+    /// The same, if the run is not over.
+    pub fn try_with<T>(&self, act: impl FnOnce(&mut World) -> T) -> Option<T> {
+        let over = self.shared.world.lock().expect(POISON).is_none();
+        (!over).then(|| self.with(act))
+    }
+
+    /// Leaves something to be done at once, from wherever: the caller may hold the world.
+    pub fn leave(&self, due: impl FnOnce(&mut World) + Send + 'static) {
+        self.shared.left.lock().expect(POISON).push(Box::new(due));
+        self.shared.wake.notify_one();
     }
 
     /// Lets the world go on until `end`, true milliseconds.
@@ -169,15 +307,23 @@ impl Sim {
 
     /// Everything that is due now; returns when the next is.
     fn turn(&self, end: u64) -> u64 {
+        let left = std::mem::take(&mut *self.shared.left.lock().expect(POISON));
         self.with(|world| {
-            while let Some(Reverse(slot)) = world.queue.peek() {
-                if slot.at > world.now {
-                    break;
+            left.into_iter().for_each(|due| due(world));
+            loop {
+                if world.fleet_due() {
+                    world.advance_fleet();
+                    continue;
+                }
+                match world.queue.peek() {
+                    Some(Reverse(slot)) if slot.at <= world.now => {}
+                    _ => break,
                 }
                 let Some(Reverse(slot)) = world.queue.pop() else { break };
                 (slot.due)(world);
             }
             let next = world.queue.peek().map_or(end, |Reverse(slot)| slot.at);
+            let next = world.fleet.next_ms().map_or(next, |at| at.min(next));
             world.asleep_until = next;
             world.must_wake = false;
             next

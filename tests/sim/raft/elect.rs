@@ -183,7 +183,7 @@ impl World {
         let live = &entry.process.as_ref().expect("it runs").raft;
         let now =
             Leadership { term: entry.disk.term, leader: live.leader, is_leader: live.role == Role::Leader };
-        live.replica.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
+        live.replica.leadership.tell(now);
         let config = entry.disk.config();
         let mut known = live.replica.config.lock().expect(POISON);
         if *known != config {

@@ -114,7 +114,7 @@ impl Log for SimLog {
             let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
             match reached {
                 Ok(Ok(_)) => Ok(index),
-                _ => Err(ReadError::Behind { index, applied: *self.replica.applied.borrow() }),
+                _ => Err(ReadError::Behind { index, applied: self.replica.applied.now() }),
             }
         }
         .boxed()

@@ -242,7 +242,7 @@ impl World {
         let live = &mut self.process(node).expect("it runs").raft;
         let outcome = apply(&mut live.replica.state.lock().expect(POISON), index, entry);
         live.applied = index;
-        live.replica.applied.send_replace(index);
+        live.replica.applied.tell(index);
         let answer = live.pending.remove(&index);
         if let (Some((term, answer)), Some(outcome)) = (answer, outcome)
             && term == entry.term
@@ -298,7 +298,7 @@ impl World {
             live.commit = snapshot.index;
             live.applied = snapshot.index;
             live.pending.clear();
-            live.replica.applied.send_replace(snapshot.index);
+            live.replica.applied.tell(snapshot.index);
             entry.disk.log.reset(snapshot.index, snapshot.term);
             entry.disk.configs = vec![(snapshot.index, snapshot.config.clone())];
             entry.disk.snapshot = Some(snapshot.clone());
