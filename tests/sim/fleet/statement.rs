@@ -200,6 +200,12 @@ impl SqlError {
     }
 }
 
+impl std::fmt::Display for SqlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "error {}: {}", self.code, self.message)
+    }
+}
+
 /// What one statement brought.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {

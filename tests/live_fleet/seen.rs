@@ -1,0 +1,84 @@
+//! Observations in words that mean the same on simulated and real servers: no addresses, uuids, times or texts.
+
+use quorate::{
+    core::plan::step::StepEnd,
+    model::{address::Address, facts::ServerFacts},
+};
+
+/// Who is who, to put numbers in place of names.
+#[derive(Debug, Default, Clone)]
+pub struct Names {
+    /// `server_uuid`s with their servers' numbers.
+    pub uuids: Vec<(String, usize)>,
+    /// Addresses with them.
+    pub addresses: Vec<(Address, usize)>,
+}
+
+impl Names {
+    fn in_numbers(&self, text: &str) -> String {
+        let replaced = |text: String, (uuid, number): &(String, usize)| text.replace(uuid, &format!("s{number}"));
+        self.uuids.iter().fold(text.to_owned(), replaced)
+    }
+
+    fn number(&self, address: &Address) -> String {
+        let found = self.addresses.iter().find(|(known, _)| known == address);
+        found.map_or_else(|| "?".to_owned(), |(_, number)| number.to_string())
+    }
+
+    /// A set, its sources by number. Sorted, since uuids sort otherwise than numbers.
+    pub fn set(&self, set: &impl ToString) -> String {
+        let text = self.in_numbers(&set.to_string());
+        let mut parts: Vec<&str> = text.split(',').collect();
+        parts.sort_unstable();
+        parts.join(",")
+    }
+
+    /// The facts that matter.
+    pub fn facts(&self, facts: &ServerFacts) -> String {
+        let switches = [
+            (facts.read_only, "read_only"),
+            (facts.super_read_only == Some(true), "super_read_only"),
+            (facts.offline_mode == Some(true), "offline"),
+        ];
+        let on: Vec<&str> = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        let semi = &facts.semi_sync;
+        let mut text = format!(
+            "executed [{}] switches {on:?} semi-sync source {:?}/{:?} for {:?} alone {:?} replica {:?}/{:?}",
+            self.set(&facts.executed),
+            semi.source_enabled,
+            semi.source_status,
+            semi.source_wait_for,
+            semi.source_wait_no_replica,
+            semi.replica_enabled,
+            semi.replica_status,
+        );
+        for channel in &facts.channels {
+            let code = |error: &Option<(u32, String)>| error.as_ref().map_or(0, |(code, _)| *code);
+            text += &format!(
+                "; from {}{} receiver {:?} error {} applier {} error {} received [{}] lag {}",
+                self.number(&channel.source),
+                if channel.by_gtid { "" } else { " by position" },
+                channel.receiver,
+                code(&channel.receiver_error),
+                channel.applier_running,
+                code(&channel.applier_error),
+                self.set(&channel.received),
+                if channel.lag_s.is_some() { "known" } else { "unknown" },
+            );
+        }
+        text
+    }
+
+    /// How a step ended.
+    pub fn end(&self, end: &StepEnd) -> String {
+        match end {
+            StepEnd::Done(report) => {
+                let facts = report.facts.as_deref().map_or_else(String::new, |facts| self.facts(facts));
+                let kinds: Vec<&str> = report.blockers.iter().map(|blocker| blocker.kind.as_str()).collect();
+                format!("done, killed {}, blockers {kinds:?}: {facts}", report.killed)
+            }
+            StepEnd::Refused { .. } => "refused".to_owned(),
+            StepEnd::Unknown { .. } => "unknown".to_owned(),
+        }
+    }
+}

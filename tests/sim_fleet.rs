@@ -1,3 +1,0 @@
-//! The simulated servers by themselves.
-#[path = "sim/fleet/mod.rs"]
-mod fleet;
