@@ -156,10 +156,10 @@ impl SimServers {
         let mut session =
             SimSession::open(&self.sim, who, place.server, Account::Executor, PING_WITHIN).await?;
         *place.line.lock().expect(POISON) = Some(session.line());
-        let first = vec![take_mark(self.node), Statement::AskProfile];
+        let first = vec![Statement::LockWaitTimeout(1), take_mark(self.node), Statement::AskProfile];
         let answer = session.run(first, PING_WITHIN).await?;
         match &answer.replies[..] {
-            [Reply::Mark(holder), Reply::Profile(profile)] => {
+            [_, Reply::Mark(holder), Reply::Profile(profile)] => {
                 let slot = Slot { profile: profile.clone(), predecessor: *holder };
                 inner.opened = Some(Opened { session, slot });
                 Ok(())
@@ -211,7 +211,7 @@ impl SimServers {
                     step: &step,
                     until,
                 };
-                let end = recipe::run(&mut wire, &mut opened.slot, &self.recipe_node(), &step).await;
+                let end = recipe::run(&mut wire, &self.recipe_node(), &mut opened.slot, &step).await;
                 if !opened.session.is_open() {
                     inner.opened = None;
                 }
@@ -230,7 +230,7 @@ impl SimServers {
 }
 
 fn take_mark(node: u64) -> Statement {
-    Statement::TakeMark(format!("quorate/exec/{GROUP}/{node}"))
+    Statement::TakeMark(recipe::mark(GROUP, node))
 }
 
 impl Place {

@@ -230,7 +230,7 @@ pub fn servers_in_words(world: &World) -> BTreeMap<usize, String> {
             server.process,
             if server.frozen { " frozen" } else { "" },
             server.switches.read_only,
-            server.log.facts_executed(),
+            server.log.executed(),
             channels.join("; ")
         );
         (at, state)

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Why there is no session, or no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Lost {
     /// Nobody listens.
     Refused,
