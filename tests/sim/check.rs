@@ -21,11 +21,21 @@
 //! | `false_failover` | P2 | I3, L4 |
 
 pub mod account;
+mod converges;
+mod false_failover;
 mod i10_same_state;
+mod i11_one_writable;
+mod i14_candidate;
+mod i16_relay_log;
 mod i7_switches;
 mod p10_log_time;
+mod p1_permitted;
+mod p2_majority;
 mod p3_one_slot;
 mod p4_ends_once;
+mod p5_barriers;
+mod p6_acknowledged;
+mod p8_fail_static;
 mod p9_votes;
 
 use super::{trace::Event, world::World};
@@ -62,6 +72,16 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<p10_log_time::LogTime>::default(),
         Box::<i7_switches::Switches>::default(),
         Box::new(i10_same_state::SameState),
+        Box::new(converges::Converges),
+        Box::new(p1_permitted::Permitted),
+        Box::new(p2_majority::Majority),
+        Box::<p5_barriers::Barriers>::default(),
+        Box::<p6_acknowledged::Acknowledged>::default(),
+        Box::<p8_fail_static::FailStatic>::default(),
+        Box::new(i11_one_writable::OneWritable),
+        Box::new(i14_candidate::Candidate),
+        Box::<i16_relay_log::RelayLog>::default(),
+        Box::<false_failover::FalseFailover>::default(),
     ]
 }
 

@@ -72,8 +72,8 @@ pub struct LastSeen {
     pub answered: Option<u64>,
     /// The last refusal, or word that it goes down.
     pub gone: Option<u64>,
-    /// The longest silence that ended in an answer, or lasts: when it began.
-    pub silent_since: Option<u64>,
+    /// The last long silence that an answer ended: when, and how long it was.
+    pub gap: Option<(u64, u64)>,
 }
 
 /// All probers, and what they saw.
@@ -421,18 +421,21 @@ impl World {
     }
 }
 
+/// A silence of this length is remembered, milliseconds.
+const GAP_MS: u64 = 900;
+
 impl LastSeen {
     fn note(&mut self, now: u64, outcome: &Outcome) {
         match outcome {
             Outcome::Answered { .. } => {
+                let gap = now - self.answered.unwrap_or(now);
+                if gap >= GAP_MS {
+                    self.gap = Some((now, gap));
+                }
                 self.answered = Some(now);
-                self.silent_since = None;
             }
             Outcome::Refused | Outcome::ShuttingDown(_) | Outcome::Closed(_) => self.gone = Some(now),
             _ => {}
-        }
-        if !matches!(outcome, Outcome::Answered { .. }) {
-            self.silent_since = self.silent_since.or(self.answered);
         }
     }
 }

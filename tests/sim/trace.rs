@@ -190,6 +190,12 @@ impl Trace {
         &self.events
     }
 
+    /// The last of them.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let all: Vec<String> = self.lines().collect();
+        all[all.len().saturating_sub(count)..].to_vec()
+    }
+
     /// One line each.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.events.iter().map(|(at, event)| format!("{:>9.3} s  {event}", *at as f64 / 1_000.0))

@@ -13,10 +13,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use quorate::model::address::Address;
+use quorate::{core::replicated::Change, model::address::Address};
 
 use super::{
-    check::{Check, Violation},
+    check::{Check, Violation, account::changed},
     client::Clients,
     count::Counts,
     fault::Faults,
@@ -33,6 +33,9 @@ use super::{
 
 /// A lock of the simulation is held by one thread and never across a panic that is survived.
 pub const POISON: &str = "one thread, and a panic ends the run";
+
+/// More calls at one moment than any history needs: something goes round in circles.
+const STIRS_MAX: u64 = 200_000;
 
 /// Something that happens at a time.
 pub type Due = Box<dyn FnOnce(&mut World) + Send>;
@@ -69,6 +72,8 @@ pub struct World {
     /// What the engine sleeps until.
     asleep_until: u64,
     must_wake: bool,
+    /// Calls since time last went on.
+    stirs: u64,
     /// The run's.
     pub seed: u64,
     /// To hand to tasks and answers.
@@ -93,6 +98,8 @@ pub struct World {
     pub faults: Faults,
     /// Servers that hold rows which nobody else may ever hold.
     pub errant: BTreeSet<ServerNo>,
+    /// When each recovery was published.
+    pub published: BTreeMap<u64, u64>,
     /// Requests of operators so far.
     pub operations: u64,
     /// Interesting states it came by.
@@ -145,8 +152,16 @@ impl World {
         true
     }
 
+    /// When a recovery was published, true time.
+    pub fn published_at(&self, recovery: u64) -> Option<u64> {
+        self.published.get(&recovery).copied()
+    }
+
     /// Notes what happened, and shows it to the checks.
     pub fn note(&mut self, event: Event) {
+        if let Some((Change::Publish { recovery }, _)) = changed(&event) {
+            self.published.insert(*recovery, self.now);
+        }
         self.check(&event);
         self.count(&event);
         self.trace.push(self.now, event);
@@ -239,6 +254,7 @@ impl Sim {
             order: 0,
             asleep_until: 0,
             must_wake: false,
+            stirs: 0,
             seed,
             handle: sim.clone(),
             rng: Rng::new(seed, "world"),
@@ -252,6 +268,7 @@ impl Sim {
             faults: Faults::default(),
             counts: Counts::default(),
             kind: Kind::Storm,
+            published: BTreeMap::new(),
             operations: 0,
             errant: BTreeSet::new(),
             trace: Trace::default(),
@@ -267,7 +284,13 @@ impl Sim {
     pub fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         let mut locked = self.shared.world.lock().expect(POISON);
         let world = locked.as_mut().expect("the run is not over");
-        world.now = self.shared.began.elapsed().as_millis() as u64;
+        let now = self.shared.began.elapsed().as_millis() as u64;
+        world.stirs = if now == world.now { world.stirs + 1 } else { 0 };
+        world.now = now;
+        if world.stirs > STIRS_MAX {
+            let last: Vec<String> = world.trace.last_lines(30);
+            panic!("time stands still at {now} ms; what happened last:\n{}", last.join("\n"));
+        }
         let result = act(world);
         let fleet_waits = world.fleet.next_ms().is_some_and(|at| at < world.asleep_until);
         if std::mem::take(&mut world.must_wake) || fleet_waits {
@@ -321,6 +344,8 @@ impl Sim {
                 }
                 let Some(Reverse(slot)) = world.queue.pop() else { break };
                 (slot.due)(world);
+                world.stirs += 1;
+                assert!(world.stirs < STIRS_MAX, "time stands still at {} ms", world.now);
             }
             let next = world.queue.peek().map_or(end, |Reverse(slot)| slot.at);
             let next = world.fleet.next_ms().map_or(next, |at| at.min(next));
