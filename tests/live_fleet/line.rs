@@ -33,6 +33,8 @@ pub enum Line {
     HangsUp(&'static str),
     /// An operator runs statements; what comes of them is seen.
     Does(usize, Vec<Statement>),
+    /// CHANGE of the default channel to that server, with auto-position named or not (MySQL).
+    Changes(usize, usize, bool),
     /// KILL of a client's connection, or of its query.
     Kills(usize, &'static str, bool),
     /// Something befalls a server.
@@ -45,6 +47,8 @@ pub enum Line {
     Rows(usize),
     /// A step is carried out by the executor of node 1, within so many milliseconds; its end and its facts are seen.
     Step(usize, Deed, u64),
+    /// The same, and only its end is seen: what the facts say depends on the moment.
+    StepEnds(usize, Deed, u64),
     /// The same by the executor of node 2.
     OtherStep(usize, Deed, u64),
     /// The executor of node 1 dies with its session open, and a new one takes its place.
@@ -97,8 +101,6 @@ pub enum Fact {
     Busy(usize),
     /// So many ackers are connected.
     Ackers(u32),
-    /// A reader finds the row.
-    Row(u64),
     /// It is read-only.
     ReadOnly,
     /// It has had a heartbeat since the receiver started.
@@ -142,6 +144,7 @@ impl fmt::Display for Line {
             Self::HearsNothing(who) => write!(f, "{who} has heard nothing"),
             Self::HangsUp(who) => write!(f, "{who} hangs up"),
             Self::Does(at, what) => write!(f, "on server {at} an operator says {what:?}"),
+            Self::Changes(at, to, _) => write!(f, "server {at} is told to follow server {to}"),
             Self::Kills(at, who, true) => write!(f, "server {at} is told KILL CONNECTION of {who}"),
             Self::Kills(at, who, false) => write!(f, "server {at} is told KILL QUERY of {who}"),
             Self::Fault(at, fault) => write!(f, "to server {at} happens {fault:?}"),
@@ -149,6 +152,7 @@ impl fmt::Display for Line {
             Self::See(at) => write!(f, "server {at} says"),
             Self::Rows(at) => write!(f, "server {at} has rows"),
             Self::Step(at, deed, _) => write!(f, "the executor does {deed:?} on server {at}"),
+            Self::StepEnds(at, deed, _) => write!(f, "the executor ends {deed:?} on server {at}"),
             Self::OtherStep(at, deed, _) => write!(f, "another node's executor does {deed:?} on server {at}"),
             Self::NewExecutor => f.write_str("a new executor takes the place of the first"),
         }

@@ -22,11 +22,7 @@ use line::{Deed, Fact, Script};
 use live::{Install, one_at_a_time};
 use quorate::{
     core::plan::step::{Action, SourceOptions},
-    model::{
-        facts::{Receiver, ServerFacts},
-        gtid::GtidSet,
-        server::Flavor,
-    },
+    model::{facts::ServerFacts, gtid::GtidSet, server::Flavor},
 };
 
 /// Whether a fact that is read off facts is so; `other` is what the other server has executed.
@@ -42,7 +38,7 @@ fn is_so(facts: &ServerFacts, fact: &Fact, other: Option<&GtidSet>) -> bool {
         Fact::ReadOnly => facts.read_only,
         Fact::Heartbeat => channel.is_some_and(|channel| channel.heartbeats > Some(0)),
         Fact::SemiSync(on) => facts.semi_sync.source_status == Some(*on),
-        Fact::CommitsWait | Fact::Busy(_) | Fact::Row(_) => unreachable!("not read off facts"),
+        Fact::CommitsWait | Fact::Busy(_) => unreachable!("not read off facts"),
     }
 }
 
@@ -125,5 +121,3 @@ async fn simulated_mysql_is_like_the_real_one() {
 async fn simulated_mariadb_is_like_the_real_one() {
     compare(Flavor::MariaDb).await;
 }
-
-const _: Receiver = Receiver::Stopped;

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_async::{Conn, Error, OptsBuilder, prelude::Queryable};
+use futures::future::join_all;
+use mysql_async::{Conn, Error, prelude::Queryable};
 use quorate::{
     core::plan::step::{Action, Step, Target},
     executor::{Executor, ExecutorOptions, Permit},
@@ -22,7 +23,7 @@ use crate::{
     line::{Deed, Fact, Fault, Line, Script},
     live::{Install, PATIENCE, Server, account, replication},
     seen::Names,
-    sql::sql,
+    sql::{change, sql},
 };
 
 enum Client {
@@ -39,6 +40,8 @@ pub struct Stage {
     names: Names,
     frozen: Vec<bool>,
     down: Vec<bool>,
+    /// How many of them the last script used.
+    used: usize,
 }
 
 /// A script under way.
@@ -71,12 +74,13 @@ impl Stage {
             servers.push(server);
         }
         let flavor = install.flavor;
-        Self { flavor, servers, identities, names, frozen: vec![false; 3], down: vec![false; 3] }
+        Self { flavor, servers, identities, names, frozen: vec![false; 3], down: vec![false; 3], used: 0 }
     }
 
     /// Plays one script on servers as good as new.
     pub async fn play(&mut self, script: &Script) -> Vec<String> {
         self.renew().await;
+        self.used = script.servers;
         let mut play = Play {
             stage: self,
             clients: BTreeMap::new(),
@@ -113,8 +117,8 @@ impl Stage {
                 "STOP REPLICA",
                 "RESET REPLICA ALL",
                 "SET SESSION sql_log_bin=0",
-                "TRUNCATE app.t",
-                "TRUNCATE app.other",
+                "DELETE FROM app.t",
+                "DELETE FROM app.other",
                 "DROP DATABASE IF EXISTS quorate",
                 "DROP USER IF EXISTS 'script'@'%'",
                 "RESET BINARY LOGS AND GTIDS",
@@ -126,23 +130,31 @@ impl Stage {
                 "STOP ALL SLAVES",
                 "RESET SLAVE ALL",
                 "SET SESSION sql_log_bin=0",
-                "TRUNCATE app.t",
-                "TRUNCATE app.other",
+                "DELETE FROM app.t",
+                "DELETE FROM app.other",
                 "DROP DATABASE IF EXISTS quorate",
                 "DROP USER IF EXISTS 'script'@'%'",
                 "RESET MASTER",
                 "SET GLOBAL gtid_slave_pos=''",
             ],
         };
-        for server in &self.servers {
-            for user in ["app", "quorate", "repl"] {
-                server.kill_sessions_of(user).await;
-            }
-            let mut root = server.root().await;
-            for statement in statements {
-                root.query_drop(*statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-            }
-        }
+        let used = std::mem::replace(&mut self.used, 0);
+        join_all(self.servers.iter().take(used).map(|server| renew(server, statements))).await;
+    }
+}
+
+/// Ends all sessions and runs `statements`.
+async fn renew(server: &Server, statements: &[&str]) {
+    let mut root = server.root().await;
+    let others = "SELECT id FROM information_schema.processlist WHERE user IN ('app','admin','quorate','repl') \
+                  AND id<>CONNECTION_ID()";
+    let ids: Vec<u64> = root.query(others).await.expect("the process list");
+    for id in ids {
+        // It may have gone by itself.
+        let _ = root.query_drop(format!("KILL CONNECTION {id}")).await;
+    }
+    for statement in statements {
+        root.query_drop(*statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 }
 
@@ -183,6 +195,12 @@ impl Play<'_> {
                 let words = self.operator(*at, what).await;
                 self.saw(line, words);
             }
+            Line::Changes(at, to, auto) => {
+                let text = change(self.stage.flavor, self.server(*to).port, *auto);
+                let mut conn = self.server(*at).root().await;
+                let words = run_all(&mut conn, &text).await;
+                self.saw(line, words);
+            }
             Line::Kills(at, who, connection) => {
                 let id = u64::from(self.clients[who].0);
                 let kill = match connection {
@@ -209,6 +227,7 @@ impl Play<'_> {
                 self.saw(line, format!("{rows:?}"));
             }
             Line::Step(at, deed, ms) => self.step(line, *at, deed, 1, *ms).await,
+            Line::StepEnds(at, deed, ms) => self.step(line, *at, deed, 1, *ms).await,
             Line::OtherStep(at, deed, ms) => self.step(line, *at, deed, 2, *ms).await,
             Line::NewExecutor => {
                 // Its session stays: the process is gone, and the server has not noticed.
@@ -241,8 +260,7 @@ impl Play<'_> {
     }
 
     fn send(&mut self, who: &str, what: &[Statement]) {
-        let text: Vec<String> =
-            what.iter().map(|statement| sql(self.stage.flavor, statement, &self.stage.servers)).collect();
+        let text: Vec<String> = what.iter().map(|statement| sql(self.stage.flavor, statement)).collect();
         let (_, client) = self.clients.get_mut(who).expect("a client of the script");
         let Client::Idle(mut conn) = std::mem::replace(client, Client::Gone) else {
             panic!("{who} has not heard yet");
@@ -257,7 +275,9 @@ impl Play<'_> {
         let (_, client) = self.clients.get_mut(who).expect("a client of the script");
         match std::mem::replace(client, Client::Gone) {
             Client::Busy(task) => {
-                let Ok(done) = tokio::time::timeout(PATIENCE, task).await else { return "nothing".to_owned() };
+                let Ok(done) = tokio::time::timeout(PATIENCE, task).await else {
+                    return "nothing".to_owned();
+                };
                 let (conn, words) = done.expect("a client's task");
                 if words != "closed" {
                     *client = Client::Idle(Box::new(conn));
@@ -275,8 +295,7 @@ impl Play<'_> {
     }
 
     async fn operator(&mut self, at: usize, what: &[Statement]) -> String {
-        let text: Vec<String> =
-            what.iter().map(|statement| sql(self.stage.flavor, statement, &self.stage.servers)).collect();
+        let text: Vec<String> = what.iter().map(|statement| sql(self.stage.flavor, statement)).collect();
         let mut conn = self.server(at).root().await;
         match tokio::time::timeout(PATIENCE, run_all(&mut conn, &text.join("; "))).await {
             Ok(words) => words,
@@ -311,7 +330,8 @@ impl Play<'_> {
                 self.server(at).sql(&sql).await;
             }
             Fault::Unlogged(row) => {
-                let insert = format!("SET SESSION sql_log_bin=0; INSERT INTO app.t (id, v) VALUES ({row}, 1)");
+                let insert =
+                    format!("SET SESSION sql_log_bin=0; INSERT INTO app.t (id, v) VALUES ({row}, 1)");
                 let sql = format!("SET GLOBAL read_only=OFF; {insert}; SET GLOBAL {read_only}=ON");
                 self.server(at).sql(&sql).await;
             }
@@ -319,7 +339,7 @@ impl Play<'_> {
                 // A gap lock where the row will be.
                 let mut conn = self.server(at).root().await;
                 conn.query_drop("BEGIN").await.expect("begin");
-                let lock = format!("SELECT * FROM app.t WHERE id>={row} FOR UPDATE");
+                let lock = format!("SELECT * FROM app.t WHERE id>={row} LOCK IN SHARE MODE");
                 conn.query_drop(lock).await.expect("lock");
                 self.holder = Some(conn);
             }
@@ -372,7 +392,6 @@ impl Play<'_> {
                  USER IN ('app','admin') AND ID<>CONNECTION_ID()"
                     .to_owned(),
             ),
-            (Fact::Row(row), _) => Some(format!("SELECT COUNT(*) FROM app.t WHERE id={row}")),
             _ => None,
         };
         if let Some(count) = count {
@@ -413,7 +432,10 @@ impl Play<'_> {
             Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE };
         let step = Step { target, action };
         let end = executor.run(&permit, &step, Duration::from_millis(within_ms)).await;
-        let words = self.stage.names.end(&end);
+        let words = match line {
+            Line::StepEnds(..) => crate::seen::kind(&end).to_owned(),
+            _ => self.stage.names.end(&end),
+        };
         eprintln!("      {end}");
         self.saw(line, words);
     }
@@ -441,11 +463,10 @@ async fn run_all(conn: &mut Conn, sql: &str) -> String {
     match result.await {
         Ok(()) => "ok".to_owned(),
         // Killed, going down, offline: the connection is over.
-        Err(Error::Server(error)) if matches!(error.code, 1053 | 1927 | 3032 | 3169 | 4031) => "closed".to_owned(),
+        Err(Error::Server(error)) if matches!(error.code, 1053 | 1927 | 3032 | 3169 | 4031) => {
+            "closed".to_owned()
+        }
         Err(Error::Server(error)) => format!("error {}", error.code),
         Err(_) => "closed".to_owned(),
     }
 }
-
-#[allow(unused)]
-fn unused(_: OptsBuilder) {}

@@ -17,8 +17,8 @@ use quorate::{
 
 use crate::{
     fleet::{
-        Account, Answer, Dialled, Fleet, Happened, Kill, OpenNet, ServerNo, ServerSpec, SessionNo, Statement,
-        Ticket,
+        Account, Answer, ChangeSource, Dialled, Fleet, Happened, Kill, OpenNet, ServerNo, ServerSpec,
+        SessionNo, Statement, Ticket,
         recipe::{self, Gone, Node, Slot, Wire},
     },
     line::{Deed, Fact, Fault, Line, Script},
@@ -50,6 +50,7 @@ pub fn play(script: &Script, flavor: Flavor) -> Vec<String> {
     let specs: Vec<ServerSpec> = (1..=script.servers as u32)
         .map(|number| ServerSpec {
             net_timeout_ms: 2_000,
+            performance_schema: false,
             config: Default::default(),
             ..ServerSpec::ordinary(flavor, number)
         })
@@ -136,8 +137,13 @@ impl OnSim {
                 client.heard = None;
             }
             Line::Hears(who) => {
-                self.pass_until(|stage| stage.clients[who].heard.is_some());
-                let heard = self.clients[who].heard.clone().unwrap_or_else(|| "nothing".to_owned());
+                let asked = self.clients[who].ticket.is_some();
+                self.pass_until(|stage| !asked || stage.clients[who].heard.is_some());
+                let client = self.clients.get_mut(who).expect("a client of the script");
+                client.ticket = None;
+                // Who asked nothing is told nothing, unless it was cut off.
+                let quiet = if asked { "nothing" } else { "ok" };
+                let heard = client.heard.take().unwrap_or_else(|| quiet.to_owned());
                 self.saw(line, heard);
             }
             Line::HearsNothing(who) => {
@@ -151,6 +157,14 @@ impl OnSim {
             }
             Line::Does(at, what) => {
                 let words = self.operator(*at, what.clone());
+                self.saw(line, words);
+            }
+            Line::Changes(at, to, sets_auto_position) => {
+                let source = self.fleet.server(no(*to)).spec.address.clone();
+                let sets_auto_position = *sets_auto_position;
+                let change =
+                    ChangeSource { source, heartbeat_ms: 500, connect_retry_s: 1, sets_auto_position };
+                let words = self.operator(*at, vec![Statement::ChangeSource(String::new(), change)]);
                 self.saw(line, words);
             }
             Line::Kills(at, who, connection) => {
@@ -177,6 +191,7 @@ impl OnSim {
                 self.saw(line, rows);
             }
             Line::Step(at, deed, ms) => self.step(line, *at, deed, 1, *ms),
+            Line::StepEnds(at, deed, ms) => self.step(line, *at, deed, 1, *ms),
             Line::OtherStep(at, deed, ms) => self.step(line, *at, deed, 2, *ms),
             Line::NewExecutor => self.executors.retain(|(_, node), _| *node != 1),
         }
@@ -191,7 +206,10 @@ impl OnSim {
         self.clients.insert("operator", Client { session, ticket, heard: None });
         self.pass_until(|stage| stage.clients["operator"].heard.is_some());
         self.fleet.hang_up(session, self.now_ms);
-        self.clients.remove("operator").and_then(|client| client.heard).unwrap_or_else(|| "nothing".to_owned())
+        self.clients
+            .remove("operator")
+            .and_then(|client| client.heard)
+            .unwrap_or_else(|| "nothing".to_owned())
     }
 
     fn fault(&mut self, at: usize, fault: &Fault) {
@@ -243,7 +261,6 @@ impl OnSim {
         match fact {
             Fact::CommitsWait => return waiting > 0,
             Fact::Busy(n) => return busy.filter(|session| session.running.is_some()).count() == *n,
-            Fact::Row(row) => return self.fleet.server(no(at)).log.rows().contains(row),
             _ => {}
         }
         let other = match fact {
@@ -270,7 +287,10 @@ impl OnSim {
         };
         let action = self.action(deed);
         let end = self.run_step(at, node, &Step { target, action }, within_ms);
-        let words = self.names.end(&end);
+        let words = match line {
+            Line::StepEnds(..) => crate::seen::kind(&end).to_owned(),
+            _ => self.names.end(&end),
+        };
         self.saw(line, words);
     }
 
@@ -287,11 +307,15 @@ impl OnSim {
     fn run_step(&mut self, at: usize, node: u64, step: &Step, within_ms: u64) -> StepEnd {
         let asker = Node { group: "live".into(), number: node, nodes: vec![1] };
         let deadline_ms = self.now_ms + within_ms;
-        let open = self.executors.remove(&(at, node)).filter(|(session, _)| self.fleet.is_there(*session));
+        let open = self
+            .executors
+            .remove(&(at, node))
+            .filter(|(session, slot)| slot.is_open && self.fleet.is_there(*session));
         let (session, mut slot) = match open {
             Some(open) => open,
             None => {
-                let Dialled::Greeted(session) = self.fleet.connect(no(at), "node", Account::Executor, self.now_ms)
+                let Dialled::Greeted(session) =
+                    self.fleet.connect(no(at), "node", Account::Executor, self.now_ms)
                 else {
                     return StepEnd::Refused { why: "no session".to_owned() };
                 };
@@ -341,7 +365,9 @@ impl Wire for Direct<'_> {
             for happened in stage.fleet.take_done() {
                 match happened {
                     Happened::Answered { ticket: to, answer, .. } if to == ticket => mine = Some(Ok(answer)),
-                    Happened::Closed { session, why } if session == self.session => mine = Some(Err(Gone(why))),
+                    Happened::Closed { session, why } if session == self.session => {
+                        mine = Some(Err(Gone(why)))
+                    }
                     Happened::Answered { session, answer, .. } => stage.hear(session, in_words(&answer)),
                     Happened::Closed { session, .. } => stage.hear(session, "closed".to_owned()),
                 }

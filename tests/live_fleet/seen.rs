@@ -16,7 +16,8 @@ pub struct Names {
 
 impl Names {
     fn in_numbers(&self, text: &str) -> String {
-        let replaced = |text: String, (uuid, number): &(String, usize)| text.replace(uuid, &format!("s{number}"));
+        let replaced =
+            |text: String, (uuid, number): &(String, usize)| text.replace(uuid, &format!("s{number}"));
         self.uuids.iter().fold(text.to_owned(), replaced)
     }
 
@@ -80,5 +81,14 @@ impl Names {
             StepEnd::Refused { .. } => "refused".to_owned(),
             StepEnd::Unknown { .. } => "unknown".to_owned(),
         }
+    }
+}
+
+/// The kind of end alone.
+pub fn kind(end: &StepEnd) -> &'static str {
+    match end {
+        StepEnd::Done(_) => "done",
+        StepEnd::Refused { .. } => "refused",
+        StepEnd::Unknown { .. } => "unknown",
     }
 }

@@ -4,11 +4,28 @@ use quorate::model::server::Flavor;
 
 use crate::{
     fleet::{Statement, Thread},
-    live::{REPL_PASSWORD, Server},
+    live::REPL_PASSWORD,
 };
 
-/// The statement in the dialect of `flavor`; `None` where it is never sent by a script.
-pub fn sql(flavor: Flavor, statement: &Statement, servers: &[Server]) -> String {
+/// CHANGE of the default channel.
+pub fn change(flavor: Flavor, port: u16, auto_position: bool) -> String {
+    let auto = if auto_position { ", SOURCE_AUTO_POSITION=1" } else { "" };
+    match flavor {
+        Flavor::MySql => format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, SOURCE_USER='repl', \
+             SOURCE_PASSWORD='{REPL_PASSWORD}', GET_SOURCE_PUBLIC_KEY=1, SOURCE_HEARTBEAT_PERIOD=0.5, \
+             SOURCE_CONNECT_RETRY=1{auto}"
+        ),
+        Flavor::MariaDb => format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', \
+             MASTER_PASSWORD='{REPL_PASSWORD}', MASTER_USE_GTID=slave_pos, MASTER_HEARTBEAT_PERIOD=0.5, \
+             MASTER_CONNECT_RETRY=1"
+        ),
+    }
+}
+
+/// The statement in the dialect of `flavor`.
+pub fn sql(flavor: Flavor, statement: &Statement) -> String {
     let mysql = flavor == Flavor::MySql;
     let switch = |on: bool| if on { "ON" } else { "OFF" };
     let global = |name: &str, value: &dyn std::fmt::Display| format!("SET GLOBAL {name}={value}");
@@ -38,23 +55,6 @@ pub fn sql(flavor: Flavor, statement: &Statement, servers: &[Server]) -> String 
         Statement::Stop(_, thread) => format!("STOP {noun} {}", threads(*thread)),
         Statement::ResetAll(_) => format!("RESET {noun} ALL"),
         Statement::GtidSlavePos(position) => format!("SET GLOBAL gtid_slave_pos='{position}'"),
-        Statement::ChangeSource(_, change) => {
-            // Scripts name a source by its number, in the port.
-            let port = servers[usize::from(change.source.port) - 1].port;
-            let auto = if change.sets_auto_position { ", SOURCE_AUTO_POSITION=1" } else { "" };
-            match mysql {
-                true => format!(
-                    "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, SOURCE_USER='repl', \
-                     SOURCE_PASSWORD='{REPL_PASSWORD}', GET_SOURCE_PUBLIC_KEY=1, SOURCE_HEARTBEAT_PERIOD=0.5, \
-                     SOURCE_CONNECT_RETRY=1{auto}"
-                ),
-                false => format!(
-                    "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', \
-                     MASTER_PASSWORD='{REPL_PASSWORD}', MASTER_USE_GTID=slave_pos, MASTER_HEARTBEAT_PERIOD=0.5, \
-                     MASTER_CONNECT_RETRY=1"
-                ),
-            }
-        }
         Statement::Insert(row) => format!("INSERT INTO app.t (id, v) VALUES ({row}, 1)"),
         Statement::LongUpdate(ms) => {
             format!("REPLACE INTO app.other (id) SELECT 1000000 + SLEEP({})", *ms as f64 / 1000.0)

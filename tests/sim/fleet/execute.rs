@@ -150,11 +150,7 @@ impl SimServer {
     fn interrupt(&mut self, id: u64, statement: &Statement, wait: Wait, why: u16, now_ms: u64) -> Turn {
         match (wait, self.flavor()) {
             // Measured on MariaDB 10.11: KILL QUERY acknowledges the unreplicated write; KILL CONNECTION releases it.
-            (Wait::Ack(index, _), Flavor::MariaDb) => {
-                self.log.commit(index);
-                self.facts_stale = true;
-                ok()
-            }
+            (Wait::Ack(..), Flavor::MariaDb) => ok(),
             // Measured on MySQL 9.7: neither releases it. And nothing interrupts a hung disk.
             (wait @ (Wait::Ack(..) | Wait::Disk), _) => self.execute(id, statement, Some(wait), now_ms),
             _ => fail(why, "Query execution was interrupted"),
@@ -274,17 +270,17 @@ impl SimServer {
         let theirs =
             |id: u64, account: Account| id != own && matches!(account, Account::App | Account::Admin);
         let chosen = self.sessions.values().filter(|session| theirs(session.id, session.account));
-        chosen.map(|session| session.listed(now_ms)).collect()
+        chosen.map(|session| session.listed(self.flavor(), now_ms)).collect()
     }
 
     /// Where the server shows them at all: MySQL with performance_schema.
     fn table_lockers(&self, now_ms: u64) -> Vec<super::statement::Client> {
         match self.flavor() {
-            Flavor::MariaDb => Vec::new(),
-            Flavor::MySql => {
+            Flavor::MySql if self.spec.performance_schema => {
                 let lockers = self.sessions.values().filter(|session| session.table_lock);
-                lockers.map(|session| session.listed(now_ms)).collect()
+                lockers.map(|session| session.listed(self.flavor(), now_ms)).collect()
             }
+            _ => Vec::new(),
         }
     }
 
@@ -345,7 +341,7 @@ impl SimServer {
     /// A write: held up, refused, written, acknowledged.
     fn write(&mut self, id: u64, statement: &Statement, wait: Option<Wait>, now_ms: u64) -> Turn {
         match wait {
-            Some(Wait::Ack(index, since)) => return self.acknowledge(index, since, now_ms),
+            Some(Wait::Ack(index, since)) => return self.acknowledge(index, since),
             Some(Wait::Disk) => return self.commit(id, statement, now_ms),
             Some(Wait::Update(at)) if now_ms < at => return Turn::Wait(Wait::Update(at)),
             Some(Wait::Update(_)) => return self.commit(id, statement, now_ms),
@@ -377,7 +373,7 @@ impl SimServer {
             Statement::WriteProof(..) if !self.log.has_proof_schema() => {
                 fail(code::NO_SUCH_TABLE, "Table 'quorate.verified_write' doesn't exist")
             }
-            Statement::CreateProof if self.log.has_proof_schema() => ok(),
+            Statement::CreateProof(_) if self.log.has_proof_schema() => ok(),
             _ => self.commit(id, statement, now_ms),
         }
     }
@@ -413,7 +409,7 @@ impl SimServer {
             Statement::Insert(row) => Payload::Rows(vec![*row]),
             Statement::LongUpdate(_) => Payload::Update,
             Statement::CreateUser => Payload::User,
-            Statement::CreateProof => Payload::Proof,
+            Statement::CreateProof(part) => Payload::Proof(*part),
             Statement::WriteProof(recovery, epoch) => Payload::Verified(recovery.clone(), *epoch),
             _ => {
                 let session = self.sessions.get_mut(&id);
@@ -430,12 +426,15 @@ impl SimServer {
         self.set_session(id, |session| session.transaction = None);
         let index = self.log.write(payload, now_ms);
         self.facts_stale = true;
-        self.acknowledge(index, now_ms, now_ms)
+        if self.flavor() == Flavor::MariaDb {
+            // Its default is AFTER_COMMIT: readers see what waits. MySQL's is AFTER_SYNC: they do not.
+            self.log.commit(index);
+        }
+        self.acknowledge(index, now_ms)
     }
 
-    fn acknowledge(&mut self, index: usize, since: u64, _now_ms: u64) -> Turn {
-        let waits = self.semi.source_enabled && self.semi.source_on && self.log.is_waiting(index);
-        if waits && !self.is_acknowledged(index) {
+    fn acknowledge(&mut self, index: usize, since: u64) -> Turn {
+        if self.semi.source_enabled && self.semi.source_on && !self.is_acknowledged(index) {
             return Turn::Wait(Wait::Ack(index, since));
         }
         self.log.commit(index);
@@ -447,7 +446,7 @@ impl SimServer {
     pub(super) fn login_hangs(&self) -> bool {
         self.sessions.values().any(|session| {
             matches!(session.statement(), Some(Statement::CreateUser)) && session.wait().is_some()
-        })
+        }) && self.flavor() == Flavor::MySql
     }
 
     pub(super) fn fresh_facts(&mut self) -> Option<Arc<quorate::model::facts::ServerFacts>> {

@@ -33,10 +33,19 @@ pub enum Payload {
     Update,
     /// An account.
     User,
-    /// The schema of the proof by a write.
-    Proof,
+    /// A part of the schema of the proof by a write: the database, then its table.
+    Proof(ProofPart),
     /// The proof itself.
     Verified(String, u64),
+}
+
+/// A part of the proof's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProofPart {
+    /// The database.
+    Database,
+    /// Its table.
+    Table,
 }
 
 /// A transaction's place in one server's history.
@@ -200,7 +209,7 @@ impl Log {
     fn take(&mut self, payload: &Payload) {
         match payload {
             Payload::Rows(rows) => self.rows.extend(rows),
-            Payload::Proof => self.has_proof_schema = true,
+            Payload::Proof(part) => self.has_proof_schema |= *part == ProofPart::Table,
             Payload::Verified(recovery, epoch) => {
                 self.has_proof_schema = true;
                 self.proofs.insert(recovery.clone(), *epoch);
@@ -302,11 +311,6 @@ impl Log {
             }
             self.take(&txn.payload);
         }
-    }
-
-    /// Whether an entry is still waiting to be committed.
-    pub fn is_waiting(&self, index: usize) -> bool {
-        self.entries.get(index).is_some_and(|entry| !entry.committed)
     }
 
     /// Where a stream to a replica that has `known` begins, or the source's fatal words.

@@ -54,6 +54,8 @@ pub struct Slot {
     pub profile: Profile,
     /// An earlier session of this node that still holds its mark.
     pub predecessor: Option<u64>,
+    /// Whether the session can still be used; after a step that lost it, the next one opens another.
+    pub is_open: bool,
 }
 /// How many seconds a session's statements wait for locks, unless they say otherwise (`SessionOptions::lock_wait_s`).
 const LOCK_WAIT_S: u64 = 1;
@@ -64,7 +66,7 @@ pub async fn open(wire: &mut impl Wire, node: &Node) -> Result<Slot, Gone> {
     let predecessor = holder(first.replies.last());
     let second = wire.send(vec![Statement::AskProfile]).await?;
     match second.replies.into_iter().next() {
-        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor }),
+        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor, is_open: true }),
         _ => Err(Gone("it does not say what it is".to_owned())),
     }
 }
@@ -78,9 +80,9 @@ pub async fn ping(wire: &mut impl Wire, node: &Node, slot: &mut Slot) -> Result<
     Ok(())
 }
 
-/// Carries out one step over a session that is open.
+/// Carries out one step over a session that is open; `slot.is_open` tells afterwards whether it still is.
 pub async fn run<W: Wire>(wire: &mut W, node: &Node, slot: &mut Slot, step: &Step) -> StepEnd {
-    let mut run = Run { wire, node, slot, step, changed: false, gone: false, notes: Vec::new() };
+    let mut run = Run { wire, node, slot, step, changed: false, notes: Vec::new() };
     let begun = match step.action.changes() {
         // An earlier session of this node may still have a statement in flight here.
         true => run.end_own_predecessor().await,
@@ -117,8 +119,6 @@ struct Run<'a, W> {
     step: &'a Step,
     /// Whether a statement of this step changed anything.
     changed: bool,
-    /// Whether the session is gone.
-    gone: bool,
     notes: Vec<String>,
 }
 
@@ -183,13 +183,13 @@ impl<W: Wire> Run<'_, W> {
         if self.wire.left_ms() == 0 {
             return Err(self.refuse("the deadline has passed"));
         }
-        if self.gone {
+        if !self.slot.is_open {
             return Err(self.unknown("the session is gone"));
         }
         match self.wire.send(statements).await {
             Ok(answer) => Ok(answer),
             Err(Gone(why)) => {
-                self.gone = true;
+                self.slot.is_open = false;
                 Err(self.unknown(why))
             }
         }

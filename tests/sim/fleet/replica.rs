@@ -68,7 +68,7 @@ impl SimServer {
         let Some(channel) = self.channel(name) else {
             return match (flavor, name) {
                 // The default channel is always there.
-                (Flavor::MySql, "") => ok(),
+                (_, "") => ok(),
                 _ => self.no_channel(name),
             };
         };
@@ -89,7 +89,9 @@ impl SimServer {
         if thread.receiver() {
             let stream = channel.receiver.stream();
             channel.receiver = Receiver::Stopped;
-            channel.receiver_error = None;
+            if flavor == Flavor::MySql {
+                channel.receiver_error = None;
+            }
             channel.flow.settle(now_ms);
             channel.flow.on = false;
             self.semi.replica_on = false;
@@ -118,13 +120,14 @@ impl SimServer {
             );
         }
         if channel.stands() {
-            channel.discard_relay(nothing);
+            // MariaDB goes on showing the position it had received until it is started.
+            let shown = if flavor == Flavor::MySql { nothing } else { channel.received.clone() };
+            channel.discard_relay(shown);
         }
         if channel.options.source != change.source {
             channel.seen = channel.seen.take().map(|(_, id)| (None, id));
         }
         channel.options = change.clone();
-        channel.receiver_error = None;
         ok()
     }
 

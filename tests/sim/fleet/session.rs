@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use quorate::model::gtid::GtidSet;
+use quorate::model::{gtid::GtidSet, server::Flavor};
 
 use super::{
     spec::Account,
@@ -151,12 +151,14 @@ impl Session {
         self.table_lock || self.wait().is_some_and(Wait::holds_writes)
     }
 
-    /// Its line in the process list.
-    pub fn listed(&self, now_ms: u64) -> Client {
+    /// Its line in the process list, with ages as the server tells them: MySQL the difference of two whole seconds;
+    /// transactions of both began at a whole second, rounded down.
+    pub fn listed(&self, flavor: Flavor, now_ms: u64) -> Client {
+        let whole = |ms: u64| ms / 1000 * 1000;
         let in_commit = matches!(self.wait(), Some(Wait::Ack(..) | Wait::Disk));
         let transaction = match (&self.transaction, in_commit) {
-            (Some(open), _) => Some((open.number, now_ms - open.since_ms)),
-            (None, true) => Some((self.id, now_ms - self.since_ms)),
+            (Some(open), _) => Some((open.number, now_ms - whole(open.since_ms))),
+            (None, true) => Some((self.id, now_ms - whole(self.since_ms))),
             _ => None,
         };
         Client {
@@ -166,7 +168,10 @@ impl Session {
             killed: self.killed,
             idle: self.running.is_none(),
             statement: self.statement().map(|s| format!("{s:?}")).unwrap_or_default(),
-            in_state_ms: now_ms - self.since_ms,
+            in_state_ms: match flavor {
+                Flavor::MySql => whole(now_ms) - whole(self.since_ms),
+                Flavor::MariaDb => now_ms - self.since_ms,
+            },
             transaction,
         }
     }

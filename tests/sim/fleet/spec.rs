@@ -36,6 +36,8 @@ pub struct ServerSpec {
     pub sync_binlog: u32,
     /// `innodb_flush_log_at_trx_commit`; shown, not simulated.
     pub flush_log: u32,
+    /// `performance_schema` (MySQL): without it no table locks are shown.
+    pub performance_schema: bool,
     /// `gtid_strict_mode` (MariaDB).
     pub gtid_strict: bool,
     /// From start to the first greeting, milliseconds.
@@ -104,6 +106,7 @@ impl ServerSpec {
             max_connections: 100,
             sync_binlog: 1,
             flush_log: 1,
+            performance_schema: true,
             gtid_strict: true,
             startup_ms: 500,
             apply_ms: 0,

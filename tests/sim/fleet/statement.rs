@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::log::ProofPart;
 use quorate::model::{
     address::Address,
     facts::ServerFacts,
@@ -142,8 +143,8 @@ pub enum Statement {
     UnlockTables,
     /// `CREATE USER`: while it waits for an acknowledgement nobody can log in.
     CreateUser,
-    /// Makes the schema of the proof by a write (two statements of DDL in one).
-    CreateProof,
+    /// Makes a part of the schema of the proof by a write.
+    CreateProof(ProofPart),
     /// The proof by a write: recovery and epoch.
     WriteProof(String, u64),
 }

@@ -214,12 +214,18 @@ impl Fleet {
     }
 
     fn receiver_fails(&mut self, replica: ServerNo, at: usize, code: u32, why: &str, again_ms: u64) {
+        self.receiver_waits(replica, at, again_ms);
+        let error = Some((code, format!("Error connecting to source: {why}")));
+        self.servers[replica.0].channels[at].receiver_error = error;
+    }
+
+    /// It is not connected and will dial then. A connection that was lost is no error yet: only dialling is one.
+    fn receiver_waits(&mut self, replica: ServerNo, at: usize, again_ms: u64) {
         let server = &mut self.servers[replica.0];
         let channel = &mut server.channels[at];
         channel.flow.settle(self.now_ms);
         channel.flow.on = false;
         channel.receiver = Receiver::Waiting(again_ms);
-        channel.receiver_error = Some((code, format!("Error connecting to source: {why}")));
         server.semi.replica_on = false;
         server.facts_stale = true;
         self.wake(again_ms, Item::Server(replica));
@@ -462,7 +468,7 @@ impl Fleet {
             // It tries again at once, and then at its interval.
             Down::Fin => {
                 self.close_receiver(id, net);
-                self.receiver_fails(replica, at, code::LOST, "Lost connection", now);
+                self.receiver_waits(replica, at, now);
                 return false;
             }
         }
@@ -544,16 +550,22 @@ impl Fleet {
         }
         let Some(at) = server.channels.iter().position(|c| c.receiver.stream() == Some(id)) else { return };
         let channel = &server.channels[at];
-        let (deadline, again) = match channel.receiver {
-            Receiver::Dialling(_, deadline) => (deadline, channel.options.connect_retry_s * 1000),
+        let (deadline, dialling) = match channel.receiver {
+            Receiver::Dialling(_, deadline) => (deadline, true),
             _ if channel.flow.on => return,
-            _ => (channel.flow.heard_ms + server.spec.net_timeout_ms, 0),
+            _ => (channel.flow.heard_ms + server.spec.net_timeout_ms, false),
         };
+        let retry_ms = channel.options.connect_retry_s * 1000;
         if now < deadline {
             return self.wake(deadline, Item::Stream(id));
         }
         self.close_receiver(id, net);
-        self.receiver_fails(replica, at, code::CANNOT_CONNECT, "no answer in time", now + again);
+        match dialling {
+            true => {
+                self.receiver_fails(replica, at, code::CANNOT_CONNECT, "no answer in time", now + retry_ms)
+            }
+            false => self.receiver_waits(replica, at, now),
+        }
     }
 
     /// Finds out anew on which streams heartbeats flow.

@@ -1,5 +1,6 @@
 //! `src/executor/actions/semi_sync.rs` and `verify.rs`.
 
+use super::super::log::ProofPart;
 use quorate::{core::plan::step::StepEnd, model::server::Flavor};
 
 use super::super::statement::{Reply, Statement, code};
@@ -71,7 +72,8 @@ impl<W: Wire> Run<'_, W> {
         let written = match self.change(std::slice::from_ref(&insert)).await {
             Err(Stopped::At(_, error)) if error.code == code::NO_SUCH_TABLE => {
                 self.note("made the schema `quorate`");
-                self.change(&[Statement::CreateProof, insert]).await
+                let [database, table] = [ProofPart::Database, ProofPart::Table].map(Statement::CreateProof);
+                self.change(&[database, table, insert]).await
             }
             other => other,
         };

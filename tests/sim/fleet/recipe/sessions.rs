@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use quorate::core::plan::step::{Blocker, StepEnd, StepReport};
+use quorate::{
+    core::plan::step::{Blocker, StepEnd, StepReport},
+    model::server::Flavor,
+};
 
 use super::super::statement::{Client, Reply, Statement, code};
 use super::{
@@ -27,13 +30,15 @@ pub(super) struct Killed {
     pub(super) not_ours: Vec<u64>,
 }
 
-/// What a client is at.
-fn occupation(client: &Client) -> Option<(&'static str, u64)> {
+/// What a client is at, and for how long at least and at most, as far as the server tells ages.
+fn occupation(flavor: Flavor, client: &Client) -> Option<(&'static str, u64, u64)> {
+    let for_ms = client.in_state_ms;
     match &client.transaction {
         _ if client.killed => None,
-        Some((_, age)) => Some(("transaction", *age)),
+        Some((_, age)) => Some(("transaction", age.saturating_sub(1_000), *age)),
         None if client.idle => None,
-        None => Some(("statement", client.in_state_ms)),
+        None if flavor == Flavor::MySql => Some(("statement", for_ms.saturating_sub(1_000), for_ms + 1_000)),
+        None => Some(("statement", for_ms, for_ms)),
     }
 }
 
@@ -95,16 +100,16 @@ impl<W: Wire> Run<'_, W> {
         Ok(StepEnd::Done(StepReport { killed: killed.done, ..StepReport::default() }))
     }
 
-    /// Ages are exact here: what the real servers leave in doubt by a second is looked at a second time there.
     pub(super) async fn list_blockers(&mut self, older_than_ms: u64) -> Result<StepEnd, StepEnd> {
+        let flavor = self.flavor();
         let mut blockers = Vec::new();
         let mut doubtful = Vec::new();
         for client in self.clients().await? {
-            match occupation(&client) {
-                Some((kind, age)) if age >= older_than_ms + 1_000 => {
-                    blockers.push(blocker(client, kind, age))
+            match occupation(flavor, &client) {
+                Some((kind, least, _)) if least >= older_than_ms => {
+                    blockers.push(blocker(client, kind, least));
                 }
-                Some((_, age)) if age + 1_000 >= older_than_ms => doubtful.push(client),
+                Some((_, _, most)) if most >= older_than_ms => doubtful.push(client),
                 _ => {}
             }
         }
@@ -113,8 +118,8 @@ impl<W: Wire> Run<'_, W> {
             self.wire.sleep(pause).await;
             for later in self.clients().await? {
                 let same = doubtful.iter().any(|earlier| goes_on_as(earlier, &later));
-                if let Some((kind, age)) = occupation(&later).filter(|_| same) {
-                    blockers.push(blocker(later, kind, age.max(older_than_ms)));
+                if let Some((kind, least, _)) = occupation(flavor, &later).filter(|_| same) {
+                    blockers.push(blocker(later, kind, least.max(older_than_ms)));
                 }
             }
         }
