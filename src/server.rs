@@ -53,7 +53,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let backend = Arc::new(NodeBackend {
         raft: raft.clone(),
         tools: actors.tools.clone(),
-        views: actors.observer.views.clone(),
+        views: actors.observer.views(),
         observer: actors.observer.clone(),
         leader: actors.leader.clone(),
         discovery: actors.discovery.clone(),

@@ -29,6 +29,7 @@ use crate::{
     executor::Permit,
     model::{
         address::Address,
+        facts::ServerFacts,
         server::{ClusterId, ServerId},
     },
     proto::node::v1::{HelloRequest, HelloResponse, peer_client::PeerClient},
@@ -69,10 +70,6 @@ pub struct NodeBackend {
 }
 
 impl NodeBackend {
-    fn seen(&self, cluster: &ClusterId) -> Option<Arc<Seen>> {
-        self.views.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(cluster).cloned()
-    }
-
     fn cluster(&self, id: &ClusterId) -> Result<Cluster, Failure> {
         let found = self.raft.read(|state| state.clusters.get(id).cloned());
         found.ok_or_else(|| {
@@ -88,7 +85,7 @@ impl NodeBackend {
             if let (true, Some(facts)) = (fresh, &observation.facts)
                 && cluster.primary.as_ref() != Some(server)
             {
-                sets.facts.insert(server.clone(), facts.clone());
+                sets.facts.insert(server.clone(), ServerFacts::clone(facts));
             }
         }
         sets
@@ -270,17 +267,17 @@ impl Backend for NodeBackend {
     }
 
     fn live(&self, cluster: &ClusterId) -> BTreeMap<ServerId, LiveServer> {
-        let Some(seen) = self.seen(cluster) else { return BTreeMap::new() };
+        let Some(shown) = self.views.of(cluster) else { return BTreeMap::new() };
         let now = self.tools.now_ms();
         let live = |o: &crate::core::analysis::observation::Observation| LiveServer {
-            facts: o.facts.clone().zip(o.answered_ms.map(|at| now.saturating_sub(at))),
+            facts: o.facts.as_deref().cloned().zip(o.answered_ms.map(|at| now.saturating_sub(at))),
             last_attempt: o.last_attempt.clone().map(|(at, end)| (end, now.saturating_sub(at))),
         };
-        seen.observations.iter().map(|(server, o)| (server.clone(), live(o))).collect()
+        shown.seen.observations.iter().map(|(server, o)| (server.clone(), live(o))).collect()
     }
 
     fn problems(&self, cluster: &ClusterId) -> Vec<ProblemView> {
-        let Some(seen) = self.seen(cluster) else { return Vec::new() };
+        let Some(shown) = self.views.of(cluster) else { return Vec::new() };
         let verdicts = self.raft.read(|state| state.verdicts.get(cluster).cloned().unwrap_or_default());
         let me = self.node_id();
         let nodes = |code| {
@@ -293,7 +290,8 @@ impl Backend for NodeBackend {
             nodes.sort_unstable();
             nodes
         };
-        seen.problems
+        shown
+            .problems
             .iter()
             .map(|p| ProblemView {
                 code: p.code,
@@ -326,8 +324,8 @@ impl Backend for NodeBackend {
     async fn plan(&self, wish: &Wish) -> Result<PlanView, Failure> {
         let cluster = self.cluster(&wish.cluster)?;
         let old_primary = cluster.primary.clone().ok_or_else(|| no_primary(&cluster))?;
-        let seen = self.seen(&wish.cluster).unwrap_or_default();
-        let sets = self.sets(&cluster, &seen);
+        let shown = self.views.of(&wish.cluster).unwrap_or_default();
+        let sets = self.sets(&cluster, &shown.seen);
         let preview_wish = self.wish(&cluster, wish);
         let (decision, mut refused_by, stages) = self.raft.read(|state| {
             let decision = preview::decide(state, &cluster, &preview_wish, &sets);

@@ -107,7 +107,7 @@ impl<'a> Derived<'a> {
             primary,
             silent_ms,
             recent_pause_ms: seen.and_then(|o| o.recent_pause_ms).unwrap_or(0),
-            facts: seen.filter(|_| reach == Reach::Answering).and_then(|o| o.facts.as_ref()),
+            facts: seen.filter(|_| reach == Reach::Answering).and_then(|o| o.facts.as_deref()),
             replicas: all.into_iter().filter(|r| in_service(view, r)).collect(),
             reach,
             heard_by_any,

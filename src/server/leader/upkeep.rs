@@ -231,7 +231,7 @@ fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
             let at = o.answered_ms.filter(|at| *at >= seen.shape_since_ms);
             at.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS)
         })
-        .filter_map(|(s, o)| o.facts.clone().map(|f| (s.clone(), f)))
+        .filter_map(|(s, o)| o.facts.as_deref().map(|f| (s.clone(), f.clone())))
         .collect()
 }
 

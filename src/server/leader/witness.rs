@@ -163,7 +163,7 @@ impl Call {
             .iter()
             .filter(|(_, o)| o.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS))
             .filter(|(server, _)| self.cluster.primary.as_ref() != Some(*server))
-            .filter_map(|(server, o)| Some((server.clone(), o.facts.clone()?)));
+            .filter_map(|(server, o)| Some((server.clone(), o.facts.as_deref()?.clone())));
         let facts: BTreeMap<_, _> = fresh.collect();
         Sets { facts, ..seen.sets }
     }
