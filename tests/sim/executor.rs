@@ -160,7 +160,7 @@ impl SimServers {
         let answer = session.run(first, PING_WITHIN).await?;
         match &answer.replies[..] {
             [_, Reply::Mark(holder), Reply::Profile(profile)] => {
-                let slot = Slot { profile: profile.clone(), predecessor: *holder };
+                let slot = Slot { profile: profile.clone(), predecessor: *holder, is_open: true };
                 inner.opened = Some(Opened { session, slot });
                 Ok(())
             }

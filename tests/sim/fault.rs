@@ -253,6 +253,7 @@ impl World {
             Fault::KillServer(who, how) => {
                 let no = self.who(who).filter(|no| self.serves(*no))?;
                 self.fleet.kill(no, how, now);
+                self.restarted.insert(no);
                 Some(Box::new(move |world| {
                     world.fleet.restart(no, world.now);
                     true
@@ -261,6 +262,7 @@ impl World {
             Fault::ShutDown(who) => {
                 let no = self.who(who).filter(|no| self.serves(*no))?;
                 self.fleet.shut_down(no, 500, now);
+                self.restarted.insert(no);
                 Some(Box::new(move |world| {
                     world.fleet.restart(no, world.now);
                     true

@@ -75,11 +75,11 @@ fn node(at: u64, datacenters: u8, rng: &mut Rng) -> NodePlan {
 
 /// A primary, replicas of it, and at times a replica of a replica.
 fn servers(datacenters: u8, rng: &mut Rng) -> Vec<ServerPlan> {
-    let mut plan = |source: Option<usize>, rng: &mut Rng| ServerPlan {
+    let plan = |source: Option<usize>, rng: &mut Rng| ServerPlan {
         datacenter: rng.range(0, u64::from(datacenters)) as u8,
         source,
         apply_ms: *rng.pick(&[0, 0, 1, 20, 150]),
-        read_only: source.is_some() && rng.chance(50),
+        read_only: rng.chance(80),
         sync_binlog: if rng.chance(70) { 1 } else { 0 },
     };
     let mut servers = vec![plan(None, rng)];

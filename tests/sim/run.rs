@@ -109,7 +109,7 @@ fn build(world: &mut World, scenario: &Scenario) {
         });
     }
     world.at(scenario.faulty_until, World::heal_everything);
-    for after in [500, 3_000] {
+    for after in [500, 3_000, 20_000] {
         // What a person does when all is well again.
         world.at(scenario.faulty_until + after, World::calm_down);
     }
@@ -204,6 +204,30 @@ impl World {
             Operation::Acknowledge,
         ] {
             self.operate(operation, false);
+        }
+        self.set_switches();
+    }
+
+    /// A server that was started anew has the switches of its configuration file; Quorate shows that and leaves it to
+    /// people, where no standing order is about that server.
+    fn set_switches(&mut self) {
+        let state = &self.group.state;
+        let Some(cluster) = state.clusters.values().next().filter(|cluster| cluster.slot.is_none()) else {
+            return;
+        };
+        let mut set = Vec::new();
+        for member in cluster.members.values().filter(|member| member.state == MemberState::Normal) {
+            let Some(no) = self.fleet.server_at(&member.address) else { continue };
+            let ordered = state.orders.values().any(|order| order.target.server == member.server);
+            if self.restarted.contains(&no) && !ordered {
+                set.push((no, cluster.primary.as_ref() != Some(&member.server)));
+            }
+        }
+        for (no, read_only) in set {
+            if self.fleet.server(no).switches.read_only != read_only {
+                self.fleet.set_read_only(no, read_only, self.now);
+                self.tell_of(format!("a person sets read_only={read_only} on server {}", no.0));
+            }
         }
     }
 

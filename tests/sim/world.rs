@@ -100,6 +100,8 @@ pub struct World {
     pub errant: BTreeSet<ServerNo>,
     /// When each recovery was published.
     pub published: BTreeMap<u64, u64>,
+    /// Servers whose process began anew: their switches are as their configuration files have them.
+    pub restarted: BTreeSet<ServerNo>,
     /// Requests of operators so far.
     pub operations: u64,
     /// Interesting states it came by.
@@ -269,6 +271,7 @@ impl Sim {
             counts: Counts::default(),
             kind: Kind::Storm,
             published: BTreeMap::new(),
+            restarted: BTreeSet::new(),
             operations: 0,
             errant: BTreeSet::new(),
             trace: Trace::default(),

@@ -23,10 +23,7 @@ pub mod statement;
 mod stream;
 mod switches;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, VecDeque},
-};
+use std::collections::{BTreeSet, VecDeque};
 
 use quorate::model::address::Address;
 
@@ -49,8 +46,9 @@ pub struct Fleet {
     servers: Vec<SimServer>,
     streams: Vec<stream::Stream>,
     now_ms: u64,
-    /// When what is to be looked at; what is stale in it does no harm.
-    agenda: BinaryHeap<Reverse<(u64, Item)>>,
+    /// When what is to be looked at; what is stale in it does no harm. A set: each look asks for the next ones again, and
+    /// repeated entries would multiply.
+    agenda: BTreeSet<(u64, Item)>,
     /// What is to be looked at now.
     due: VecDeque<Item>,
     is_due: BTreeSet<Item>,
@@ -108,7 +106,7 @@ impl Fleet {
         if self.reflow || !self.due.is_empty() {
             return Some(self.now_ms);
         }
-        self.agenda.peek().map(|Reverse((at, _))| *at)
+        self.agenda.first().map(|(at, _)| *at)
     }
 
     /// Lets everything happen that is due until `now_ms`.
@@ -120,11 +118,10 @@ impl Fleet {
                 self.is_due.remove(&item);
                 self.look_at(item, net);
             } else {
-                match self.agenda.peek() {
-                    Some(Reverse((at, item))) if *at <= now_ms => {
-                        self.now_ms = self.now_ms.max(*at);
-                        let item = *item;
-                        self.agenda.pop();
+                match self.agenda.first().copied() {
+                    Some((at, item)) if at <= now_ms => {
+                        self.now_ms = self.now_ms.max(at);
+                        self.agenda.pop_first();
                         self.due(item);
                     }
                     _ => break,
@@ -255,7 +252,7 @@ impl Fleet {
     fn wake(&mut self, at_ms: u64, item: Item) {
         match at_ms <= self.now_ms {
             true => self.due(item),
-            false => self.agenda.push(Reverse((at_ms, item))),
+            false => drop(self.agenda.insert((at_ms, item))),
         }
     }
 }
