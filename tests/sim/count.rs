@@ -108,12 +108,33 @@ impl World {
             {
                 "leader lost while a recovery ran"
             }
+            Event::Committed { .. } if self.start_is_late(event) => "start committed late",
+            Event::Sent { statements, .. }
+                if statements.iter().any(|s| matches!(s, crate::fleet::Statement::KillConnection(_)))
+                    && matches!(event, Event::Sent { action: "kill_predecessors", .. }) =>
+            {
+                "a predecessor's session still alive"
+            }
+            Event::Told(what) if what.starts_with("fate unknown") => "proposal of unknown fate",
+            Event::OperatorTold { request, .. } if !self.answered.insert(request.clone()) => {
+                "operator's request sent twice"
+            }
             Event::StepEnded { end: quorate::core::plan::step::StepEnd::Unknown { .. }, .. } => {
                 "step ended unknown"
             }
             _ => return,
         };
         self.counts.reach(reached);
+    }
+
+    /// A start that took effect longer after its log time than a start may take to begin.
+    fn start_is_late(&self, event: &Event) -> bool {
+        let Some((index, command, id)) = done(event) else { return false };
+        let proposed = self.proposed.get(&(command.node, command.term, command.at_ms));
+        let within = self.group.state.policy.start_within_ms;
+        matches!(command.change, Change::StartRecovery(_))
+            && index == id
+            && proposed.is_some_and(|at| self.now > at + within)
     }
 
     fn recovery_runs(&self) -> bool {
@@ -160,6 +181,10 @@ impl World {
                 }
                 if recovery(id).is_some_and(|r| r.semi_sync.is_some()) {
                     reached.push("promotion under semi-sync");
+                }
+                let full = decision.considered.iter().filter(|c| c.why.contains("complete") || c.chosen).count();
+                if full > 1 {
+                    reached.push("two candidates tied");
                 }
                 if decision.must_hold.flavor() == quorate::model::server::Flavor::MariaDb {
                     reached.push("promotion on MariaDB");

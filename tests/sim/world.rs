@@ -102,6 +102,10 @@ pub struct World {
     pub published: BTreeMap<u64, u64>,
     /// Servers whose process began anew: their switches are as their configuration files have them.
     pub restarted: BTreeSet<ServerNo>,
+    /// When starts were proposed: by node, term and log time.
+    pub proposed: BTreeMap<(u64, u64, u64), u64>,
+    /// Operators' requests that were answered.
+    pub answered: BTreeSet<String>,
     /// Requests of operators so far.
     pub operations: u64,
     /// Interesting states it came by.
@@ -272,6 +276,8 @@ impl Sim {
             kind: Kind::Storm,
             published: BTreeMap::new(),
             restarted: BTreeSet::new(),
+            proposed: BTreeMap::new(),
+            answered: BTreeSet::new(),
             operations: 0,
             errant: BTreeSet::new(),
             trace: Trace::default(),

@@ -48,6 +48,14 @@ impl Check for Barriers {
                 writable(world, recovery, *server, target).map_err(|why| format!("{who}: {why}"))
             }
             "point" if statements.iter().any(|s| matches!(s, Statement::ChangeSource(..))) => {
+                let back = |s: &Statement| match s {
+                    Statement::ChangeSource(_, change) => change.source == recovery.old_primary.address,
+                    _ => false,
+                };
+                if statements.iter().any(back) {
+                    // An undo: whom it followed, it may follow again.
+                    return Ok(());
+                }
                 pointed(recovery, target).map_err(|why| format!("{who}: {why}"))
             }
             _ => Ok(()),

@@ -191,21 +191,44 @@ impl World {
         }
     }
 
-    /// Something from one node to another, to happen in the other's process. Peers of another incarnation than the
-    /// membership names are refused at the gate (P9).
+    /// Something from one member to another, to happen in the other's process.
     pub(super) fn send(&mut self, from: u64, to: u64, act: impl FnOnce(&mut World, u64) + Send + 'static) {
-        let incarnation = self.nodes[&from].disk.incarnation.clone();
+        self.send_as(false, from, to, act);
+    }
+
+    /// The same from whoever leads: a node that lags may not know it yet.
+    pub(super) fn send_leading(
+        &mut self,
+        from: u64,
+        to: u64,
+        act: impl FnOnce(&mut World, u64) + Send + 'static,
+    ) {
+        self.send_as(true, from, to, act);
+    }
+
+    /// The gate (P9): both ends are named with the incarnation that the membership binds them to; a wiped node is neither
+    /// believed nor asked under its old id.
+    fn send_as(
+        &mut self,
+        leading: bool,
+        from: u64,
+        to: u64,
+        act: impl FnOnce(&mut World, u64) + Send + 'static,
+    ) {
+        let disk = &self.nodes[&from].disk;
+        let incarnation = disk.incarnation.clone();
+        let meant = disk.config().voters.get(&to).cloned();
         self.travel(End::Node(from), End::Node(to), move |world| {
             let Some(entry) = world.nodes.get(&to) else { return };
             let Some(process) = &entry.process else { return };
-            let config = entry.disk.config();
-            let admitted = match config.voters.get(&from) {
+            let stranger_may = leading || entry.disk.configs.is_empty();
+            let admitted = match entry.disk.config().voters.get(&from) {
                 Some(bound) => *bound == incarnation,
-                // A stranger may only teach a node that knows nobody yet.
-                None => config.voters.is_empty(),
+                None => stranger_may,
             };
+            let is_meant = meant.is_none_or(|meant| meant == entry.disk.incarnation);
             let boot = process.boot;
-            if admitted {
+            if admitted && is_meant {
                 world.as_process(to, boot, move |world| act(world, to));
             }
         });

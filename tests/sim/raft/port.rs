@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use quorate::{
-    core::replicated::{Command, State},
+    core::replicated::{Change, Command, State},
     raft::{Committed, Leadership, Membership, NodeInfo, ProposeError, ReadError},
     server::ports::Log,
 };
@@ -95,7 +95,10 @@ impl Log for SimLog {
         async move {
             let (node, boot) = (self.node, self.boot);
             let answer = self.sim.with(|world| world.propose(node, boot, term, command))?;
-            let unknown = |what: &str| Err(ProposeError::Unknown { what: what.into() });
+            let unknown = |what: &str| {
+                self.sim.try_with(|world| world.tell_of(format!("fate unknown to node {node}: {what}")));
+                Err(ProposeError::Unknown { what: what.into() })
+            };
             match timeout_at(deadline, answer).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => unknown("another leader's entry took its place"),
@@ -140,6 +143,9 @@ impl World {
         }
         if self.majority_heard_since(node) + lease < self.now {
             return Err(ProposeError::NoQuorum);
+        }
+        if matches!(command.change, Change::StartRecovery(_)) {
+            self.proposed.insert((node, term, command.at_ms), self.now);
         }
         let (reply, answer) = oneshot::channel();
         let index = self.nodes[&node].disk.log.last().0 + 1;

@@ -86,7 +86,7 @@ impl World {
             let snapshot = entry.disk.snapshot.clone().expect("what is compacted is in a snapshot");
             if !recent {
                 peer.snapshot_ms = Some(now);
-                self.send(node, to, move |world, to| world.take_snapshot(to, node, term, seq, &snapshot));
+                self.send_leading(node, to, move |world, to| world.take_snapshot(to, node, term, seq, &snapshot));
             }
             return;
         }
@@ -95,7 +95,7 @@ impl World {
         let entries = entry.disk.log.from(peer.next, BATCH);
         peer.next += entries.len() as u64;
         let append = Append { term, prev, entries, commit, seq };
-        self.send(node, to, move |world, to| world.take_append(to, node, &append));
+        self.send_leading(node, to, move |world, to| world.take_append(to, node, &append));
     }
 
     /// What a leader's word does besides its content; false where it is of an old term.
