@@ -197,9 +197,11 @@ impl World {
 
     /// The node loses its data directory: it comes back with an empty one, of another incarnation, under its old id.
     pub fn wipe_node(&mut self, node: u64) -> bool {
-        if !self.kill_node(node) {
+        // A second one meanwhile may cost the majority: what helps then is `quorate nodes rescue`, a person's work.
+        if self.replacing.is_some() || !self.kill_node(node) {
             return false;
         }
+        self.replacing = Some(node);
         let entry = self.nodes.get_mut(&node).expect("just killed");
         let snapshot_every = entry.disk.snapshot_every;
         let incarnation = format!("{}-wiped", entry.disk.incarnation);
@@ -212,6 +214,10 @@ impl World {
     pub fn replace_node(&mut self, old: u64) -> bool {
         let new = self.nodes.keys().max().expect("nodes") + 1;
         let Some(entry) = self.nodes.get(&old) else { return false };
+        if self.replacing.is_some_and(|other| other != old) {
+            return false;
+        }
+        self.replacing = Some(old);
         let snapshot_every = entry.disk.snapshot_every;
         let disk = Disk { incarnation: format!("i{new}"), snapshot_every, ..Disk::default() };
         self.nodes.insert(new, Node::new(new, disk));
@@ -228,6 +234,7 @@ impl World {
         if voters.contains_key(&new) {
             self.kill_node(old);
             self.nodes.remove(&old);
+            self.replacing = None;
             return;
         }
         match voters.contains_key(&old) {

@@ -106,6 +106,8 @@ pub struct World {
     pub proposed: BTreeMap<(u64, u64, u64), u64>,
     /// Operators' requests that were answered.
     pub answered: BTreeSet<String>,
+    /// The node that is being replaced: one at a time.
+    pub replacing: Option<u64>,
     /// Requests of operators so far.
     pub operations: u64,
     /// Interesting states it came by.
@@ -278,6 +280,7 @@ impl Sim {
             restarted: BTreeSet::new(),
             proposed: BTreeMap::new(),
             answered: BTreeSet::new(),
+            replacing: None,
             operations: 0,
             errant: BTreeSet::new(),
             trace: Trace::default(),

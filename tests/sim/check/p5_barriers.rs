@@ -18,7 +18,7 @@ use crate::{
 /// See above.
 #[derive(Default)]
 pub struct Barriers {
-    /// Whose receiver was stopped, or tried to be, for which recovery.
+    /// Whose receiver was to be stopped, done or unknown by its deadline, for which recovery.
     revoked: BTreeSet<(u64, ServerId)>,
 }
 
@@ -28,7 +28,7 @@ impl Check for Barriers {
     }
 
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
-        if let Event::StepEnded { step, permit, .. } = event
+        if let Event::StepBegan { step, permit, .. } = event
             && step.action.name() == "stop_receiver"
             && let Ok(id) = permit.recovery.parse()
         {
