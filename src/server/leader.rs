@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::gather::Gathered;
+use self::gather::{Gathered, Remembered};
 use crate::{
     core::{
         analysis::Verdict,
@@ -150,6 +150,7 @@ pub fn lead(tools: Tools, observer: ObserverHandle, discovery: Arc<Discovery>) -
         witnesses: BTreeSet::new(),
         refused: BTreeMap::new(),
         logged: BTreeMap::new(),
+        remembered: Remembered::default(),
         upkeep: upkeep::Upkeep::default(),
         level_asked_ms: None,
         work: JoinSet::new(),
@@ -179,6 +180,7 @@ struct Leader {
     refused: BTreeMap<ClusterId, String>,
     /// Verdicts already in the log, by label.
     logged: BTreeMap<(ClusterId, u64), (String, u64)>,
+    remembered: Remembered,
     upkeep: upkeep::Upkeep,
     /// When the voters were last asked what they understand.
     level_asked_ms: Option<u64>,
@@ -231,6 +233,7 @@ impl Leader {
         self.witnesses.clear();
         self.refused.clear();
         self.logged.clear();
+        self.remembered = Remembered::default();
         self.upkeep = upkeep::Upkeep::default();
         self.level_asked_ms = None;
         self.leadership = now;

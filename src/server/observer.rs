@@ -29,7 +29,7 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     probe::{Outcome, ProbeEvent},
-    server::tools::Tools,
+    server::{leader::gather::RESTART_GAP, tools::Tools},
 };
 
 /// Probe ends under way to the observer. Probers wait when it is full; they have nothing better to do.
@@ -118,7 +118,7 @@ impl Observer {
         let newest = |state: &State| {
             state.verdicts.values().filter_map(|of| of.get(&me)).map(|v| v.sequence).max().unwrap_or(0)
         };
-        self.tools.read(newest) + 1_000
+        self.tools.read(newest) + RESTART_GAP
     }
 
     // ---- Probes.

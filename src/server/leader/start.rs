@@ -53,10 +53,21 @@ impl Leader {
         let now = self.tools.now_ms();
         let pending =
             self.logged.get(&key).is_some_and(|(l, at)| *l == label && now.saturating_sub(*at) < 5_000);
-        if known.as_ref() != Some(&label) && !pending {
+        let news = known.as_ref() != Some(&label) && !pending;
+        if news || self.log_is_behind(verdict) {
+            self.remembered.goes_to_log(verdict.node, verdict.sequence);
             self.logged.insert(key, (label, now));
             self.commit_aside(Change::ReportVerdict { verdict: verdict.clone() });
         }
+    }
+
+    /// Whether the log would let a restarted node begin with counts that were heard before.
+    fn log_is_behind(&mut self, verdict: &Verdict) -> bool {
+        let (tools, node) = (&self.tools, verdict.node);
+        let newest = |state: &State| {
+            state.verdicts.values().filter_map(|of| of.get(&node)).map(|v| v.sequence).max().unwrap_or(0)
+        };
+        self.remembered.is_behind(node, verdict.sequence, || tools.read(newest))
     }
 
     /// Whether the verdicts at hand allow a start, and if so proposes it.

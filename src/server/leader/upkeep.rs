@@ -140,7 +140,7 @@ impl Pass {
     }
 
     /// A cluster adopted without a clear primary gets one when exactly one writable root is seen.
-    async fn adopt_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> bool {
+    async fn adopt_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> bool {
         if cluster.primary.is_some() || facts.len() != cluster.members.len() {
             return false;
         }
@@ -157,7 +157,7 @@ impl Pass {
     }
 
     /// A primary that was changed by hand: the record follows where all that answer agree; doubt is said once.
-    async fn follow_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> bool {
+    async fn follow_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> bool {
         let judged = outside::judge(cluster, facts);
         let lasting = self.outside.lock().unwrap_or_else(PoisonError::into_inner).news(
             &cluster.id,
@@ -183,7 +183,7 @@ impl Pass {
     async fn look_for_new(
         &self,
         cluster: &Cluster,
-        facts: &BTreeMap<ServerId, ServerFacts>,
+        facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
         members: &mut Vec<Member>,
         why: &mut Vec<String>,
     ) {
@@ -223,7 +223,7 @@ impl Pass {
 }
 
 /// Facts of those who answered at their last attempt, lately and since the last change of structure.
-fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
+fn fresh(seen: &Seen) -> BTreeMap<ServerId, Arc<ServerFacts>> {
     seen.observations
         .iter()
         .filter(|(_, o)| matches!(o.last_attempt, Some((_, AttemptEnd::Answered))))
@@ -231,14 +231,14 @@ fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
             let at = o.answered_ms.filter(|at| *at >= seen.shape_since_ms);
             at.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS)
         })
-        .filter_map(|(s, o)| o.facts.as_deref().map(|f| (s.clone(), f.clone())))
+        .filter_map(|(s, o)| o.facts.clone().map(|f| (s.clone(), f)))
         .collect()
 }
 
 /// Members whose edge, version or identity is no longer as committed, and what changed.
 fn changed(
     cluster: &Cluster,
-    facts: &BTreeMap<ServerId, ServerFacts>,
+    facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
     observations: &BTreeMap<ServerId, Observation>,
 ) -> (Vec<Member>, Vec<String>) {
     let (mut members, mut why) = (Vec::new(), Vec::new());
