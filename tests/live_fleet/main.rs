@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
+mod alone;
 #[path = "../sim/fleet/mod.rs"]
 mod fleet;
 mod line;
@@ -19,7 +20,7 @@ mod sql;
 use std::collections::BTreeMap;
 
 use line::{Deed, Fact, Script};
-use live::{Install, one_at_a_time};
+use live::Install;
 use quorate::{
     core::plan::step::{Action, SourceOptions},
     model::{facts::ServerFacts, gtid::GtidSet, server::Flavor},
@@ -81,13 +82,14 @@ fn action(
     }
 }
 
-/// The first line in which two plays differ.
+/// The first lines in which two plays differ.
 fn difference(simulated: &[String], real: &[String]) -> Option<String> {
     let rows = simulated.len().max(real.len());
     let line = |play: &[String], at: usize| play.get(at).cloned().unwrap_or_else(|| "(nothing)".to_owned());
-    (0..rows)
-        .find(|at| simulated.get(*at) != real.get(*at))
-        .map(|at| format!("  simulated: {}\n  real:      {}", line(simulated, at), line(real, at)))
+    let differ = |at: &usize| simulated.get(*at) != real.get(*at);
+    let told = |at: usize| format!("  simulated: {}\n  real:      {}", line(simulated, at), line(real, at));
+    let all: Vec<String> = (0..rows).filter(differ).map(told).take(3).collect();
+    (!all.is_empty()).then(|| all.join("\n"))
 }
 
 async fn compare(flavor: Flavor) {
@@ -98,7 +100,6 @@ async fn compare(flavor: Flavor) {
         .collect();
     let simulated: Vec<Vec<String>> = chosen.iter().map(|script| on_sim::play(script, flavor)).collect();
     let Some(install) = Install::find(flavor) else { return };
-    let _turn = one_at_a_time().await;
     let mut stage = on_live::Stage::start(&install).await;
     let mut wrong = Vec::new();
     for (script, simulated) in chosen.iter().zip(&simulated) {

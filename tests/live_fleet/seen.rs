@@ -2,7 +2,10 @@
 
 use quorate::{
     core::plan::step::StepEnd,
-    model::{address::Address, facts::ServerFacts},
+    model::{
+        address::Address,
+        facts::{Receiver, ServerFacts},
+    },
 };
 
 /// Who is who, to put numbers in place of names.
@@ -55,16 +58,25 @@ impl Names {
         );
         for channel in &facts.channels {
             let code = |error: &Option<(u32, String)>| error.as_ref().map_or(0, |(code, _)| *code);
+            // Cannot connect, lost while connecting: whether a dying process still takes a connection is chance.
+            let receiver_error = match code(&channel.receiver_error) {
+                2003 | 2013 => "connection".to_owned(),
+                other => other.to_string(),
+            };
+            // Without a connection MySQL's answer depends on whether its last event was a heartbeat.
+            let lag = match (channel.receiver, channel.lag_s) {
+                (Receiver::Running, Some(_)) => "known",
+                (Receiver::Running, None) => "unknown",
+                _ => "-",
+            };
             text += &format!(
-                "; from {}{} receiver {:?} error {} applier {} error {} received [{}] lag {}",
+                "; from {}{} receiver {:?} error {receiver_error} applier {} error {} received [{}] lag {lag}",
                 self.number(&channel.source),
                 if channel.by_gtid { "" } else { " by position" },
                 channel.receiver,
-                code(&channel.receiver_error),
                 channel.applier_running,
                 code(&channel.applier_error),
                 self.set(&channel.received),
-                if channel.lag_s.is_some() { "known" } else { "unknown" },
             );
         }
         text
@@ -75,7 +87,9 @@ impl Names {
         match end {
             StepEnd::Done(report) => {
                 let facts = report.facts.as_deref().map_or_else(String::new, |facts| self.facts(facts));
-                let kinds: Vec<&str> = report.blockers.iter().map(|blocker| blocker.kind.as_str()).collect();
+                let mut kinds: Vec<&str> =
+                    report.blockers.iter().map(|blocker| blocker.kind.as_str()).collect();
+                kinds.sort_unstable();
                 format!("done, killed {}, blockers {kinds:?}: {facts}", report.killed)
             }
             StepEnd::Refused { .. } => "refused".to_owned(),

@@ -48,9 +48,9 @@ pub fn scripts() -> Vec<Script> {
                 lines.extend(twice.into_iter().flat_map(|deed| [step(2, deed.clone()), step(2, deed)]));
                 lines.extend([
                     Line::Fault(1, Fault::Boot),
-                    step(1, Deed::Point(2, Some(true), true, true)),
-                    step(1, Deed::Point(2, Some(true), true, true)),
+                    Line::StepEnds(1, Deed::Point(2, Some(true), true, true), LONG_MS),
                     Line::Until(1, Fact::HasApplied(2)),
+                    step(1, Deed::Point(2, Some(true), true, true)),
                     Line::See(1),
                     step(2, Deed::Fence),
                     step(2, Deed::Fence),
@@ -111,8 +111,9 @@ pub fn scripts() -> Vec<Script> {
                     with_unapplied(),
                     vec![
                         Line::Does(2, stop(Thread::Receiver)),
-                        step(2, Deed::Point(3, None, false, false)),
-                        step(2, Deed::Drain(Some(1))),
+                        Line::StepEnds(2, Deed::Point(3, None, false, false), LONG_MS),
+                        Line::StepEnds(2, Deed::Drain(Some(1)), LONG_MS),
+                        Line::Rows(2),
                     ],
                 )
             },
@@ -270,7 +271,10 @@ pub fn scripts() -> Vec<Script> {
                     Line::Hears("open"),
                     Line::Sends("busy", vec![Statement::Sleep(20_000)]),
                     Line::Until(1, Fact::Busy(1)),
+                    // Past the second that ages are told by, and past the 100 ms for which InnoDB keeps a list.
+                    Line::Fault(1, Fault::Rest(1_500)),
                     step(1, Deed::ListBlockers(300)),
+                    Line::Fault(1, Fault::Rest(300)),
                     step(1, Deed::KillWriters),
                     Line::Hears("busy"),
                     Line::Hears("open"),

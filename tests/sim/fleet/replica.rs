@@ -89,9 +89,6 @@ impl SimServer {
         if thread.receiver() {
             let stream = channel.receiver.stream();
             channel.receiver = Receiver::Stopped;
-            if flavor == Flavor::MySql {
-                channel.receiver_error = None;
-            }
             channel.flow.settle(now_ms);
             channel.flow.on = false;
             self.semi.replica_on = false;
@@ -108,16 +105,13 @@ impl SimServer {
             self.facts_stale = true;
             return ok();
         };
+        let code = if flavor == Flavor::MySql { code::CHANNEL_RUNS } else { code::MUST_STOP };
         if channel.receiver != Receiver::Stopped {
-            let code = if flavor == Flavor::MySql { code::RECEIVER_RUNS } else { code::MUST_STOP };
             return fail(code, "This operation cannot be performed with a running replica io thread");
         }
         let needs_applier_stopped = flavor == Flavor::MariaDb || change.sets_auto_position;
         if channel.applier_running && needs_applier_stopped {
-            return fail(
-                code::MUST_STOP,
-                "This operation cannot be performed with a running replica sql thread",
-            );
+            return fail(code, "This operation cannot be performed with a running replica sql thread");
         }
         if channel.stands() {
             // MariaDB goes on showing the position it had received until it is started.
@@ -135,7 +129,7 @@ impl SimServer {
     pub(super) fn reset_replica_all(&mut self, name: &str) -> Turn {
         let flavor = self.flavor();
         match self.channel(name) {
-            None if flavor == Flavor::MySql && name.is_empty() => ok(),
+            None if name.is_empty() => ok(),
             None => self.no_channel(name),
             Some(channel) if !channel.stands() => {
                 let code = if flavor == Flavor::MySql { code::CHANNEL_RUNS } else { code::MUST_STOP };

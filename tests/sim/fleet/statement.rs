@@ -43,7 +43,7 @@ pub mod code {
     /// BIGINT UNSIGNED out of range: what guards raise.
     pub const GUARD: u16 = 1690;
     /// `gtid_slave_pos` conflicts with the binlog (MariaDB).
-    pub const POSITION_CONFLICT: u16 = 1948;
+    pub const POSITION_CONFLICT: u16 = 1947;
     /// Out-of-order sequence number under strict mode (MariaDB).
     pub const OUT_OF_ORDER: u16 = 1950;
     /// `max_statement_time` exceeded (MariaDB).
@@ -52,10 +52,8 @@ pub mod code {
     pub const OFFLINE: u16 = 3032;
     /// The channel does not exist (MySQL).
     pub const NO_CHANNEL: u16 = 3074;
-    /// The threads of the channel run; STOP first (MySQL).
-    pub const CHANNEL_RUNS: u16 = 3021;
-    /// The receiver runs; STOP it first (MySQL).
-    pub const RECEIVER_RUNS: u16 = 3021;
+    /// Threads of the channel run; STOP first (MySQL).
+    pub const CHANNEL_RUNS: u16 = 3081;
     /// The client's library: cannot connect.
     pub const CANNOT_CONNECT: u32 = 2003;
     /// The client's library: lost connection.
