@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::pace::Pace;
 pub use self::event::{Mode, Outcome, ProbeEvent, ProbeSettings, ProbeTarget};
+pub use self::pace::Pace;
 use crate::{
     model::address::Address,
     session::{Account, FactsReader, Purpose, ReadError, Reading, Session, SessionOptions},

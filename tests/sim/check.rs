@@ -3,7 +3,7 @@
 //!
 //! | file | promise | invariant |
 //! |---|---|---|
-//! | `p1_permitted` | P1 | I1, I4 |
+//! | `p1_permitted` | P1, P7 | I1, I4 |
 //! | `p2_majority` | P2, P12 | I2, I3 |
 //! | `p3_one_slot` | P3 | I5 |
 //! | `p4_ends_once` | P4 | I8 |
@@ -73,7 +73,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<i7_switches::Switches>::default(),
         Box::new(i10_same_state::SameState),
         Box::new(converges::Converges),
-        Box::new(p1_permitted::Permitted),
+        Box::<p1_permitted::Permitted>::default(),
         Box::new(p2_majority::Majority),
         Box::<p5_barriers::Barriers>::default(),
         Box::<p6_acknowledged::Acknowledged>::default(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate::core::replicated::{Change, Ending, Kind, Outcome};
+use quorate::core::replicated::{Change, Ending, Kind, Outcome, Refusal};
 
 use super::{
     check::account::{changed, done},
@@ -85,8 +85,15 @@ impl World {
             self.count_change(event, &change.clone());
         }
         let reached = match event {
-            Event::Committed { entry, outcome: Some(Outcome::Refused(_)), .. } => match &entry.load {
-                Load::Command(command) if matches!(command.change, Change::StartRecovery(_)) => "start refused",
+            Event::Committed { entry, outcome: Some(Outcome::Refused(refusal)), .. } => match &entry.load {
+                Load::Command(command) if matches!(command.change, Change::StartRecovery(_)) => {
+                    self.counts.reach("start refused");
+                    // The leader held a majority's verdicts when it proposed; the log knows a newer one.
+                    if !matches!(refusal, Refusal::NoMajority { .. } | Refusal::StillAnswers { .. }) {
+                        return;
+                    }
+                    "verdict withdrawn while a start was proposed"
+                }
                 _ => return,
             },
             Event::SnapshotInstalled { .. } => {
@@ -103,9 +110,7 @@ impl World {
                 }
                 "membership changed mid-recovery"
             }
-            Event::NodeKilled(node) | Event::NodePaused(node)
-                if running && self.owner() == Some(*node) =>
-            {
+            Event::NodeKilled(node) | Event::NodePaused(node) if running && self.owner() == Some(*node) => {
                 "leader lost while a recovery ran"
             }
             Event::Committed { .. } if self.start_is_late(event) => "start committed late",
@@ -115,7 +120,6 @@ impl World {
             {
                 "a predecessor's session still alive"
             }
-            Event::Told(what) if what.starts_with("fate unknown") => "proposal of unknown fate",
             Event::OperatorTold { request, .. } if !self.answered.insert(request.clone()) => {
                 "operator's request sent twice"
             }
@@ -182,7 +186,8 @@ impl World {
                 if recovery(id).is_some_and(|r| r.semi_sync.is_some()) {
                     reached.push("promotion under semi-sync");
                 }
-                let full = decision.considered.iter().filter(|c| c.why.contains("complete") || c.chosen).count();
+                let full =
+                    decision.considered.iter().filter(|c| c.why.contains("complete") || c.chosen).count();
                 if full > 1 {
                     reached.push("two candidates tied");
                 }

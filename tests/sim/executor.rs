@@ -197,7 +197,8 @@ impl SimServers {
         let Some(place) = self.place(&step.target) else {
             return StepEnd::Refused { why: format!("no way to {}", step.target.address) };
         };
-        let told = Permitted { recovery: permit.recovery.clone(), log_index: permit.log_index, term: permit.term };
+        let told =
+            Permitted { recovery: permit.recovery.clone(), log_index: permit.log_index, term: permit.term };
         self.note(|node| Event::StepBegan { node, step: step.clone(), permit: told.clone() });
         let end = match self.lend(&place, &permit, until).await {
             Ok(mut inner) => {

@@ -153,7 +153,8 @@ impl World {
 
     /// A recovery has reached a point: faults that wait for it come.
     pub fn point_reached(&mut self, point: Point) {
-        let meets = |(_, planned): &mut (usize, Planned)| matches!(planned.when, When::After(at, _) if at == point);
+        let meets =
+            |(_, planned): &mut (usize, Planned)| matches!(planned.when, When::After(at, _) if at == point);
         let due: Vec<_> = self.faults.waiting.extract_if(.., meets).collect();
         for (number, planned) in due {
             let When::After(_, ms) = planned.when else { continue };

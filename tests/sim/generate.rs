@@ -144,6 +144,9 @@ fn storm(semi_sync: bool, servers: usize, datacenters: u8, rng: &mut Rng) -> Vec
         _ => Fault::ShutDown(Who::Primary),
     };
     faults.push(Planned { when: at, for_ms: length(rng), fault: primary });
+    if let (When::At(at), true) = (at, rng.chance(35)) {
+        faults.push(beside(at, rng));
+    }
     for _ in 0..rng.range(3, 8) {
         let fault = any(semi_sync, servers, datacenters, rng);
         let when = match rng.chance(40) {
@@ -157,6 +160,25 @@ fn storm(semi_sync: bool, servers: usize, datacenters: u8, rng: &mut Rng) -> Vec
         faults.push(Planned { when, for_ms, fault });
     }
     faults
+}
+
+/// What meets a failover in its first moments: while verdicts are told, the start is proposed, the candidate drains.
+fn beside(at: u64, rng: &mut Rng) -> Planned {
+    let soon = When::At(at + rng.range(0, 60));
+    let leader = WhoNode::Leader;
+    let fault = match rng.range(0, 6) {
+        0 => Fault::PauseNode(leader),
+        1 => Fault::IsolateNode(leader),
+        2 => Fault::KillNode(leader),
+        3 => Fault::CutNodes(WhoNode::Other(0), leader),
+        4 => Fault::Delay(rng.range(50, 800)),
+        // The first replica in line does not apply what it receives.
+        _ => {
+            let when = When::At(at.saturating_sub(rng.range(200, 3_000)).max(CALM_MS));
+            return Planned { when, for_ms: 15_000, fault: Fault::HoldApplier(Who::Other(0)) };
+        }
+    };
+    Planned { when: soon, for_ms: rng.range(300, 3_500), fault }
 }
 
 fn length(rng: &mut Rng) -> u64 {

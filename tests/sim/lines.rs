@@ -103,7 +103,8 @@ impl World {
                 }
                 self.to_client(no, move |world| {
                     let line = world.lines.lines.get_mut(&no);
-                    if let Some(dialled) = line.filter(|line| line.open).and_then(|line| line.dialled.take()) {
+                    if let Some(dialled) = line.filter(|line| line.open).and_then(|line| line.dialled.take())
+                    {
                         dialled(world, end);
                     }
                 });

@@ -155,9 +155,10 @@ impl Net {
     /// Whether something would pass now, losses aside.
     pub fn open(&self, from: End, to: End) -> bool {
         let (here, there) = (self.datacenter(from), self.datacenter(to));
-        !self.rules.values().any(|rule| {
-            rule.harm == Harm::Cut && meets(&rule.from, from, here) && meets(&rule.to, to, there)
-        })
+        !self
+            .rules
+            .values()
+            .any(|rule| rule.harm == Harm::Cut && meets(&rule.from, from, here) && meets(&rule.to, to, there))
     }
 }
 

@@ -1,14 +1,7 @@
 //! A node: what survives its process, and the process while it lives.
 
-use std::sync::{
-    Arc,
-    atomic::Ordering::Relaxed,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use quorate::server::{
-    actors::{self, Actors},
-    ports::{Host, Ports},
-};
 use super::{
     executor::SimServers,
     host::{Clocks, SimHost, Tasks},
@@ -18,6 +11,10 @@ use super::{
     told::Told,
     trace::Event,
     world::{Due, Sim, World},
+};
+use quorate::server::{
+    actors::{self, Actors},
+    ports::{Host, Ports},
 };
 
 /// One node.
@@ -174,7 +171,7 @@ impl World {
         let polls = process.tasks.polls.load(Relaxed);
         self.polls += polls;
         self.sessions_of_dead(node, process.boot);
-        
+
         self.note(Event::NodeKilled(node));
         true
     }

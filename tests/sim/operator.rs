@@ -51,7 +51,9 @@ impl World {
                 Operation::Switchover | Operation::Force => self.leader().unwrap_or(node),
                 _ => node,
             };
-            let Some(actors) = self.process(node).and_then(|process| process.actors.clone()) else { continue };
+            let Some(actors) = self.process(node).and_then(|process| process.actors.clone()) else {
+                continue;
+            };
             let sim = self.handle.clone();
             let request = request.clone();
             tokio::spawn(async move { ask(sim, actors, operation, request).await });

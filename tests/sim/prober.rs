@@ -320,9 +320,10 @@ impl World {
         let (seq, node, boot) = (prober.seq, prober.node, prober.boot);
         let began = Instant::now();
         let Some(server) = prober.server else { return };
-        let line = self.dial(End::Node(node), Some((node, boot)), server, Account::Probe, move |world, end| {
-            world.fresh_dialled(id, seq, end);
-        });
+        let line =
+            self.dial(End::Node(node), Some((node, boot)), server, Account::Probe, move |world, end| {
+                world.fresh_dialled(id, seq, end);
+            });
         if let Some(prober) = self.probers.probers.get_mut(&id) {
             prober.fresh.push(Fresh { seq, urgent, began, line });
         }
@@ -462,10 +463,8 @@ impl Prober {
     fn settle(&mut self, event: &ProbeEvent) {
         for mut urgent in std::mem::take(&mut self.urgents) {
             let spoke = event.outcome.spoke();
-            let nothing = matches!(
-                event.outcome,
-                Outcome::Silent(_) | Outcome::Closed(_) | Outcome::Unreachable(_)
-            );
+            let nothing =
+                matches!(event.outcome, Outcome::Silent(_) | Outcome::Closed(_) | Outcome::Unreachable(_));
             if !nothing && (spoke || event.seq >= urgent.seq) {
                 let _ = urgent.answer.send(event.clone());
                 continue;

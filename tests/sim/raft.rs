@@ -170,6 +170,11 @@ impl Live {
         self.role == Role::Leader
     }
 
+    /// Proposals without an answer.
+    fn proposals(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Index of the last entry applied.
     pub fn applied(&self) -> u64 {
         self.applied
@@ -196,7 +201,10 @@ impl World {
         let known = self.group.committed.len() as u64;
         if index <= known {
             let before = &self.group.committed[index as usize - 1];
-            assert!(Arc::ptr_eq(before, entry), "the model log lost committed entry {index}: a fault of the rig");
+            assert!(
+                Arc::ptr_eq(before, entry),
+                "the model log lost committed entry {index}: a fault of the rig"
+            );
             return;
         }
         assert_eq!(index, known + 1, "the model log commits in order");

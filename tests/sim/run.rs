@@ -98,7 +98,9 @@ fn build(world: &mut World, scenario: &Scenario) {
     }
     for (number, pause_ms) in scenario.clients.iter().enumerate() {
         let number = number as u32;
-        world.net.place(End::Client(number), scenario.nodes[number as usize % scenario.nodes.len()].datacenter);
+        world
+            .net
+            .place(End::Client(number), scenario.nodes[number as usize % scenario.nodes.len()].datacenter);
         world.start_client(number, 0, *pause_ms);
     }
     world.plan_faults(scenario.faults.clone());

@@ -213,7 +213,9 @@ impl fmt::Display for Event {
                 write!(f, "node {node} votes for {for_node} in term {term}")
             }
             Self::Leads { node, term } => write!(f, "node {node} LEADS in term {term}"),
-            Self::StepsDown { node, term } => write!(f, "node {node} hears nobody and leads term {term} no more"),
+            Self::StepsDown { node, term } => {
+                write!(f, "node {node} hears nobody and leads term {term} no more")
+            }
             Self::Committed { index, entry, outcome } => {
                 write!(f, "log {index} (term {}): {}", entry.term, say_load(&entry.load))?;
                 match outcome {
@@ -226,7 +228,9 @@ impl fmt::Display for Event {
                 write!(f, "node {node}'s state {says} the log's at {index}")
             }
             Self::SnapshotMade { node, index } => write!(f, "node {node} makes a snapshot at {index}"),
-            Self::SnapshotInstalled { node, index } => write!(f, "node {node} is given a snapshot at {index}"),
+            Self::SnapshotInstalled { node, index } => {
+                write!(f, "node {node} is given a snapshot at {index}")
+            }
             Self::Membership { by, voters } => write!(f, "node {by} proposes the voters {voters:?}"),
             Self::StepBegan { node, step, permit } => {
                 write!(f, "node {node} begins {step} (recovery {}, term {})", permit.recovery, permit.term)
@@ -273,7 +277,9 @@ fn say_load(load: &Load) -> String {
             format!(" recovery {recovery}: {}, lost {}", decision.candidate.address, decision.lost)
         }
         Change::BeginUndo { recovery, why, .. } => format!(" recovery {recovery}: {why}"),
-        Change::RecordIntent { recovery } | Change::Publish { recovery } | Change::TakeOver { recovery, .. } => {
+        Change::RecordIntent { recovery }
+        | Change::Publish { recovery }
+        | Change::TakeOver { recovery, .. } => {
             format!(" recovery {recovery}")
         }
         Change::FinishRecovery { recovery, ending, reason, .. } => {

@@ -79,12 +79,15 @@ fn repointed_follow(world: &World, primary: ServerNo) -> Result<(), String> {
     let address = &world.fleet.server(primary).spec.address;
     for follower in decision.siblings.iter().chain(&decision.ackers) {
         let id = &follower.target.server;
-        let Some(member) = cluster.members.get(id).filter(|m| m.state == MemberState::Normal) else { continue };
+        let Some(member) = cluster.members.get(id).filter(|m| m.state == MemberState::Normal) else {
+            continue;
+        };
         let Some(no) = world.server_at(&member.address) else { continue };
         if left.contains(&id) || no == primary || world.errant.contains(&no) {
             continue;
         }
-        let follows = world.fleet.server(no).channels.iter().any(|channel| &channel.options.source == address);
+        let follows =
+            world.fleet.server(no).channels.iter().any(|channel| &channel.options.source == address);
         if !follows {
             return Err(format!("server {} does not follow the primary, server {}", no.0, primary.0));
         }

@@ -21,7 +21,9 @@ impl Check for FalseFailover {
 
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         match (changed(event), world.kind) {
-            (Some((Change::StartRecovery(start), id)), Kind::Observers) if start.kind == Recovery::Failover => {
+            (Some((Change::StartRecovery(start), id)), Kind::Observers)
+                if start.kind == Recovery::Failover =>
+            {
                 Err(format!("recovery {id} starts, and the primary was well all the time"))
             }
             (Some((Change::Publish { recovery }, _)), Kind::Flap) => {

@@ -24,8 +24,9 @@ impl Check for OneWritable {
         if primary == *server {
             return Ok(());
         }
-        let last = state.recoveries.values().rev().find(|recovery| recovery.phase == Phase::Published
-            || (recovery.decision.is_some() && recovery.ending.is_some()));
+        let last = state.recoveries.values().rev().find(|recovery| {
+            recovery.phase == Phase::Published || (recovery.decision.is_some() && recovery.ending.is_some())
+        });
         let Some(recovery) = last.filter(|r| r.kind != Kind::Switchover && r.semi_sync.is_some()) else {
             return Ok(());
         };

@@ -18,8 +18,10 @@ impl Check for Candidate {
     }
 
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
-        let Some((Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. }, _)) =
-            changed(event)
+        let Some((
+            Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. },
+            _,
+        )) = changed(event)
         else {
             return Ok(());
         };
@@ -27,7 +29,9 @@ impl Check for Candidate {
         let Some(record) = state.recoveries.get(recovery) else { return Ok(()) };
         let candidate = &decision.candidate;
         let wrong = |why: &str| Err(format!("recovery {recovery} decides on {}, {why}", candidate.address));
-        let Some((_, member)) = state.find_server(&candidate.server.0).ok() else { return wrong("no member") };
+        let Some((_, member)) = state.find_server(&candidate.server.0).ok() else {
+            return wrong("no member");
+        };
         if member.state != MemberState::Normal || member.channels > 1 {
             return wrong("which is not in service with one source");
         }

@@ -36,7 +36,8 @@ impl Check for RelayLog {
                     return Ok(());
                 }
                 let mut gone = before.subtract(&in_hand(world, server));
-                let recovery = permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id));
+                let recovery =
+                    permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id));
                 if let Some(decision) = recovery.and_then(|recovery| recovery.decision.as_ref()) {
                     gone = gone.subtract(&decision.lost);
                 }

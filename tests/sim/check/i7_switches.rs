@@ -45,7 +45,10 @@ impl Check for Switches {
                 let standing = [
                     (self.globally, "recoveries are disabled globally"),
                     (self.cluster, "recoveries of the cluster are disabled"),
-                    (self.downtimes.get(&start.subject).is_some_and(|until| now < *until), "its primary is in downtime"),
+                    (
+                        self.downtimes.get(&start.subject).is_some_and(|until| now < *until),
+                        "its primary is in downtime",
+                    ),
                     (now < self.maintenance_until, "the cluster is in maintenance"),
                 ];
                 if let Some((_, why)) = standing.iter().find(|(stands, _)| *stands) {

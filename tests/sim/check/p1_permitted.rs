@@ -1,18 +1,23 @@
-//! P1, I1, I4: every statement of a step that changes a server rests on an entry that is in the log, was applied by the
+//! P1, P7, I1, I4: every statement of a step that changes a server rests on an entry that is in the log, was applied by the
 //! node that sends it, names that server, and still allows it; and is sent while its permit holds.
+
+use std::collections::BTreeSet;
 
 use quorate::core::replicated::Change;
 
-use super::Check;
+use super::{Check, account::done};
 use crate::{
     fleet::{ServerNo, Statement},
-    raft::{Entry, Load},
     trace::Event,
     world::World,
 };
 
 /// See above.
-pub struct Permitted;
+#[derive(Default)]
+pub struct Permitted {
+    /// Indexes of the entries that allow steps, and took effect.
+    allowed: BTreeSet<u64>,
+}
 
 impl Check for Permitted {
     fn id(&self) -> &'static str {
@@ -20,6 +25,11 @@ impl Check for Permitted {
     }
 
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+        if let Some((index, command, _)) = done(event)
+            && allows(&command.change)
+        {
+            self.allowed.insert(index);
+        }
         let Event::Sent { node, server, permit, in_time, target, action, statements } = event else {
             return Ok(());
         };
@@ -32,8 +42,7 @@ impl Check for Permitted {
         if permit.log_index == 0 || applied < permit.log_index {
             return Err(format!("{who} under log index {}, and has applied {applied}", permit.log_index));
         }
-        let entry = &world.group.committed[permit.log_index as usize - 1];
-        if !allows(entry) {
+        if !self.allowed.contains(&permit.log_index) {
             return Err(format!("{who} under log index {}, which allows nothing", permit.log_index));
         }
         is_member(world, *server, &target.0).map_err(|why| format!("{who}: {why}"))
@@ -60,15 +69,10 @@ pub fn changes(statement: &Statement) -> bool {
     )
 }
 
-/// Only these entries allow a change: a start, a publication (it issues a standing order), the call of a witness.
-fn allows(entry: &Entry) -> bool {
-    match &entry.load {
-        Load::Command(command) => matches!(
-            command.change,
-            Change::StartRecovery(_) | Change::Publish { .. } | Change::CallWitness(_)
-        ),
-        _ => false,
-    }
+/// Only these allow a change: a start, a publication (it issues a standing order), the call of a witness. One that was
+/// refused allows nothing (P7).
+fn allows(change: &Change) -> bool {
+    matches!(change, Change::StartRecovery(_) | Change::Publish { .. } | Change::CallWitness(_))
 }
 
 fn is_member(world: &World, server: ServerNo, target: &str) -> Result<(), String> {

@@ -37,8 +37,11 @@ impl Check for Barriers {
         if let Some((Change::DecidePromotion { recovery, .. }, _)) = changed(event) {
             return self.decided(world, *recovery);
         }
-        let Event::Sent { node, server, permit, action, target, statements, .. } = event else { return Ok(()) };
-        let Some(recovery) = permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id))
+        let Event::Sent { node, server, permit, action, target, statements, .. } = event else {
+            return Ok(());
+        };
+        let Some(recovery) =
+            permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id))
         else {
             return Ok(());
         };
@@ -69,7 +72,8 @@ impl Barriers {
         if recovery.kind == Kind::Switchover {
             return Ok(());
         }
-        let missing = recovery.revoked.iter().find(|r| !self.revoked.contains(&(id, r.target.server.clone())));
+        let missing =
+            recovery.revoked.iter().find(|r| !self.revoked.contains(&(id, r.target.server.clone())));
         match missing {
             None => Ok(()),
             Some(missed) => {

@@ -43,7 +43,9 @@ impl Check for Votes {
                 _ => false,
             });
             if !holds {
-                return Err(format!("request {request} was acknowledged at log index {index} and is not there"));
+                return Err(format!(
+                    "request {request} was acknowledged at log index {index} and is not there"
+                ));
             }
         }
         Ok(())

@@ -172,6 +172,9 @@ impl World {
         live.role = Role::Follower;
         live.leader = leader;
         live.barriers.clear();
+        if led && live.proposals() > 0 {
+            self.counts.reach("proposal of unknown fate");
+        }
         self.tell_leadership(node);
         if led || leader.is_some() {
             self.arm_election(node);

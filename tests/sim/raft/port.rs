@@ -95,10 +95,7 @@ impl Log for SimLog {
         async move {
             let (node, boot) = (self.node, self.boot);
             let answer = self.sim.with(|world| world.propose(node, boot, term, command))?;
-            let unknown = |what: &str| {
-                self.sim.try_with(|world| world.tell_of(format!("fate unknown to node {node}: {what}")));
-                Err(ProposeError::Unknown { what: what.into() })
-            };
+            let unknown = |what: &str| Err(ProposeError::Unknown { what: what.into() });
             match timeout_at(deadline, answer).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => unknown("another leader's entry took its place"),
@@ -111,8 +108,7 @@ impl Log for SimLog {
     fn read_barrier(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
         let deadline = Instant::now() + self.answer_within;
         async move {
-            let index =
-                timeout_at(deadline, self.read_index()).await.map_err(|_| ReadError::NoQuorum)??;
+            let index = timeout_at(deadline, self.read_index()).await.map_err(|_| ReadError::NoQuorum)??;
             let mut applied = self.applied();
             let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
             match reached {

@@ -86,7 +86,9 @@ impl World {
             let snapshot = entry.disk.snapshot.clone().expect("what is compacted is in a snapshot");
             if !recent {
                 peer.snapshot_ms = Some(now);
-                self.send_leading(node, to, move |world, to| world.take_snapshot(to, node, term, seq, &snapshot));
+                self.send_leading(node, to, move |world, to| {
+                    world.take_snapshot(to, node, term, seq, &snapshot)
+                });
             }
             return;
         }
@@ -275,7 +277,10 @@ impl World {
         let entry = self.nodes.get_mut(&node).expect("a node");
         let (every, keep) = entry.disk.snapshot_every;
         let live = &entry.process.as_ref().expect("it runs").raft;
-        if every == 0 || entry.disk.log.len() < every + keep || live.applied <= entry.disk.log.base() + keep as u64 {
+        if every == 0
+            || entry.disk.log.len() < every + keep
+            || live.applied <= entry.disk.log.base() + keep as u64
+        {
             return;
         }
         let index = live.applied;
