@@ -15,8 +15,10 @@ mod slot;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 pub use self::permit::Permit;
 use self::{batch::Run, mark::Marks, slot::Slot};

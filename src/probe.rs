@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::event::{Mode, Outcome, ProbeEvent, ProbeSettings, ProbeTarget};
+pub use self::pace::Pace;
 use crate::{
     model::address::Address,
     session::{Account, FactsReader, Purpose, ReadError, Reading, Session, SessionOptions},
@@ -96,7 +97,7 @@ pub async fn read_once(
     inventory: bool,
     within: Duration,
 ) -> Result<Reading, ReadError> {
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let options = SessionOptions { login_within: within, ..SessionOptions::new(Purpose::Probe, node) };
     let mut session = Session::open(address, account, &options).await?;
     let mut reader = FactsReader::new(&account.user);

@@ -1,10 +1,11 @@
 //! The daemon: joins the parts and decides nothing.
 //!
 //! `observer` sees, `reporter` carries verdicts to the leader, `leader` proposes and keeps the record, `driver` carries
-//! a recovery out, `fencer` fences returned primaries, `peer` answers other nodes, `backend` answers the API.
+//! a recovery out, `fencer` fences returned primaries, `peer` answers other nodes: these are the `actors` of a node, and
+//! know the world by its `ports` only. `backend` answers the API.
 
+pub mod actors;
 pub mod backend;
-pub mod clock;
 pub mod discovery;
 pub mod driver;
 mod expiry;
@@ -14,22 +15,22 @@ pub mod leader;
 pub mod observer;
 pub mod pause;
 pub mod peer;
+pub mod ports;
 pub mod reporter;
 pub mod rescue;
+pub mod tools;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use self::{
-    backend::NodeBackend, discovery::Discovery, driver::Tools, fencer::Fencer, group::Group,
-    leader::LeaderHandle, observer::ObserverHandle, peer::PeerApi,
+    backend::NodeBackend,
+    peer::{Answers, service::PeerApi},
+    ports::{Ports, host::Machine, peers::GrpcPeers, servers::SqlServers},
 };
 use crate::{
     api,
@@ -40,9 +41,6 @@ use crate::{
     session::{Account, Secret, Tls},
 };
 
-/// Sightings under way to the reporter.
-const SIGHTINGS: usize = 1_024;
-
 /// Runs a node until it is told to stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let options = raft_options(&config);
@@ -51,32 +49,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let client_tls = client_tls(&config);
     let client_port = api::bind(&config.listen.client.to_string(), client_tls.is_some()).await?;
     let raft = Raft::open(options).await?;
-    let servers = Arc::new(server_account(&config));
-    let executor = Arc::new(Executor::new(ExecutorOptions {
-        group: config.group.clone(),
-        node: config.node_id,
-        account: (*servers).clone(),
-        replication: replication_account(&config),
-        nodes: raft.membership().nodes.keys().copied().collect(),
-    }));
-    let tools = Tools { group: Arc::new(Group::new(raft.clone())), executor: executor.clone() };
-    let discovery = Arc::new(Discovery::new((*servers).clone(), config.node_id));
-    let (sightings, seen) = mpsc::channel(SIGHTINGS);
-    let observer = observer::observe(raft.clone(), executor, servers, sightings);
-    let leader = leader::lead(tools.clone(), observer.clone(), discovery.clone());
-    reporter::report(raft.clone(), leader.clone(), Fencer::new(tools.clone()), seen);
+    let actors = actors::start(ports(&config, &raft));
     let backend = Arc::new(NodeBackend {
-        tools: tools.clone(),
-        views: observer.views.clone(),
-        observer: observer.clone(),
-        leader: leader.clone(),
-        discovery,
+        raft: raft.clone(),
+        tools: actors.tools.clone(),
+        views: actors.observer.views(),
+        observer: actors.observer.clone(),
+        leader: actors.leader.clone(),
+        discovery: actors.discovery.clone(),
         leads: follow_leader(&raft),
     });
     expiry::watch(&raft, client_tls.as_ref().map(|tls| tls.cert.clone()));
     let (stop, stopping) = watch::channel(false);
     let peers =
-        tokio::spawn(serve_peers(tools, observer, leader, backend.clone(), node_port, stopping.clone()));
+        tokio::spawn(serve_peers(raft.clone(), actors.answers, backend.clone(), node_port, stopping.clone()));
     let clients =
         tokio::spawn(async move { api::serve(backend, client_port, client_tls.as_ref(), stopping).await });
     tracing::info!(node = config.node_id, group = config.group, client = %config.listen.client, "serving");
@@ -92,6 +78,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     match why.starts_with("raft stopped") {
         true => anyhow::bail!(why),
         false => Ok(()),
+    }
+}
+
+/// The world as the daemon knows it: Raft, the node port, MySQL's protocol, this machine.
+fn ports(config: &Config, raft: &Raft) -> Ports {
+    let account = server_account(config);
+    let executor = Executor::new(ExecutorOptions {
+        group: config.group.clone(),
+        node: config.node_id,
+        account: account.clone(),
+        replication: replication_account(config),
+        nodes: raft.membership().nodes.keys().copied().collect(),
+    });
+    Ports {
+        log: Arc::new(raft.clone()),
+        peers: Arc::new(GrpcPeers::new(raft.clone())),
+        servers: Arc::new(SqlServers::new(executor, account, config.node_id)),
+        host: Arc::new(Machine::new()),
     }
 }
 
@@ -145,15 +149,13 @@ async fn bind_node(config: &Config) -> anyhow::Result<TcpListener> {
 }
 
 async fn serve_peers(
-    tools: Tools,
-    observer: ObserverHandle,
-    leader: LeaderHandle,
+    raft: Raft,
+    answers: Answers,
     backend: Arc<NodeBackend>,
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let raft = tools.group.raft().clone();
-    let peer = PeerServer::with_interceptor(PeerApi { tools, observer, leader }, raft.gate());
+    let peer = PeerServer::with_interceptor(PeerApi { raft: raft.clone(), answers }, raft.gate());
     let mut server = Server::builder().tcp_nodelay(true).max_concurrent_streams(1_024);
     if let Some(tls) = raft.server_tls() {
         server = server.tls_config(tls)?;

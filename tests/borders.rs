@@ -60,6 +60,41 @@ const NEVER_IN_CORE: &[&str] = &[
     "tracing::",
 ];
 
+/// The actors of `server`: a simulation runs these very files over ports of its own.
+const ACTORS: &[&str] =
+    &["actors", "discovery", "driver", "fencer", "group", "leader", "observer", "peer", "reporter", "tools"];
+
+/// The one file below them that is the daemon's alone: it speaks gRPC.
+const DAEMON_ONLY: &[&str] = &["server/peer/service"];
+
+/// What actors have through `server::ports` only, so that equal ports make equal runs: the makers of Raft, of sessions
+/// and of connections; clocks; tasks that nobody can stop; randomness, and orders that are random.
+const NEVER_IN_ACTORS: &[&str] = &[
+    "Raft",
+    "PeerClient",
+    "proto",
+    "tonic",
+    "Executor",
+    "probe::spawn",
+    "read_once",
+    "Session",
+    "Account",
+    "ports::host",
+    "ports::log",
+    "ports::peers",
+    "ports::servers",
+    "SystemTime",
+    "clock_gettime",
+    "tokio::spawn",
+    "spawn(async",
+    "std::thread",
+    "Uuid",
+    "rand",
+    "HashMap",
+    "HashSet",
+    "futures::select",
+];
+
 /// Files longer than this hold a second subject.
 const MOST_LINES: usize = 600;
 
@@ -243,6 +278,47 @@ fn the_core_is_pure() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn actors_know_the_world_by_its_ports() {
+    let (mut broken, mut actors, mut elsewhere) = (Vec::new(), 0, BTreeSet::new());
+    for source in sources() {
+        let path = source.path.strip_prefix(root().join("src")).expect("a source").with_extension("");
+        let mut parts = path.iter().map(|part| part.to_string_lossy());
+        let of_server = parts.next().is_some_and(|first| first == "server");
+        let actor = of_server && parts.next().is_some_and(|name| ACTORS.contains(&name.as_ref()));
+        let mut found: Vec<&str> =
+            NEVER_IN_ACTORS.iter().copied().filter(|word| names(&source.code, word)).collect();
+        // `tokio::time::Instant` is the one that may be virtual.
+        found.extend(crate_paths(&source.code, "std").contains("time::Instant").then_some("std Instant"));
+        if !actor || DAEMON_ONLY.iter().any(|file| path == Path::new(file)) {
+            elsewhere.extend(found);
+            continue;
+        }
+        actors += 1;
+        broken.extend(found.into_iter().map(|word| format!("{} has `{word}`", source.path.display())));
+        // Without `biased`, `select!` looks at its branches in a random order.
+        if source.code.matches("select!").count() != source.code.matches("biased;").count() {
+            broken.push(format!("{} has a `select!` in no fixed order", source.path.display()));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    // The reading itself works: the actors are there, and what they must not name is named by others.
+    assert!(actors >= ACTORS.len(), "{actors} files of actors");
+    for word in ["Raft", "PeerClient", "Executor", "Session", "tokio::spawn", "std Instant", "Uuid"] {
+        assert!(elsewhere.contains(word), "`{word}` was not seen anywhere");
+    }
+}
+
+/// Whether the code has this name, and not only as a part of a longer one.
+fn names(code: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + name.len()..].chars().next();
+        !before.is_some_and(part) && !after.is_some_and(part)
+    })
 }
 
 #[test]

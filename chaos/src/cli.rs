@@ -14,6 +14,7 @@ use crate::{
     selftest,
     server::options::Settings,
     show::Show,
+    sim::{self, SimArgs},
     topology::Shape,
 };
 use anyhow::Result;
@@ -73,6 +74,8 @@ enum Verb {
         #[arg(long, default_value_t = 45)]
         seconds: u64,
     },
+    /// Play seeds of the simulation: the real core and actors in a world of their own (docs/chaos.md)
+    Sim(SimArgs),
     /// Examine the rig itself, without Quorate
     Selftest {
         /// Only this flavour
@@ -187,6 +190,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
             let cost = Cost { flavor, nodes, clusters, shape, seconds, product };
             to_the_end(&run, cost.measure(&run)).map(|()| 0)
         }
+        Verb::Sim(args) => sim::run(&args),
         Verb::Selftest { flavor } => examine(&flavors(flavor)),
     }
 }

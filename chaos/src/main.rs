@@ -24,6 +24,7 @@ mod scenario;
 mod selftest;
 mod server;
 mod show;
+mod sim;
 mod sql;
 mod stage;
 mod template;

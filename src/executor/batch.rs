@@ -1,10 +1,9 @@
 //! Sending a step's statements: permit and identity before each, one round trip for as many as is safe, facts read
 //! behind them on the same session.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{ExecutorOptions, Permit, mark, slot::Lent};
 use crate::{

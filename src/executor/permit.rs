@@ -1,6 +1,6 @@
 //! What allows a step (P1): a committed decision, as this node knows it, for a short time.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// The committed decision a step rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]

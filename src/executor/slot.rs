@@ -2,13 +2,13 @@
 
 use std::{
     sync::{Arc, Mutex as SyncMutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
     sync::{Mutex, MutexGuard},
     task::AbortHandle,
-    time::timeout_at,
+    time::{Instant, timeout_at},
 };
 
 use super::{ExecutorOptions, NOT_POISONED, Permit, admin, mark};
@@ -205,7 +205,7 @@ impl Slot {
         until: Instant,
     ) -> Result<Lent<'_>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let mut inner = timeout_at(until.into(), self.inner.lock())
+        let mut inner = timeout_at(until, self.inner.lock())
             .await
             .map_err(|_| refused(format!("another step is still running on {}", self.address)))?;
         let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
@@ -214,7 +214,7 @@ impl Slot {
             if !permit.holds(Instant::now()) {
                 return Err(refused("the permit has expired".to_owned()));
             }
-            match timeout_at(until.into(), self.open(&mut inner, options, false)).await {
+            match timeout_at(until, self.open(&mut inner, options, false)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", self.address))),
                 Err(_) => return Err(refused(format!("no session to {} in time", self.address))),

@@ -1,11 +1,8 @@
 //! One look at a server, run as a task of its own so that nothing the prober does can cancel it half-way.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::{
     model::address::Address,

@@ -1,6 +1,8 @@
 //! What a prober is given and what it tells.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::{
     model::{address::Address, facts::ServerFacts, server::ServerId},

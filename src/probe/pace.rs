@@ -1,6 +1,8 @@
 //! When the next look at a server is due. Times come in as arguments.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Mode, ProbeSettings};
 use crate::session::{DIAL_AGAIN, DIAL_AGAIN_SOON};
@@ -18,7 +20,7 @@ const SUSPECTED_PAUSE_LATER: Duration = Duration::from_secs(1);
 const SUSPECTED_FOR: Duration = Duration::from_secs(600);
 
 /// The clockwork of one prober.
-pub(super) struct Pace {
+pub struct Pace {
     settings: ProbeSettings,
     suspected_since: Option<Instant>,
     due: Instant,
@@ -32,7 +34,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The first look is due at once; `spread` is any number that differs between servers.
-    pub(super) fn new(settings: ProbeSettings, spread: u64, now: Instant) -> Self {
+    pub fn new(settings: ProbeSettings, spread: u64, now: Instant) -> Self {
         Self {
             settings,
             suspected_since: (settings.mode == Mode::Suspected).then_some(now),
@@ -45,7 +47,7 @@ impl Pace {
     }
 
     /// Takes other settings; what they make due earlier is due earlier.
-    pub(super) fn set(&mut self, settings: ProbeSettings, now: Instant) {
+    pub fn set(&mut self, settings: ProbeSettings, now: Instant) {
         self.suspected_since = match settings.mode {
             Mode::Steady => None,
             Mode::Suspected => Some(self.suspected_since.unwrap_or(now)),
@@ -55,33 +57,33 @@ impl Pace {
     }
 
     /// When something is due.
-    pub(super) fn next(&self) -> Instant {
+    pub fn next(&self) -> Instant {
         self.retry.map_or(self.due, |retry| retry.min(self.due))
     }
 
     /// Whether a look is due.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub fn is_due(&self, now: Instant) -> bool {
         now >= self.due
     }
 
     /// Whether the next look is to be an inventory.
-    pub(super) fn is_inventory_due(&self, now: Instant) -> bool {
+    pub fn is_inventory_due(&self, now: Instant) -> bool {
         now >= self.inventory_due
     }
 
     /// Makes a look due at once.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub fn hurry(&mut self, now: Instant) {
         self.due = now;
     }
 
     /// Makes an inventory due at once.
-    pub(super) fn hurry_inventory(&mut self, now: Instant) {
+    pub fn hurry_inventory(&mut self, now: Instant) {
         self.inventory_due = now;
         self.due = now;
     }
 
     /// A look has begun.
-    pub(super) fn began(&mut self, now: Instant) {
+    pub fn began(&mut self, now: Instant) {
         let interval = self.settings.interval;
         let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
         let offset =
@@ -90,17 +92,17 @@ impl Pace {
     }
 
     /// An inventory was read.
-    pub(super) fn inventoried(&mut self, now: Instant) {
+    pub fn inventoried(&mut self, now: Instant) {
         self.inventory_due = now + self.settings.inventory_interval;
     }
 
     /// An attempt ended without an answer and no connection is there: the next is due after the pause.
-    pub(super) fn failed(&mut self, now: Instant) {
+    pub fn failed(&mut self, now: Instant) {
         self.due = self.due.min(now + self.pause(now)).max(now + SUSPECTED_PAUSE);
     }
 
     /// An attempt was accepted and reset; `urgent`: somebody waits.
-    pub(super) fn reset(&mut self, urgent: bool, now: Instant) {
+    pub fn reset(&mut self, urgent: bool, now: Instant) {
         if self.resets < RESET_RETRIES || urgent {
             self.retry = Some(now + (RESET_PAUSE * 2u32.pow(self.resets.min(10))).min(RESET_PAUSE_MAX));
             self.resets += 1;
@@ -108,12 +110,12 @@ impl Pace {
     }
 
     /// An attempt ended otherwise.
-    pub(super) fn not_reset(&mut self) {
+    pub fn not_reset(&mut self) {
         self.resets = 0;
     }
 
     /// Takes the repetition that is due.
-    pub(super) fn take_retry(&mut self, now: Instant) -> bool {
+    pub fn take_retry(&mut self, now: Instant) -> bool {
         let due = self.retry.is_some_and(|at| now >= at);
         if due {
             self.retry = None;
@@ -123,7 +125,7 @@ impl Pace {
 
     /// Pause before an unanswered connection request is sent again: a server that returns from a partition is to be
     /// heard of in the first packet after it.
-    pub(super) fn dial_again(&self, now: Instant) -> Duration {
+    pub fn dial_again(&self, now: Instant) -> Duration {
         match self.pause(now) == SUSPECTED_PAUSE {
             true => DIAL_AGAIN_SOON,
             false => DIAL_AGAIN,

@@ -14,13 +14,13 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
     sync::mpsc,
     task::AbortHandle,
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -161,7 +161,7 @@ impl Prober {
             command = self.commands.recv() => command.map_or(Woke::Over, Woke::Command),
             why = ended => Woke::Ended(why),
             Some(finished) = self.finished.recv() => Woke::Finished(finished),
-            () = sleep_until(wake.into()) => Woke::Time,
+            () = sleep_until(wake) => Woke::Time,
         }
     }
 

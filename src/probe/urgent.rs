@@ -1,6 +1,6 @@
 //! Those who asked for a fresh look and wait for it, each up to a bound of its own.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tokio::sync::oneshot;
 

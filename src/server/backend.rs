@@ -29,17 +29,17 @@ use crate::{
     executor::Permit,
     model::{
         address::Address,
+        facts::ServerFacts,
         server::{ClusterId, ServerId},
     },
     proto::node::v1::{HelloRequest, HelloResponse, peer_client::PeerClient},
-    raft::{ChangeError, InitError, PeerStatus, ReadError},
+    raft::{ChangeError, InitError, PeerStatus, Raft, ReadError},
     server::{
-        clock,
         discovery::{DiscoverError, Discovery, Found},
-        driver::Tools,
         group::SubmitError,
         leader::{LeaderHandle, Message, start},
         observer::{ObserverHandle, Seen, Views},
+        tools::Tools,
     },
     session::{self, SessionError},
 };
@@ -53,7 +53,9 @@ const FRESH_MS: u64 = 5_000;
 
 /// The node behind the API.
 pub struct NodeBackend {
-    /// Group and executor.
+    /// The node's own raft: membership, status, backup, and the connection to the leader.
+    pub raft: Raft,
+    /// Ports and group.
     pub tools: Tools,
     /// What this node sees, as last published.
     pub views: Views,
@@ -68,12 +70,8 @@ pub struct NodeBackend {
 }
 
 impl NodeBackend {
-    fn seen(&self, cluster: &ClusterId) -> Option<Arc<Seen>> {
-        self.views.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(cluster).cloned()
-    }
-
     fn cluster(&self, id: &ClusterId) -> Result<Cluster, Failure> {
-        let found = self.tools.group.raft().read(|state| state.clusters.get(id).cloned());
+        let found = self.raft.read(|state| state.clusters.get(id).cloned());
         found.ok_or_else(|| {
             Failure::Refused(Refusal::Unknown { what: "cluster".into(), name: id.0.clone(), near: vec![] })
         })
@@ -87,7 +85,7 @@ impl NodeBackend {
             if let (true, Some(facts)) = (fresh, &observation.facts)
                 && cluster.primary.as_ref() != Some(server)
             {
-                sets.facts.insert(server.clone(), facts.clone());
+                sets.facts.insert(server.clone(), ServerFacts::clone(facts));
             }
         }
         sets
@@ -120,7 +118,7 @@ impl NodeBackend {
 
     /// What each of these nodes runs, where it says so in time.
     async fn programs(&self, nodes: impl Iterator<Item = u64>) -> BTreeMap<u64, Program> {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         let ask = async |node: u64| {
             if node == raft.node_id() {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -137,15 +135,15 @@ impl NodeBackend {
     /// A switchover refuses, naming the session, when a long statement or table lock would stretch its pause.
     async fn blockers(&self, cluster: &Cluster) -> Result<(), Failure> {
         let Some(primary) = cluster.primary_member() else { return Ok(()) };
-        let older_than_ms = self.tools.group.raft().read(|state| state.policy.switchover_long_statement_ms);
+        let older_than_ms = self.raft.read(|state| state.policy.switchover_long_statement_ms);
         let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
         let permit = Permit {
             recovery: "preflight".into(),
-            log_index: *self.tools.group.raft().applied().borrow(),
-            term: self.tools.group.raft().leadership().borrow().term,
-            expires: std::time::Instant::now() + BLOCKERS,
+            log_index: *self.raft.applied().borrow(),
+            term: self.raft.leadership().borrow().term,
+            expires: tokio::time::Instant::now() + BLOCKERS,
         };
-        match self.tools.executor.run(&permit, &step, BLOCKERS).await {
+        match self.tools.ports.servers.run(permit, step, BLOCKERS).await {
             StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),
             StepEnd::Done(report) => {
                 Err(Refusal::LongStatement { sessions: sessions(&report.blockers) }.into())
@@ -159,7 +157,7 @@ impl NodeBackend {
     }
 
     async fn commit_found(&self, wish: &DiscoverWish, found: Found) -> Result<Discovered, Failure> {
-        let known = self.tools.group.raft().read(|state| {
+        let known = self.raft.read(|state| {
             found.members.iter().find_map(|m| {
                 let by_address = state.member_at(&m.address).map(|(c, _)| c.id.clone());
                 by_address.or_else(|| state.cluster_of(&m.server).map(|c| c.id.clone()))
@@ -190,15 +188,12 @@ impl NodeBackend {
                 return Err(refusal.into());
             }
         } else if !adopted {
-            let servers = self
-                .tools
-                .group
-                .raft()
-                .read(|s| s.clusters[&cluster].members.keys().cloned().collect::<Vec<_>>());
+            let servers =
+                self.raft.read(|s| s.clusters[&cluster].members.keys().cloned().collect::<Vec<_>>());
             self.observer.inventory(servers).await;
             warnings.push("the cluster is known already; an inventory of its members was asked for".into());
         }
-        let current = self.tools.group.raft().read(|state| state.clusters.get(&cluster).cloned());
+        let current = self.raft.read(|state| state.clusters.get(&cluster).cloned());
         if let (Some(cluster), Some(wished), false) = (&current, &wish.alias, adopted)
             && cluster.alias.as_ref() != Some(wished)
         {
@@ -217,15 +212,15 @@ impl NodeBackend {
 #[tonic::async_trait]
 impl Backend for NodeBackend {
     fn node_id(&self) -> u64 {
-        self.tools.group.raft().node_id()
+        self.raft.node_id()
     }
 
     fn look(&self, see: &mut dyn FnMut(&State)) {
-        self.tools.group.raft().read(|state| see(state));
+        self.raft.read(|state| see(state));
     }
 
     fn applied(&self) -> watch::Receiver<u64> {
-        self.tools.group.raft().applied()
+        self.raft.applied()
     }
 
     fn leader(&self) -> watch::Receiver<Option<u64>> {
@@ -233,7 +228,7 @@ impl Backend for NodeBackend {
     }
 
     fn leader_channel(&self) -> Option<LeaderChannel> {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         let leader = raft.leadership().borrow().leader.filter(|l| *l != raft.node_id())?;
         let (channel, stamp) = raft.peer_parts(leader).ok()?;
         // Each call is stamped with who makes it; the leader's gate checks it.
@@ -242,7 +237,7 @@ impl Backend for NodeBackend {
     }
 
     async fn barrier(&self) -> Result<(), Failure> {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         let leadership = *raft.leadership().borrow();
         if !leadership.is_leader {
             return Err(Failure::NotLeader { leader: leadership.leader });
@@ -272,19 +267,18 @@ impl Backend for NodeBackend {
     }
 
     fn live(&self, cluster: &ClusterId) -> BTreeMap<ServerId, LiveServer> {
-        let Some(seen) = self.seen(cluster) else { return BTreeMap::new() };
-        let now = clock::now_ms();
+        let Some(shown) = self.views.of(cluster) else { return BTreeMap::new() };
+        let now = self.tools.now_ms();
         let live = |o: &crate::core::analysis::observation::Observation| LiveServer {
-            facts: o.facts.clone().zip(o.answered_ms.map(|at| now.saturating_sub(at))),
+            facts: o.facts.as_deref().cloned().zip(o.answered_ms.map(|at| now.saturating_sub(at))),
             last_attempt: o.last_attempt.clone().map(|(at, end)| (end, now.saturating_sub(at))),
         };
-        seen.observations.iter().map(|(server, o)| (server.clone(), live(o))).collect()
+        shown.seen.observations.iter().map(|(server, o)| (server.clone(), live(o))).collect()
     }
 
     fn problems(&self, cluster: &ClusterId) -> Vec<ProblemView> {
-        let Some(seen) = self.seen(cluster) else { return Vec::new() };
-        let verdicts =
-            self.tools.group.raft().read(|state| state.verdicts.get(cluster).cloned().unwrap_or_default());
+        let Some(shown) = self.views.of(cluster) else { return Vec::new() };
+        let verdicts = self.raft.read(|state| state.verdicts.get(cluster).cloned().unwrap_or_default());
         let me = self.node_id();
         let nodes = |code| {
             let mut nodes: Vec<u64> = verdicts
@@ -296,7 +290,8 @@ impl Backend for NodeBackend {
             nodes.sort_unstable();
             nodes
         };
-        seen.problems
+        shown
+            .problems
             .iter()
             .map(|p| ProblemView {
                 code: p.code,
@@ -311,7 +306,7 @@ impl Backend for NodeBackend {
     }
 
     async fn testimonies(&self, cluster: &ClusterId) -> Vec<Testimony> {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         if raft.leadership().borrow().is_leader {
             return self.leader.evidence(cluster).await;
         }
@@ -329,10 +324,10 @@ impl Backend for NodeBackend {
     async fn plan(&self, wish: &Wish) -> Result<PlanView, Failure> {
         let cluster = self.cluster(&wish.cluster)?;
         let old_primary = cluster.primary.clone().ok_or_else(|| no_primary(&cluster))?;
-        let seen = self.seen(&wish.cluster).unwrap_or_default();
-        let sets = self.sets(&cluster, &seen);
+        let shown = self.views.of(&wish.cluster).unwrap_or_default();
+        let sets = self.sets(&cluster, &shown.seen);
         let preview_wish = self.wish(&cluster, wish);
-        let (decision, mut refused_by, stages) = self.tools.group.raft().read(|state| {
+        let (decision, mut refused_by, stages) = self.raft.read(|state| {
             let decision = preview::decide(state, &cluster, &preview_wish, &sets);
             let stages = decision
                 .as_ref()
@@ -406,7 +401,7 @@ impl Backend for NodeBackend {
     }
 
     async fn init_group(&self, nodes: Vec<(u64, Address)>) -> Result<GroupView, Failure> {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         // Before anybody else is asked: a second init is that, whoever is down.
         if !raft.membership().nodes.is_empty() {
             return Err(init_failure(InitError::AlreadyInitialised { node: raft.node_id() }));
@@ -424,7 +419,7 @@ impl Backend for NodeBackend {
     }
 
     async fn group(&self) -> GroupView {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         let status = raft.status();
         let leadership = *raft.leadership().borrow();
         let me = raft.node_id();
@@ -463,7 +458,7 @@ impl Backend for NodeBackend {
     }
 
     async fn change_group(&self, change: GroupChange, _by: &str) -> Result<String, Failure> {
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         let identify = async |id: u64, address: &Address| {
             let found = raft.identify(id, &address.to_string()).await.map_err(init_failure)?;
             Ok::<_, Failure>(crate::raft::NodeInfo { node_addr: address.to_string(), ..found.info })
@@ -504,7 +499,7 @@ impl Backend for NodeBackend {
 
     async fn backup(&self) -> Result<Backup, Failure> {
         self.barrier().await?;
-        let raft = self.tools.group.raft();
+        let raft = &self.raft;
         let index = *raft.applied().borrow();
         let bytes = raft.backup().map_err(|error| Failure::Internal(error.to_string()))?;
         let chunks: Vec<Result<Vec<u8>, Failure>> = bytes.chunks(64 * 1024).map(|c| Ok(c.to_vec())).collect();

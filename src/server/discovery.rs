@@ -1,7 +1,6 @@
 //! From one server to its whole topology: up to its sources, down to its replicas, any depth.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use crate::{
     core::replicated::{Member, MemberState},
@@ -10,19 +9,16 @@ use crate::{
         facts::{Channel, ServerFacts},
         server::{Flavor, ServerId},
     },
-    probe,
-    session::{Account, ReadError},
+    server::ports::Ports,
+    session::ReadError,
 };
 
-/// Bound of reading one server.
-const READ: Duration = Duration::from_secs(3);
 /// Servers one discovery reads at most.
 const SERVERS_MAX: usize = 1_000;
 
 /// How servers are read for discovery.
 pub struct Discovery {
-    account: Account,
-    node: u64,
+    ports: Ports,
 }
 
 /// What was found.
@@ -89,14 +85,14 @@ pub enum DiscoverError {
 }
 
 impl Discovery {
-    /// Reads with this account.
-    pub fn new(account: Account, node: u64) -> Self {
-        Self { account, node }
+    /// Reads through these ports.
+    pub fn new(ports: Ports) -> Self {
+        Self { ports }
     }
 
     /// Reads one server in full.
     pub async fn read(&self, address: &Address) -> Result<ServerFacts, ReadError> {
-        probe::read_once(address, &self.account, self.node, true, READ).await.map(|reading| reading.facts)
+        self.ports.servers.read(address).await
     }
 
     /// Crawls from a seed.
@@ -126,7 +122,7 @@ impl Discovery {
                 read.push((address, facts));
             }
         }
-        found(seed, read, unread)
+        found(seed, read, unread, &|| self.ports.host.unique())
     }
 }
 
@@ -162,10 +158,11 @@ fn found(
     seed: &Address,
     read: Vec<(Address, ServerFacts)>,
     unread: Vec<(Address, String)>,
+    unique: &dyn Fn() -> String,
 ) -> Result<Found, DiscoverError> {
     let flavor = read.first().map(|(_, f)| f.identity.flavor).unwrap_or(Flavor::MySql);
     let mut members: Vec<Member> =
-        read.iter().map(|(address, facts)| member_of(address, facts, None)).collect();
+        read.iter().map(|(address, facts)| member_of(address, facts, None, unique)).collect();
     let by_address: BTreeMap<Address, ServerId> =
         members.iter().map(|m| (m.address.clone(), m.server.clone())).collect();
     for (i, (_, facts)) in read.iter().enumerate() {
@@ -226,12 +223,17 @@ fn check_circle(members: &[Member]) -> Result<(), DiscoverError> {
     Ok(())
 }
 
-/// A member as one reading shows it; its edge is set by the caller.
-pub fn member_of(address: &Address, facts: &ServerFacts, datacenter: Option<String>) -> Member {
+/// A member as one reading shows it, named by `unique` where it brings no name; its edge is set by the caller.
+pub fn member_of(
+    address: &Address,
+    facts: &ServerFacts,
+    datacenter: Option<String>,
+    unique: impl Fn() -> String,
+) -> Member {
     // P11: MySQL servers bring an id; a MariaDB server is given one, bound by the log to what it says of itself.
     let server = match &facts.identity.server_uuid {
         Some(uuid) => ServerId(uuid.clone()),
-        None => ServerId(format!("mdb-{}", uuid::Uuid::new_v4())),
+        None => ServerId(format!("mdb-{}", unique())),
     };
     Member {
         server,

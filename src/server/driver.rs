@@ -5,11 +5,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
-use futures::FutureExt as _;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -25,17 +23,12 @@ use crate::{
         recovery::{Context, Effect, Event, Machine},
         replicated::{Change, Recovery, StepRecord},
     },
-    executor::{Executor, Permit},
+    executor::Permit,
     model::{
         gtid::GtidSet,
         server::{ClusterId, ServerId},
     },
-    proto::node::v1::{DelegateRequest, MarksRequest, peer_client::PeerClient},
-    server::{
-        clock,
-        group::{Group, SELF, decode, encode},
-        pause,
-    },
+    server::{group::SELF, pause, ports::Delegation, tools::Tools},
 };
 
 /// Events under way to a machine; a recovery has a few dozen steps at most.
@@ -44,18 +37,10 @@ const EVENTS: usize = 256;
 const TICK: Duration = Duration::from_millis(10);
 /// A commit of this term is as good as a read barrier for this long.
 const CONFIRMED_FOR: Duration = Duration::from_millis(100);
-
+/// What a delegated step may take besides, on its way there and back.
+const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How long the other voters' marks are waited for, beside the revocation.
 const MARKS_WITHIN: Duration = Duration::from_millis(200);
-
-/// What a driver works with.
-#[derive(Clone)]
-pub struct Tools {
-    /// The group.
-    pub group: Arc<Group>,
-    /// Sessions on the servers.
-    pub executor: Arc<Executor>,
-}
 
 /// A driven recovery, as its owner sees it.
 pub struct Driven {
@@ -68,8 +53,9 @@ pub struct Driven {
 /// Starts driving.
 pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: bool) -> Driven {
     let (events, inbox) = mpsc::channel(EVENTS);
-    let membership = tools.group.raft().membership();
-    tools.executor.set_nodes(membership.nodes.keys().copied().collect());
+    let membership = tools.ports.log.membership();
+    tools.ports.servers.set_nodes(membership.nodes.keys().copied().collect());
+    let spawner = tools.clone();
     let driver = Driver {
         fencers: membership.voters,
         tools,
@@ -82,7 +68,7 @@ pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: 
         work: JoinSet::new(),
         records: Vec::new(),
     };
-    let task = tokio::spawn(driver.run(recovery, resumed, inbox));
+    let task = spawner.start(driver.run(recovery, resumed, inbox));
     Driven { events, task }
 }
 
@@ -102,10 +88,10 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, recovery: Recovery, resumed: bool, mut inbox: mpsc::Receiver<Event>) {
-        let policy = self.tools.group.raft().read(|state| state.policy.clone());
-        let mut machine = Machine::new(recovery, policy, clock::now_ms());
+        let policy = self.tools.read(|state| state.policy.clone());
+        let mut machine = Machine::new(recovery, policy, self.tools.now_ms());
         let mut event = Event::Begin { resumed };
-        let node = self.tools.group.raft().node_id();
+        let node = self.tools.node_id();
         let mut marks = Some(marks(&self.tools, &machine.recovery().cluster));
         pause::point(node, "start", "before").await;
         loop {
@@ -133,14 +119,9 @@ impl Driver {
     }
 
     fn advance(&self, machine: &mut Machine, event: Event) -> Vec<Effect> {
-        self.tools.group.raft().read(|state| {
-            let context = Context {
-                state,
-                known: &self.known,
-                node: self.tools.group.raft().node_id(),
-                fencers: &self.fencers,
-                now_ms: clock::now_ms(),
-            };
+        let (node, now_ms) = (self.tools.node_id(), self.tools.now_ms());
+        self.tools.read(|state| {
+            let context = Context { state, known: &self.known, node, fencers: &self.fencers, now_ms };
             machine.advance(event, &context)
         })
     }
@@ -178,13 +159,13 @@ impl Driver {
         if self.confirmed.elapsed() <= CONFIRMED_FOR {
             return true;
         }
-        let leads = |group: &Group| {
-            let leadership = *group.raft().leadership().borrow();
+        let leads = |tools: &Tools| {
+            let leadership = tools.leads();
             leadership.is_leader && leadership.term == self.term
         };
         let began = Instant::now();
-        match self.tools.group.raft().read_barrier().await {
-            Ok(_) if leads(&self.tools.group) => {
+        match self.tools.ports.log.read_barrier().await {
+            Ok(_) if leads(&self.tools) => {
                 self.confirmed = began;
                 true
             }
@@ -207,48 +188,52 @@ impl Driver {
             recovery: self.id.to_string(),
             log_index: self.start_index,
             term: self.term,
-            expires: std::time::Instant::now() + deadline,
+            expires: Instant::now() + deadline,
         }
     }
 
     fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64) {
         let deadline = Duration::from_millis(deadline_ms);
         let permit = self.permit(deadline);
-        let (executor, events) = (self.tools.executor.clone(), self.events.clone());
-        let node = self.tools.group.raft().node_id();
-        self.work.spawn(async move {
-            let began_ms = clock::now_ms();
+        let (tools, events) = (self.tools.clone(), self.events.clone());
+        let node = self.tools.node_id();
+        self.work.spawn(self.tools.task(async move {
+            let began_ms = tools.now_ms();
             let point = pause_name(&step.action);
             pause::point(node, point, "before").await;
-            let end = executor.run(&permit, &step, deadline).await;
+            let end = tools.ports.servers.run(permit, step.clone(), deadline).await;
             pause::point(node, point, "after").await;
-            tracing::info!(step = %step, end = %end, took_ms = clock::now_ms() - began_ms, "step");
+            tracing::info!(step = %step, end = %end, took_ms = tools.now_ms() - began_ms, "step");
             // The receiver is gone only when the recovery is over in this process.
             let _ = events.send(Event::StepEnded { id, end, began_ms }).await;
-        });
+        }));
     }
 
     fn fence_everywhere(&mut self, step: Step, deadline_ms: u64) {
-        let me = self.tools.group.raft().node_id();
+        let me = self.tools.node_id();
         for node in self.fencers.clone() {
             let (tools, events, step) = (self.tools.clone(), self.events.clone(), step.clone());
             let deadline = Duration::from_millis(deadline_ms);
             let (permit, id, term) = (self.permit(deadline), self.id, self.term);
-            self.work.spawn(async move {
+            self.work.spawn(self.tools.task(async move {
                 pause::point(me, "fence", "before").await;
                 let end = match node == me {
-                    true => tools.executor.run(&permit, &step, deadline).await,
-                    false => delegate(&tools, node, id, term, &step, deadline).await,
+                    true => tools.ports.servers.run(permit, step.clone(), deadline).await,
+                    false => {
+                        let step = step.clone();
+                        let delegation = Delegation { recovery: id, term, step, within: deadline };
+                        delegate(&tools, node, delegation).await
+                    }
                 };
                 pause::point(me, "fence", "after").await;
                 tracing::info!(node, step = %step, end = %end, "fence");
                 let _ = events.send(Event::FenceEnded { node, end }).await;
-            });
+            }));
         }
     }
 
     async fn propose(&mut self, change: Change) -> bool {
-        let node = self.tools.group.raft().node_id();
+        let node = self.tools.node_id();
         let point = proposal_name(&change);
         pause::point(node, point, "before").await;
         if matches!(change, Change::FinishRecovery { .. }) {
@@ -290,56 +275,28 @@ fn marks(
     tools: &Tools,
     cluster: &ClusterId,
 ) -> impl Future<Output = Vec<BTreeMap<ServerId, GtidSet>>> + Send + use<> {
-    let raft = tools.group.raft().clone();
-    let request = MarksRequest { cluster: cluster.0.clone() };
-    let others = raft.membership().voters.into_iter().filter(|node| *node != raft.node_id());
+    let me = tools.node_id();
+    let others = tools.ports.log.membership().voters.into_iter().filter(|node| *node != me);
     let asked: Vec<_> = others
         .map(|node| {
-            let (raft, request) = (raft.clone(), request.clone());
+            let (peers, cluster) = (tools.ports.peers.clone(), cluster.clone());
             async move {
-                let mut client = PeerClient::new(raft.peer_channel(node).map_err(|e| e.to_string())?);
-                let answer = timeout(MARKS_WITHIN, client.marks(request)).await;
-                let answer = answer.map_err(|_| "no answer in time".to_owned())?;
-                decode(&answer.map_err(|status| status.message().to_owned())?.into_inner().marks_bytes)
-            }
-            .map(move |marks: Result<_, String>| {
+                let answer = timeout(MARKS_WITHIN, peers.marks(node, cluster)).await;
+                let marks = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
                 marks.map_err(|why| tracing::info!(node, why, "its high-water marks are not known")).ok()
-            })
+            }
         })
         .collect();
     async move { futures::future::join_all(asked).await.into_iter().flatten().collect() }
 }
 
 /// Asks another node to do a step of a committed recovery.
-async fn delegate(
-    tools: &Tools,
-    node: u64,
-    recovery: u64,
-    term: u64,
-    step: &Step,
-    deadline: Duration,
-) -> StepEnd {
-    let unknown = |why: String| StepEnd::Unknown { why };
-    let channel = match tools.group.raft().peer_channel(node) {
-        Ok(channel) => channel,
-        Err(error) => return unknown(error.to_string()),
-    };
-    let deadline_ms = deadline.as_millis() as u64;
-    let request = DelegateRequest {
-        recovery,
-        order: 0,
-        log_index: recovery,
-        term,
-        epoch: 0,
-        step_bytes: encode(step),
-        expires_in_ms: deadline_ms,
-        deadline_ms,
-    };
-    let mut client = PeerClient::new(channel);
-    match timeout(deadline + Duration::from_millis(200), client.delegate(request)).await {
-        Ok(Ok(answer)) => decode(&answer.into_inner().end_bytes).unwrap_or_else(unknown),
-        Ok(Err(status)) => unknown(format!("node {node}: {}", status.message())),
-        Err(_) => unknown(format!("node {node} did not answer in time")),
+async fn delegate(tools: &Tools, node: u64, delegation: Delegation) -> StepEnd {
+    let limit = delegation.within + ON_THE_WAY;
+    match timeout(limit, tools.ports.peers.delegate(node, delegation)).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(why)) => StepEnd::Unknown { why: format!("node {node}: {why}") },
+        Err(_) => StepEnd::Unknown { why: format!("node {node} did not answer in time") },
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     core::{
         plan::step::{Action, Step},
@@ -15,7 +17,7 @@ use crate::{
     },
     executor::Permit,
     model::server::ServerId,
-    server::{driver::Tools, group::SELF},
+    server::{group::SELF, tools::Tools},
 };
 
 /// Bound of one attempt.
@@ -38,15 +40,13 @@ impl Fencer {
     pub fn answered(&self, server: &ServerId, writable: bool) {
         let order = self
             .tools
-            .group
-            .raft()
             .read(|state| state.orders.values().find(|order| &order.target.server == server).cloned());
         let Some(order) = order.filter(|o| writable || o.stage == OrderStage::Waiting) else { return };
         if !self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(order.id) {
             return;
         }
         let this = self.clone();
-        tokio::spawn(async move {
+        self.tools.start(async move {
             let id = order.id;
             this.fence(order).await;
             this.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -54,12 +54,11 @@ impl Fencer {
     }
 
     async fn fence(&self, order: StandingOrder) {
-        let raft = self.tools.group.raft();
-        if let Err(error) = raft.read_barrier().await {
+        if let Err(error) = self.tools.ports.log.read_barrier().await {
             tracing::warn!(server = %order.target.address, %error, "a returned primary cannot be fenced by this node");
             return;
         }
-        let stands = raft.read(|state| {
+        let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&order.cluster).and_then(|c| c.primary.clone());
             state.orders.contains_key(&order.id) && primary.as_ref() != Some(&order.target.server)
         });
@@ -69,11 +68,11 @@ impl Fencer {
         let permit = Permit {
             recovery: format!("order {}", order.id),
             log_index: order.id,
-            term: raft.leadership().borrow().term,
-            expires: std::time::Instant::now() + ATTEMPT,
+            term: self.tools.leads().term,
+            expires: Instant::now() + ATTEMPT,
         };
         let step = Step { target: order.target.clone(), action: Action::Fence };
-        let end = self.tools.executor.run(&permit, &step, ATTEMPT).await;
+        let end = self.tools.ports.servers.run(permit, step.clone(), ATTEMPT).await;
         tracing::warn!(order = order.id, step = %step, end = %end, "a returned primary");
         if end.is_done() && order.stage == OrderStage::Waiting {
             let change = Change::AdvanceOrder { order: order.id, stage: OrderStage::Fenced };

@@ -4,9 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{
     core::replicated::{Change, Command, Outcome, Refusal},
-    proto::node::v1::{SubmitRequest, peer_client::PeerClient},
-    raft::{Committed, ProposeError, Raft},
-    server::clock,
+    raft::{Committed, ProposeError},
+    server::ports::Ports,
 };
 
 /// The name under which Quorate itself acts.
@@ -22,7 +21,7 @@ struct LogClock {
 
 /// This node's voice in the group.
 pub struct Group {
-    raft: Raft,
+    ports: Ports,
     clock: Mutex<LogClock>,
 }
 
@@ -53,14 +52,9 @@ impl From<ProposeError> for SubmitError {
 }
 
 impl Group {
-    /// The voice of an open node.
-    pub fn new(raft: Raft) -> Self {
-        Self { raft, clock: Mutex::default() }
-    }
-
-    /// The node under it.
-    pub fn raft(&self) -> &Raft {
-        &self.raft
+    /// The voice of the node that has these ports.
+    pub fn new(ports: Ports) -> Self {
+        Self { ports, clock: Mutex::default() }
     }
 
     /// Proposes as the leader of `term`; fails when this node is not.
@@ -72,15 +66,15 @@ impl Group {
         request_id: Option<String>,
     ) -> Result<Committed, ProposeError> {
         if let Some(outcome) = self.above_level(&change) {
-            return Ok(Committed { index: *self.raft.applied().borrow(), term, outcome });
+            return Ok(Committed { index: self.ports.log.applied_now(), term, outcome });
         }
         let command = self.stamp(term, change, by, request_id).await?;
-        self.raft.propose_as_leader_of(term, command).await
+        self.ports.log.propose(term, command).await
     }
 
     /// The refusal of a change that not every voter may understand yet.
     fn above_level(&self, change: &Change) -> Option<Outcome> {
-        let (needs, has) = (change.level(), self.raft.read(|state| state.feature_level));
+        let (needs, has) = (change.level(), self.ports.log.read(|state| state.feature_level));
         (needs > has).then_some(Outcome::Refused(Refusal::FeatureLevel { needs, has }))
     }
 
@@ -91,32 +85,14 @@ impl Group {
         by: &str,
         request_id: Option<String>,
     ) -> Result<(u64, Outcome), SubmitError> {
-        let leadership = *self.raft.leadership().borrow();
+        let leadership = self.ports.log.leads();
         if leadership.is_leader {
             let committed = self.propose(leadership.term, change, by, request_id).await?;
             return Ok((committed.index, committed.outcome));
         }
         let leader = leadership.leader.ok_or(SubmitError::NoLeader)?;
-        self.forward(leader, change, by, request_id).await
-    }
-
-    async fn forward(
-        &self,
-        leader: u64,
-        change: Change,
-        by: &str,
-        request_id: Option<String>,
-    ) -> Result<(u64, Outcome), SubmitError> {
-        let channel = self.raft.peer_channel(leader).map_err(|e| SubmitError::Unknown(e.to_string()))?;
-        let request = SubmitRequest {
-            change_bytes: encode(&change),
-            by: by.to_owned(),
-            request_id: request_id.unwrap_or_default(),
-        };
-        let answer = PeerClient::new(channel).submit(request).await;
-        let answer = answer.map_err(|status| SubmitError::Unknown(status.message().to_owned()))?.into_inner();
-        let outcome = decode(&answer.outcome_bytes).map_err(SubmitError::Unknown)?;
-        Ok((answer.index, outcome))
+        let answer = self.ports.peers.submit(leader, change, by.to_owned(), request_id).await;
+        answer.map_err(SubmitError::Unknown)
     }
 
     async fn stamp(
@@ -129,17 +105,17 @@ impl Group {
         let known = self.clock.lock().unwrap_or_else(PoisonError::into_inner).term == term;
         if !known {
             // The state's last time is only known once everything before this term is applied.
-            self.raft.read_barrier().await.map_err(|_| ProposeError::NoQuorum)?;
-            let base_ms = self.raft.read(|state| state.log_time_ms);
+            self.ports.log.read_barrier().await.map_err(|_| ProposeError::NoQuorum)?;
+            let base_ms = self.ports.log.read(|state| state.log_time_ms);
             let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
             if clock.term != term {
-                *clock = LogClock { term, base_ms, began_ms: clock::boottime_ms() };
+                *clock = LogClock { term, base_ms, began_ms: self.ports.host.boottime_ms() };
             }
         }
         Ok(Command {
             at_ms: self.log_now_ms(term).ok_or(ProposeError::NotLeader { leader: None })?,
-            wall_ms: clock::wall_ms(),
-            node: self.raft.node_id(),
+            wall_ms: self.ports.host.wall_ms(),
+            node: self.ports.log.node_id(),
             term,
             by: by.to_owned(),
             request_id,
@@ -150,16 +126,7 @@ impl Group {
     /// Log time now, as the leader of `term` would stamp it; `None` before its first proposal.
     pub fn log_now_ms(&self, term: u64) -> Option<u64> {
         let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        (clock.term == term).then(|| clock.base_ms + clock::boottime_ms().saturating_sub(clock.began_ms))
+        let elapsed_ms = || self.ports.host.boottime_ms().saturating_sub(clock.began_ms);
+        (clock.term == term).then(|| clock.base_ms + elapsed_ms())
     }
-}
-
-/// MessagePack with named fields, for payloads between nodes.
-pub fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("plain values of the core serialise")
-}
-
-/// Reads what [`encode`] wrote; the error says what does not fit. Peers' bytes are never asserted on.
-pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    rmp_serde::from_slice(bytes).map_err(|e| format!("a peer's message does not decode: {e}"))
 }

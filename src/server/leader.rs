@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::gather::Gathered;
+use self::gather::{Gathered, Remembered};
 use crate::{
     core::{
         analysis::Verdict,
@@ -32,10 +32,8 @@ use crate::{
     model::server::{ClusterId, ServerId},
     raft::{Committed, Leadership, ProposeError},
     server::{
-        clock,
-        driver::{Driven, Tools},
-        group::SELF,
-        observer::ObserverHandle,
+        discovery::Discovery, driver::Driven, group::SELF, observer::ObserverHandle, ports::Host,
+        tools::Tools,
     },
 };
 
@@ -112,6 +110,7 @@ pub enum Message {
 #[derive(Clone)]
 pub struct LeaderHandle {
     inbox: mpsc::Sender<Message>,
+    host: Arc<dyn Host>,
 }
 
 impl LeaderHandle {
@@ -129,17 +128,14 @@ impl LeaderHandle {
 
     /// A verdict from a peer or from this node.
     pub async fn verdict(&self, verdict: Verdict, age_ms: u64) {
-        self.tell(Message::Verdict { verdict, age_ms, received_ms: clock::now_ms() }).await;
+        self.tell(Message::Verdict { verdict, age_ms, received_ms: self.host.now_ms() }).await;
     }
 }
 
 /// Starts the task and returns its mailbox.
-pub fn lead(
-    tools: Tools,
-    observer: ObserverHandle,
-    discovery: Arc<crate::server::discovery::Discovery>,
-) -> LeaderHandle {
+pub fn lead(tools: Tools, observer: ObserverHandle, discovery: Arc<Discovery>) -> LeaderHandle {
     let (inbox, messages) = mpsc::channel(INBOX);
+    let (host, spawner) = (tools.ports.host.clone(), tools.clone());
     let leader = Leader {
         tools,
         observer,
@@ -154,18 +150,19 @@ pub fn lead(
         witnesses: BTreeSet::new(),
         refused: BTreeMap::new(),
         logged: BTreeMap::new(),
+        remembered: Remembered::default(),
         upkeep: upkeep::Upkeep::default(),
         level_asked_ms: None,
         work: JoinSet::new(),
     };
-    tokio::spawn(leader.run(messages));
-    LeaderHandle { inbox }
+    spawner.start(leader.run(messages));
+    LeaderHandle { inbox, host }
 }
 
 struct Leader {
     tools: Tools,
     observer: ObserverHandle,
-    discovery: Arc<crate::server::discovery::Discovery>,
+    discovery: Arc<Discovery>,
     inbox: mpsc::Sender<Message>,
     leadership: Leadership,
     gathered: Gathered,
@@ -183,6 +180,7 @@ struct Leader {
     refused: BTreeMap<ClusterId, String>,
     /// Verdicts already in the log, by label.
     logged: BTreeMap<(ClusterId, u64), (String, u64)>,
+    remembered: Remembered,
     upkeep: upkeep::Upkeep,
     /// When the voters were last asked what they understand.
     level_asked_ms: Option<u64>,
@@ -191,8 +189,8 @@ struct Leader {
 
 impl Leader {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        let mut leadership = self.tools.group.raft().leadership();
-        let mut applied = self.tools.group.raft().applied();
+        let mut leadership = self.tools.ports.log.leadership();
+        let mut applied = self.tools.ports.log.applied();
         loop {
             let tick = self.tick();
             let message = tokio::select! {
@@ -235,11 +233,12 @@ impl Leader {
         self.witnesses.clear();
         self.refused.clear();
         self.logged.clear();
+        self.remembered = Remembered::default();
         self.upkeep = upkeep::Upkeep::default();
         self.level_asked_ms = None;
         self.leadership = now;
         if now.is_leader {
-            self.tools.executor.drop_busy();
+            self.tools.ports.servers.drop_busy();
         }
     }
 
@@ -257,7 +256,7 @@ impl Leader {
             }
             Message::TakenOver { id, result } => self.taken_over(id, result),
             Message::Evidence { cluster, reply } => {
-                let _ = reply.send(self.gathered.testimonies(&cluster, clock::now_ms()));
+                let _ = reply.send(self.gathered.testimonies(&cluster, self.tools.now_ms()));
             }
             Message::OrderDone(id) => {
                 self.orders.remove(&id);
@@ -282,7 +281,7 @@ impl Leader {
     /// Commits something off the critical path; a failure is logged and forgotten: what matters is tried again.
     fn commit_aside(&mut self, change: Change) {
         let (group, term) = (self.tools.group.clone(), self.leadership.term);
-        self.work.spawn(async move {
+        self.work.spawn(self.tools.task(async move {
             let name = change.name();
             match group.propose(term, change, SELF, None).await {
                 Ok(Committed { outcome: Outcome::Refused(refusal), .. }) => {
@@ -291,12 +290,12 @@ impl Leader {
                 Ok(_) => {}
                 Err(error) => tracing::info!(command = name, %error, "not committed"),
             }
-        });
+        }));
     }
 
     fn note(&mut self, kind: EventKind, cluster: &ClusterId, server: Option<&ServerId>, text: String) {
         let address = server.and_then(|s| {
-            self.tools.group.raft().read(|state| {
+            self.tools.read(|state| {
                 state.cluster_of(s).and_then(|c| c.members.get(s)).map(|m| m.address.to_string())
             })
         });

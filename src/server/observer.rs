@@ -3,50 +3,43 @@
 //! One task owns it all. It is told of probes, of changes in the replicated state, of the leader's urgent rounds and of
 //! this node's own pauses; it tells the reporter whenever its verdict on a cluster changed.
 
+mod follow;
 mod handle;
+mod scene;
 pub mod watch;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::handle::{Input, ObserverHandle, Seen, Sighting, Views};
-use self::watch::Watch;
+pub use self::handle::{Input, ObserverHandle, Seen, Shown, Sighting, Views};
+use self::scene::{Scene, Weight};
 use crate::{
     core::{
         analysis::{
-            Verdict,
-            observation::{AttemptEnd, Observation},
+            Finding, Verdict,
+            observation::AttemptEnd,
             problem::{self, View},
         },
-        plan::{choose::Sets, step::Target},
-        replicated::{Cluster, MemberState, State},
+        replicated::State,
     },
-    executor::Executor,
     model::{
         facts::ServerFacts,
-        gtid::GtidSet,
         policy::Policy,
         server::{ClusterId, ServerId},
     },
-    probe::{self, Mode, Outcome, ProbeEvent, ProbeHandle, ProbeSettings, ProbeTarget},
-    raft::Raft,
-    server::clock,
-    session::Account,
+    probe::{Outcome, ProbeEvent},
+    server::{leader::gather::RESTART_GAP, tools::Tools},
 };
 
 /// Probe ends under way to the observer. Probers wait when it is full; they have nothing better to do.
 const PROBES: usize = 4_096;
 /// Requests under way to the observer.
 const INPUTS: usize = 256;
-/// How often the replicas of a gone primary are looked at again.
-const HASTY: Duration = Duration::from_millis(15);
-/// How often the replicas of a silent primary are looked at again.
-const BRISK: Duration = Duration::from_millis(150);
+/// How often the replicas of a gone primary are looked at again, milliseconds.
+const HASTY_MS: u64 = 15;
+/// How often the replicas of a silent primary are looked at again, milliseconds.
+const BRISK_MS: u64 = 150;
 /// How often time alone is let pass while a primary is suspected, milliseconds. Else nothing changes between two probes
 /// but that the next answer of a primary becomes overdue.
 const TICK_MS: u64 = 50;
@@ -54,46 +47,19 @@ const TICK_MS: u64 = 50;
 const PUBLISH_MS: u64 = 200;
 /// How long replicas of a gone primary are looked at hastily.
 const HASTY_FOR_MS: u64 = 3_000;
-
-struct Watched {
-    watch: Watch,
-    handle: ProbeHandle,
-    target: Target,
-    cluster: ClusterId,
-    is_primary: bool,
-    /// A standing order may be about it: whatever it answers is told.
-    ordered: bool,
-    settings: ProbeSettings,
-}
-
-#[derive(Default)]
-struct Round {
-    silent_ms: Option<u64>,
-    waiting: Vec<oneshot::Sender<Option<Verdict>>>,
-    running: bool,
-    hasty_since_ms: Option<u64>,
-    reprobed_ms: u64,
-}
-
-/// What a cluster was like when it was last looked at anew.
-#[derive(PartialEq, Eq)]
-struct Shape {
-    epoch: u64,
-    busy: bool,
-}
+/// A failure that holds is said again this often, milliseconds, so that it stays fresh at the leader; ...
+const FAILURE_AGAIN_MS: u64 = 200;
+/// ... and anything else this often.
+const AGAIN_MS: u64 = 2_000;
 
 struct Observer {
-    raft: Raft,
-    executor: Arc<Executor>,
-    account: Arc<Account>,
+    tools: Tools,
     probes: mpsc::Sender<ProbeEvent>,
     inputs: mpsc::Sender<Input>,
     out: mpsc::Sender<Sighting>,
-    watched: BTreeMap<ServerId, Watched>,
-    rounds: BTreeMap<ClusterId, Round>,
-    /// Each cluster's shape, and since when it is so.
-    shapes: BTreeMap<ClusterId, (Shape, u64)>,
-    said: BTreeMap<ClusterId, (Verdict, u64)>,
+    scenes: BTreeMap<ClusterId, Scene>,
+    /// The cluster of each watched server.
+    homes: BTreeMap<ServerId, ClusterId>,
     sequence: u64,
     policy: Policy,
     views: Views,
@@ -101,39 +67,31 @@ struct Observer {
 }
 
 /// Starts observing.
-pub fn observe(
-    raft: Raft,
-    executor: Arc<Executor>,
-    account: Arc<Account>,
-    out: mpsc::Sender<Sighting>,
-) -> ObserverHandle {
+pub fn observe(tools: Tools, out: mpsc::Sender<Sighting>) -> ObserverHandle {
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let (probes, probe_ends) = mpsc::channel(PROBES);
     let views = Views::default();
+    let spawner = tools.clone();
     let observer = Observer {
-        raft,
-        executor,
-        account,
+        tools,
         probes,
         inputs: inputs.clone(),
         out,
-        watched: BTreeMap::new(),
-        rounds: BTreeMap::new(),
-        shapes: BTreeMap::new(),
-        said: BTreeMap::new(),
+        scenes: BTreeMap::new(),
+        homes: BTreeMap::new(),
         sequence: 0,
         policy: Policy::default(),
         views: views.clone(),
         ticked_ms: 0,
     };
-    tokio::spawn(observer.run(inbox, probe_ends));
+    spawner.start(observer.run(inbox, probe_ends));
     ObserverHandle { inputs, views }
 }
 
 impl Observer {
     async fn run(mut self, mut inbox: mpsc::Receiver<Input>, mut probe_ends: mpsc::Receiver<ProbeEvent>) {
-        let mut applied = self.raft.applied();
-        let mut pauses = clock::watch_pauses();
+        let mut applied = self.tools.ports.log.applied();
+        let mut pauses = self.tools.ports.host.pauses();
         self.sequence = self.first_sequence();
         self.follow_state();
         loop {
@@ -156,130 +114,58 @@ impl Observer {
 
     /// Beyond anything this node may have said before it restarted, reports still under way included.
     fn first_sequence(&self) -> u64 {
-        let me = self.raft.node_id();
+        let me = self.tools.node_id();
         let newest = |state: &State| {
             state.verdicts.values().filter_map(|of| of.get(&me)).map(|v| v.sequence).max().unwrap_or(0)
         };
-        self.raft.read(newest) + 1_000
-    }
-
-    // ---- Following the replicated state: who is watched, and how often.
-
-    fn follow_state(&mut self) {
-        let (clusters, policy) = self.raft.read(|state| (state.clusters.clone(), state.policy.clone()));
-        self.policy = policy;
-        let mut wanted: BTreeSet<ServerId> = BTreeSet::new();
-        for cluster in clusters.values() {
-            for member in cluster.members.values() {
-                wanted.insert(member.server.clone());
-                let is_primary = cluster.primary.as_ref() == Some(&member.server);
-                let away = member.state == MemberState::Replaced;
-                let ordered = away || matches!(member.state, MemberState::Quarantined { .. });
-                self.watch(cluster, member.target(), is_primary, away, ordered);
-            }
-            self.follow_shape(cluster);
-        }
-        let gone: Vec<ServerId> = self.watched.keys().filter(|s| !wanted.contains(s)).cloned().collect();
-        for server in gone {
-            self.watched.remove(&server);
-            self.executor.forget(&server);
-        }
-        self.rounds.retain(|cluster, _| clusters.contains_key(cluster));
-        self.shapes.retain(|cluster, _| clusters.contains_key(cluster));
-        self.said.retain(|cluster, _| clusters.contains_key(cluster));
-        self.lock_views().retain(|cluster, _| clusters.contains_key(cluster));
-        for cluster in clusters.keys() {
-            self.publish(cluster);
-        }
-    }
-
-    /// A new primary, or the end of a recovery: who follows whom has just changed, and what was read before is no
-    /// longer true. Everyone is asked again at once.
-    fn follow_shape(&mut self, cluster: &Cluster) {
-        let shape = Shape { epoch: cluster.epoch, busy: cluster.slot.is_some() };
-        if self.shapes.get(&cluster.id).is_some_and(|(known, _)| known == &shape) {
-            return;
-        }
-        for watched in self.watched.values().filter(|w| w.cluster == cluster.id) {
-            watched.handle.reprobe();
-        }
-        self.shapes.insert(cluster.id.clone(), (shape, clock::now_ms()));
-    }
-
-    fn watch(&mut self, cluster: &Cluster, target: Target, is_primary: bool, away: bool, ordered: bool) {
-        let settings = ProbeSettings {
-            interval: Duration::from_millis(match is_primary {
-                true => self.policy.primary_probe_interval_ms,
-                false => self.policy.replica_probe_interval_ms,
-            }),
-            inventory_interval: Duration::from_millis(self.policy.inventory_interval_ms),
-            mode: if away { Mode::Suspected } else { Mode::Steady },
-        };
-        if let Some(watched) = self.watched.get_mut(&target.server)
-            && watched.target.address == target.address
-        {
-            if watched.settings != settings {
-                watched.settings = settings;
-                watched.handle.set(settings);
-            }
-            if watched.target != target {
-                watched.target = target;
-            }
-            watched.cluster = cluster.id.clone();
-            watched.ordered = ordered;
-            if watched.is_primary != is_primary {
-                watched.is_primary = is_primary;
-                watched.watch.begin_rhythm(clock::now_ms());
-                self.rounds.remove(&cluster.id);
-            }
-            return;
-        }
-        let probe = ProbeTarget { server: Some(target.server.clone()), address: target.address.clone() };
-        let (account, node) = (self.account.clone(), self.raft.node_id());
-        let handle = probe::spawn(probe, account, node, settings, self.probes.clone());
-        self.executor.prepare(&target);
-        let entry = Watched {
-            watch: Watch::begun(clock::now_ms()),
-            handle,
-            cluster: cluster.id.clone(),
-            is_primary,
-            ordered,
-            settings,
-            target: target.clone(),
-        };
-        self.watched.insert(target.server, entry);
+        self.tools.read(newest) + RESTART_GAP
     }
 
     // ---- Probes.
 
     fn probe_ended(&mut self, event: ProbeEvent) {
         let Some(server) = event.server else { return };
-        let Some(watched) = self.watched.get_mut(&server) else { return };
-        let at_ms = clock::now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
-        let (end, facts) = outcome(event.outcome, event.fresh);
-        let expected = watched.target.identity.clone();
-        let channel = facts.as_ref().and_then(|facts| {
-            self.raft.read(|state| {
-                let cluster = state.clusters.get(&watched.cluster)?;
-                cluster.channel_of(cluster.members.get(&server)?, facts).cloned()
-            })
-        });
-        watched.watch.attempt(at_ms, end, facts.map(|f| *f), Some(&expected), channel.as_ref());
-        let (cluster, is_primary) = (watched.cluster.clone(), watched.is_primary);
-        if watched.ordered {
-            self.tell_answered(&server);
+        let Some(id) = self.homes.get(&server).cloned() else { return };
+        let at_ms = self.tools.now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
+        self.take_in(&id, &server, at_ms, outcome(event.outcome, event.fresh));
+        let Some(scene) = self.scenes.get(&id) else { return };
+        if scene.servers.get(&server).is_some_and(|watched| watched.ordered) {
+            self.tell_answered(scene, &server);
         }
-        if is_primary {
-            self.look_after_replicas(&cluster);
+        if scene.primary.as_ref() == Some(&server) {
+            self.look_after_replicas(&id);
         }
-        self.judge(&cluster);
-        self.publish(&cluster);
+        self.judge(&id);
+        self.publish(&id);
     }
 
-    fn tell_answered(&mut self, server: &ServerId) {
-        let observation = &self.watched[server].watch.observation;
-        let answered = matches!(observation.last_attempt, Some((_, AttemptEnd::Answered)));
-        if let (true, Some(facts)) = (answered, &observation.facts) {
+    fn take_in(
+        &mut self,
+        id: &ClusterId,
+        server: &ServerId,
+        at_ms: u64,
+        (end, facts): (AttemptEnd, Option<Box<ServerFacts>>),
+    ) {
+        let Some(scene) = self.scenes.get_mut(id) else { return };
+        let (Some(watched), Some(seen)) = (scene.servers.get_mut(server), scene.observations.get_mut(server))
+        else {
+            return;
+        };
+        let facts = facts.map(|facts| Arc::new(watch::complete(seen, *facts)));
+        self.tools.read(|state| {
+            let channel = facts.as_ref().and_then(|facts| {
+                let cluster = state.clusters.get(id)?;
+                cluster.channel_of(cluster.members.get(server)?, facts)
+            });
+            let expected = Some(&watched.target.identity);
+            watched.watch.attempt(seen, at_ms, end, facts.clone(), expected, channel);
+        });
+    }
+
+    fn tell_answered(&self, scene: &Scene, server: &ServerId) {
+        let Some(seen) = scene.observations.get(server) else { return };
+        let answered = matches!(seen.last_attempt, Some((_, AttemptEnd::Answered)));
+        if let (true, Some(facts)) = (answered, &seen.facts) {
             let sighting = Sighting::Answered { server: server.clone(), writable: facts.writable() };
             let _ = self.out.try_send(sighting);
         }
@@ -287,97 +173,68 @@ impl Observer {
 
     /// A primary that is gone or silent: its replicas are witnesses and are asked again at once.
     fn look_after_replicas(&mut self, id: &ClusterId) {
-        let Some(suspected) = self.with_view(id, problem::suspected) else { return };
-        let now = clock::now_ms();
-        let round = self.rounds.entry(id.clone()).or_default();
+        let now = self.tools.now_ms();
+        let Some(suspected) = self.with_view(id, now, problem::suspected) else { return };
+        let Some(scene) = self.scenes.get_mut(id) else { return };
         if !suspected {
-            round.hasty_since_ms = None;
+            scene.round.hasty_since_ms = None;
             return;
         }
-        let since = *round.hasty_since_ms.get_or_insert(now);
-        let pace = match self.primary_gone(id) && now.saturating_sub(since) < HASTY_FOR_MS {
-            true => HASTY,
-            false => BRISK,
+        let since = *scene.round.hasty_since_ms.get_or_insert(now);
+        let pace_ms = match scene.primary_gone() && now.saturating_sub(since) < HASTY_FOR_MS {
+            true => HASTY_MS,
+            false => BRISK_MS,
         };
-        let round = self.rounds.entry(id.clone()).or_default();
-        if now.saturating_sub(round.reprobed_ms) < pace.as_millis() as u64 {
-            return;
+        if now.saturating_sub(scene.round.reprobed_ms) >= pace_ms {
+            scene.round.reprobed_ms = now;
+            scene.reprobe_replicas();
         }
-        round.reprobed_ms = now;
-        for watched in self.watched.values().filter(|w| &w.cluster == id && !w.is_primary) {
-            watched.handle.reprobe();
-        }
-    }
-
-    fn primary_gone(&self, id: &ClusterId) -> bool {
-        let primary = self.watched.values().find(|w| &w.cluster == id && w.is_primary);
-        primary.is_some_and(|w| {
-            matches!(
-                w.watch.observation.last_attempt,
-                Some((_, AttemptEnd::Refused | AttemptEnd::ShuttingDown | AttemptEnd::Closed))
-            )
-        })
     }
 
     // ---- Judging.
 
-    fn with_view<T>(&self, id: &ClusterId, look: impl FnOnce(&View<'_>) -> T) -> Option<T> {
-        let observations: BTreeMap<ServerId, Observation> = self
-            .watched
-            .iter()
-            .filter(|(_, w)| &w.cluster == id)
-            .map(|(s, w)| (s.clone(), w.watch.observation.clone()))
-            .collect();
-        let urgent_round_done_ms = self.rounds.get(id).and_then(|r| r.silent_ms);
-        self.raft.read(|state| {
-            let cluster = state.clusters.get(id)?;
-            let view = View {
-                cluster,
-                observations: &observations,
-                policy: &self.policy,
-                downtimes: &state.downtimes,
-                now_ms: clock::now_ms(),
-                urgent_round_done_ms,
-                recoveries_running: cluster.slot.is_some(),
-            };
-            Some(look(&view))
-        })
+    fn with_view<T>(&self, id: &ClusterId, now_ms: u64, look: impl FnOnce(&View<'_>) -> T) -> Option<T> {
+        let scene = self.scenes.get(id)?;
+        self.tools.read(|state| Some(look(&scene.view(state.clusters.get(id)?, state, now_ms))))
     }
 
-    fn verdict(&mut self, id: &ClusterId) -> Option<Verdict> {
-        let (epoch, subject) = self.raft.read(|state| {
-            let cluster = state.clusters.get(id)?;
-            Some((cluster.epoch, cluster.primary.clone()?))
-        })?;
-        let finding = self.with_view(id, problem::finding)?;
+    /// This node's word on a cluster's primary, with the epoch and the server it is about.
+    fn finding(&self, id: &ClusterId) -> Option<(u64, ServerId, Finding)> {
+        self.with_view(id, self.tools.now_ms(), |view| {
+            let subject = view.cluster.primary.clone()?;
+            Some((view.cluster.epoch, subject, problem::finding(view)))
+        })?
+    }
+
+    fn verdict(&mut self, id: &ClusterId, (epoch, subject, finding): (u64, ServerId, Finding)) -> Verdict {
         self.sequence += 1;
-        Some(Verdict {
-            node: self.raft.node_id(),
-            incarnation: self.raft.incarnation().to_owned(),
+        Verdict {
+            node: self.tools.node_id(),
+            incarnation: self.tools.ports.log.incarnation().to_owned(),
             sequence: self.sequence,
             cluster: id.clone(),
             epoch,
             subject,
             finding,
-        })
+        }
     }
 
-    /// Says what is new at once; a failure that holds is repeated, so that it stays fresh at the leader.
+    /// Says what is new at once; what holds is repeated.
     fn judge(&mut self, id: &ClusterId) {
-        let Some(verdict) = self.verdict(id) else { return };
-        let now = clock::now_ms();
-        let repeat_ms = match verdict.failure() {
-            Some(_) => 200,
-            None => 2_000,
+        let Some(found) = self.finding(id) else { return };
+        let (now, weight) = (self.tools.now_ms(), Weight::of(found.0, &found.2));
+        let again_ms = match found.2 {
+            Finding::Failure { .. } => FAILURE_AGAIN_MS,
+            _ => AGAIN_MS,
         };
-        let news = self.said.get(id).is_none_or(|(said, at)| {
-            weight(said) != weight(&verdict) || now.saturating_sub(*at) >= repeat_ms
-        });
-        if news {
-            self.said.insert(id.clone(), (verdict.clone(), now));
-            if self.out.try_send(Sighting::Verdict(verdict)).is_err() {
-                tracing::warn!(cluster = %id, "the reporter is behind; a verdict was dropped");
-            }
+        let Some(scene) = self.scenes.get_mut(id) else { return };
+        if scene.said.is_some_and(|(said, at)| said == weight && now.saturating_sub(at) < again_ms) {
+            return;
+        }
+        scene.said = Some((weight, now));
+        let verdict = self.verdict(id, found);
+        if self.out.try_send(Sighting::Verdict(verdict)).is_err() {
+            tracing::warn!(cluster = %id, "the reporter is behind; a verdict was dropped");
         }
     }
 
@@ -388,37 +245,38 @@ impl Observer {
             Input::Urgent { cluster, bound_ms, reply } => self.start_urgent(cluster, bound_ms, reply),
             Input::UrgentEnded { cluster, began_ms, silent } => self.urgent_ended(&cluster, began_ms, silent),
             Input::Look { cluster, reply } => {
-                let _ = reply.send(self.look(&cluster));
+                let now_ms = self.tools.now_ms();
+                let _ = reply.send(self.scenes.get(&cluster).map(|scene| scene.seen(now_ms)));
             }
             Input::Paused => self.paused(),
-            Input::Inventory(servers) => {
-                for server in servers {
-                    if let Some(watched) = self.watched.get(&server) {
-                        watched.handle.inventory_now();
-                    }
-                }
-            }
+            Input::Inventory(servers) => servers.iter().for_each(|server| self.inventory(server)),
+        }
+    }
+
+    fn inventory(&self, server: &ServerId) {
+        let scene = self.homes.get(server).and_then(|home| self.scenes.get(home));
+        if let Some(watched) = scene.and_then(|scene| scene.servers.get(server)) {
+            watched.probe.inventory_now();
         }
     }
 
     fn start_urgent(&mut self, id: ClusterId, bound_ms: u64, reply: oneshot::Sender<Option<Verdict>>) {
-        let Some(primary) = self.watched.values().find(|w| w.cluster == id && w.is_primary) else {
+        let Some(scene) = self.scenes.get_mut(&id).filter(|scene| scene.primary.is_some()) else {
             let _ = reply.send(None);
             return;
         };
-        let round = self.rounds.entry(id.clone()).or_default();
-        round.waiting.push(reply);
-        if round.running {
+        scene.round.waiting.push(reply);
+        if std::mem::replace(&mut scene.round.running, true) {
             return;
         }
-        round.running = true;
-        let began_ms = clock::now_ms();
-        let attempt = primary.handle.urgent(Duration::from_millis(bound_ms));
-        for watched in self.watched.values().filter(|w| w.cluster == id && !w.is_primary) {
-            watched.handle.reprobe();
-        }
+        let began_ms = self.tools.now_ms();
+        let Some(attempt) = scene.primary_probe().map(|probe| probe.urgent(Duration::from_millis(bound_ms)))
+        else {
+            return;
+        };
+        scene.reprobe_replicas();
         let inputs = self.inputs.clone();
-        tokio::spawn(async move {
+        self.tools.start(async move {
             // Refused, unreachable and closed are no answers either: nothing living spoke within the bound.
             let silent = attempt.await.is_ok_and(|event| !event.outcome.spoke());
             let _ = inputs.send(Input::UrgentEnded { cluster: id, began_ms, silent }).await;
@@ -426,78 +284,51 @@ impl Observer {
     }
 
     fn urgent_ended(&mut self, id: &ClusterId, began_ms: u64, silent: bool) {
-        let answered_since = self
-            .watched
-            .values()
-            .find(|w| &w.cluster == id && w.is_primary)
-            .is_some_and(|w| w.watch.observation.answered_ms.is_some_and(|at| at >= began_ms));
-        let round = self.rounds.entry(id.clone()).or_default();
-        round.running = false;
-        round.silent_ms = (silent && !answered_since).then(clock::now_ms);
-        let waiting = std::mem::take(&mut round.waiting);
-        let verdict = self.verdict(id);
+        let now_ms = self.tools.now_ms();
+        let Some(scene) = self.scenes.get_mut(id) else { return };
+        let answered_ms = scene.of_primary().and_then(|seen| seen.answered_ms);
+        let answered_since = answered_ms.is_some_and(|at| at >= began_ms);
+        scene.round.running = false;
+        scene.round.silent_ms = (silent && !answered_since).then_some(now_ms);
+        let waiting = std::mem::take(&mut scene.round.waiting);
+        let verdict = self.finding(id).map(|found| self.verdict(id, found));
         for reply in waiting {
             let _ = reply.send(verdict.clone());
         }
         self.judge(id);
     }
 
-    fn look(&self, id: &ClusterId) -> Option<Seen> {
-        let (problems, finding) =
-            self.with_view(id, |view| (problem::problems(view), problem::finding(view)))?;
-        let of_cluster = || self.watched.iter().filter(|(_, w)| &w.cluster == id);
-        let primary = of_cluster().find(|(_, w)| w.is_primary);
-        let old_primary: Option<GtidSet> =
-            primary.and_then(|(_, w)| w.watch.observation.facts.as_ref()).map(|f| f.executed.clone());
-        Some(Seen {
-            observations: of_cluster().map(|(s, w)| (s.clone(), w.watch.observation.clone())).collect(),
-            problems,
-            finding: Some(finding),
-            now_ms: clock::now_ms(),
-            shape_since_ms: self.shapes.get(id).map_or(0, |(_, since)| *since),
-            sets: Sets {
-                facts: BTreeMap::new(),
-                old_primary,
-                high_water: of_cluster()
-                    .filter_map(|(s, w)| w.watch.high_water.clone().map(|(_, set)| (s.clone(), set)))
-                    .collect(),
-            },
-        })
-    }
-
     /// What was held open across an own pause says nothing; until one fresh round this node is blind.
     fn paused(&mut self) {
-        for watched in self.watched.values_mut() {
-            watched.watch.discard(clock::now_ms());
-            watched.handle.discard();
-            watched.handle.reprobe();
+        let now_ms = self.tools.now_ms();
+        for scene in self.scenes.values_mut() {
+            scene.discard(now_ms);
         }
-        self.rounds.clear();
-        self.executor.drop_all();
+        self.tools.ports.servers.drop_all();
         for id in self.clusters() {
             self.judge(&id);
         }
     }
 
-    fn clusters(&self) -> BTreeSet<ClusterId> {
-        self.watched.values().map(|w| w.cluster.clone()).collect()
+    fn clusters(&self) -> Vec<ClusterId> {
+        self.scenes.keys().cloned().collect()
     }
 
     /// How long until time alone may change what this node says.
     fn next_tick(&self) -> Option<Duration> {
-        let next = |primary: &Watched| {
-            let round = self.rounds.get(&primary.cluster);
-            match round.is_some_and(|r| r.hasty_since_ms.is_some()) {
+        let next = |scene: &Scene| {
+            let primary = scene.of_primary()?;
+            match scene.round.hasty_since_ms.is_some() {
                 true => Some(self.ticked_ms + TICK_MS),
-                false => problem::suspected_from_ms(&primary.watch.observation, &self.policy),
+                false => problem::suspected_from_ms(primary, &self.policy),
             }
         };
-        let at_ms = self.watched.values().filter(|w| w.is_primary).filter_map(next).min()?;
-        Some(Duration::from_millis(at_ms.saturating_sub(clock::now_ms())))
+        let at_ms = self.scenes.values().filter_map(next).min()?;
+        Some(Duration::from_millis(at_ms.saturating_sub(self.tools.now_ms())))
     }
 
     fn tick(&mut self) {
-        self.ticked_ms = clock::now_ms();
+        self.ticked_ms = self.tools.now_ms();
         for id in self.clusters() {
             self.look_after_replicas(&id);
             self.judge(&id);
@@ -506,25 +337,17 @@ impl Observer {
     }
 
     /// Shows what is seen of a cluster to readers who must not wait.
-    fn publish(&self, id: &ClusterId) {
-        let due = |seen: &Arc<Seen>| clock::now_ms().saturating_sub(seen.now_ms) >= PUBLISH_MS;
-        if !self.lock_views().get(id).is_none_or(due) {
+    fn publish(&mut self, id: &ClusterId) {
+        let now_ms = self.tools.now_ms();
+        let due = |scene: &Scene| scene.published_ms.is_none_or(|at| now_ms.saturating_sub(at) >= PUBLISH_MS);
+        if !self.views.wanted() || !self.scenes.get(id).is_some_and(due) {
             return;
         }
-        if let Some(seen) = self.look(id) {
-            self.lock_views().insert(id.clone(), Arc::new(seen));
-        }
+        let Some(problems) = self.with_view(id, now_ms, problem::problems) else { return };
+        let Some(scene) = self.scenes.get_mut(id) else { return };
+        scene.published_ms = Some(now_ms);
+        self.views.show(id.clone(), Shown { seen: scene.seen(now_ms), problems });
     }
-
-    fn lock_views(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Arc<Seen>>> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What makes a verdict news: the failure and how strong its evidence is.
-fn weight(verdict: &Verdict) -> (String, u64, Option<(bool, bool)>) {
-    let strength = verdict.failure().map(|(_, _, evidence)| (evidence.hard, evidence.urgent_round_done));
-    (verdict.label(), verdict.epoch, strength)
 }
 
 /// The probe's outcome in the analysis' terms. Only a fresh attempt can tell a server that greets from one that is

@@ -4,7 +4,9 @@ mod channels;
 mod parse;
 mod recorded;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{
     MissingGrant, ResultSet, Session, SessionError,

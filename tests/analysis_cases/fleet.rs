@@ -1,6 +1,6 @@
 //! Builds what the analysis judges: a cluster, and one node's observations of its members.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use quorate::{
     core::{
@@ -85,7 +85,7 @@ impl Fleet {
         let observation = Observation {
             watched_since_ms: Some(0),
             answered_ms: Some(ago(100)),
-            facts: Some(facts(member.identity.clone(), channels)),
+            facts: Some(Arc::new(facts(member.identity.clone(), channels))),
             last_attempt: Some((ago(100), AttemptEnd::Answered)),
             ..Observation::default()
         };
@@ -104,7 +104,7 @@ impl Fleet {
     }
 
     pub fn facts(&mut self, name: &str) -> &mut ServerFacts {
-        self.observation(name).facts.as_mut().expect("it has facts")
+        Arc::make_mut(self.observation(name).facts.as_mut().expect("it has facts"))
     }
 
     /// The channel of a replica.

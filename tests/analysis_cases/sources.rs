@@ -1,8 +1,13 @@
 //! A member with several sources testifies about the primary by its channel from the primary, wherever that stands in
 //! its list.
 
+use std::sync::Arc;
+
 use quorate::{
-    core::analysis::{ReplicaSign, observation::AttemptEnd},
+    core::analysis::{
+        ReplicaSign,
+        observation::{AttemptEnd, Observation},
+    },
     model::{
         address::Address,
         facts::{Channel, Receiver, ServerFacts},
@@ -32,14 +37,15 @@ fn fleet() -> Fleet {
 }
 
 /// What a watch of the replica makes of facts that it gave at these times.
-fn watched(fleet: &Fleet, given: &[(u64, ServerFacts)]) -> Watch {
+fn watched(fleet: &Fleet, given: &[(u64, ServerFacts)]) -> (Watch, Observation) {
     let member = &fleet.cluster.members[&ServerId("r1".into())];
-    let mut watch = Watch::begun(0);
+    let (mut watch, mut seen) = Watch::begun(0);
     for (at_ms, facts) in given {
         let channel = fleet.cluster.channel_of(member, facts);
-        watch.attempt(*at_ms, AttemptEnd::Answered, Some(facts.clone()), None, channel);
+        let facts = Some(Arc::new(facts.clone()));
+        watch.attempt(&mut seen, *at_ms, AttemptEnd::Answered, facts, None, channel);
     }
-    watch
+    (watch, seen)
 }
 
 #[test]
@@ -64,11 +70,11 @@ fn traffic_of_another_source_does_not_prove_that_the_primary_lives() {
     let mut after = before.clone();
     after.channels[0].read_position.1 += 1_000;
     after.channels[0].heartbeats = Some(77);
-    let watch = watched(&fleet, &[(ago(400), before.clone()), (ago(200), after.clone())]);
-    assert_eq!(watch.observation.source_noticed_ms, None);
+    let (_, seen) = watched(&fleet, &[(ago(400), before.clone()), (ago(200), after.clone())]);
+    assert_eq!(seen.source_noticed_ms, None);
     after.channels[1].read_position.1 += 1_000;
-    let watch = watched(&fleet, &[(ago(400), before), (ago(200), after)]);
-    assert_eq!(watch.observation.source_noticed_ms, Some(ago(200)));
+    let (_, seen) = watched(&fleet, &[(ago(400), before), (ago(200), after)]);
+    assert_eq!(seen.source_noticed_ms, Some(ago(200)));
 }
 
 #[test]
@@ -77,9 +83,9 @@ fn a_loss_of_the_primary_shows_though_the_first_channel_runs() {
     let running = fleet.facts("r1").clone();
     let mut broken = running.clone();
     broken.channels[1].receiver = Receiver::Connecting;
-    let watch = watched(&fleet, &[(ago(300), running), (ago(20), broken)]);
-    assert_eq!(watch.observation.source_lost_ms, Some(ago(20)));
-    *fleet.observation("r1") = watch.observation;
+    let (_, seen) = watched(&fleet, &[(ago(300), running), (ago(20), broken)]);
+    assert_eq!(seen.source_lost_ms, Some(ago(20)));
+    *fleet.observation("r1") = seen;
     let problems = fleet.problems();
     let evidence = problems[0].evidence.as_ref().expect("the primary does not answer");
     assert_eq!(evidence.replicas, [(ServerId("r1".into()), ReplicaSign::Lost)]);
@@ -92,8 +98,9 @@ fn another_source_begins_anew() {
     let mut after = before.clone();
     after.channels[1].source = Address::new("db9", 3306);
     after.channels[1].read_position = ("b.9".into(), 4);
-    let mut watch = watched(&fleet, &[(ago(400), before)]);
-    watch.observation.source_heard_ms = Some(ago(500));
-    watch.attempt(NOW_MS, AttemptEnd::Answered, Some(after.clone()), None, after.channels.get(1));
-    assert_eq!((watch.observation.source_heard_ms, watch.observation.source_noticed_ms), (None, None));
+    let (mut watch, mut seen) = watched(&fleet, &[(ago(400), before)]);
+    seen.source_heard_ms = Some(ago(500));
+    let facts = Some(Arc::new(after.clone()));
+    watch.attempt(&mut seen, NOW_MS, AttemptEnd::Answered, facts, None, after.channels.get(1));
+    assert_eq!((seen.source_heard_ms, seen.source_noticed_ms), (None, None));
 }

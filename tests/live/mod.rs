@@ -90,6 +90,8 @@ impl Install {
             format!("--plugin-dir={}", self.first(&["lib/mysql/plugin", "lib/plugin"]).display()),
             format!("--lc-messages-dir={}", self.share().display()),
             format!("--datadir={}", data.display()),
+            // A MariaDB that starts deletes temporary tables of every other one in the same directory.
+            format!("--tmpdir={}", run_dir().display()),
         ];
         if self.flavor == Flavor::MySql {
             args.push("--secure-file-priv=".into());

@@ -5,7 +5,7 @@
 #[path = "../live/mod.rs"]
 mod live;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use live::{Install, PATIENCE, Server, account, one_at_a_time, replication};
 use quorate::{
@@ -13,6 +13,7 @@ use quorate::{
     executor::{Executor, ExecutorOptions, Permit},
     model::{facts::Receiver, server::Flavor},
 };
+use tokio::time::Instant;
 
 /// Makes a test of each scenario for each flavour.
 macro_rules! on_both {

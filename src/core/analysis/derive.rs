@@ -86,15 +86,7 @@ impl<'a> Derived<'a> {
     /// Derives; `None` where the cluster has no known primary.
     pub fn of(view: &View<'a>) -> Option<Self> {
         let primary = view.cluster.primary_member()?;
-        let seen = view.observations.get(&primary.server);
-        let life = seen.and_then(last_life);
-        let silent_ms =
-            seen.and_then(|o| life.or(o.watched_since_ms)).map(|since| view.now_ms.saturating_sub(since));
-        let urgent_round_done = view.urgent_round_done_ms.is_some_and(|done| life.is_none_or(|l| done > l));
-        let reach = match seen {
-            Some(o) => reach(o, view, silent_ms, urgent_round_done),
-            None => Reach::Unknown { why: "this node has not probed the primary yet".into() },
-        };
+        let Appearance { seen, life, silent_ms, urgent_round_done, reach } = Appearance::of(view, primary);
         let all: Vec<Replica<'a>> = view
             .cluster
             .replicas_of(&primary.server)
@@ -107,7 +99,7 @@ impl<'a> Derived<'a> {
             primary,
             silent_ms,
             recent_pause_ms: seen.and_then(|o| o.recent_pause_ms).unwrap_or(0),
-            facts: seen.filter(|_| reach == Reach::Answering).and_then(|o| o.facts.as_ref()),
+            facts: seen.filter(|_| reach == Reach::Answering).and_then(|o| o.facts.as_deref()),
             replicas: all.into_iter().filter(|r| in_service(view, r)).collect(),
             reach,
             heard_by_any,
@@ -183,6 +175,36 @@ impl<'a> Derived<'a> {
             needs_witness: self.needs_witness(),
             text,
         }
+    }
+}
+
+/// Whether the primary answers this node. Mostly it does, and then its replicas need not be heard.
+pub(super) fn answers(view: &View<'_>) -> bool {
+    let primary = view.cluster.primary_member();
+    primary.is_some_and(|primary| Appearance::of(view, primary).reach == Reach::Answering)
+}
+
+/// The primary as it appears to this node, by what was seen of itself alone.
+struct Appearance<'a> {
+    seen: Option<&'a Observation>,
+    life: Option<u64>,
+    silent_ms: Option<u64>,
+    urgent_round_done: bool,
+    reach: Reach,
+}
+
+impl<'a> Appearance<'a> {
+    fn of(view: &View<'a>, primary: &Member) -> Self {
+        let seen = view.observations.get(&primary.server);
+        let life = seen.and_then(last_life);
+        let silent_ms =
+            seen.and_then(|o| life.or(o.watched_since_ms)).map(|since| view.now_ms.saturating_sub(since));
+        let urgent_round_done = view.urgent_round_done_ms.is_some_and(|done| life.is_none_or(|l| done > l));
+        let reach = match seen {
+            Some(o) => reach(o, view, silent_ms, urgent_round_done),
+            None => Reach::Unknown { why: "this node has not probed the primary yet".into() },
+        };
+        Self { seen, life, silent_ms, urgent_round_done, reach }
     }
 }
 

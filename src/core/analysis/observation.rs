@@ -1,5 +1,7 @@
 //! What a node has seen of one server: the last facts, when it answered, how the last attempt ended.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::facts::ServerFacts;
@@ -48,8 +50,8 @@ pub struct Observation {
     pub watched_since_ms: Option<u64>,
     /// When the last answer came.
     pub answered_ms: Option<u64>,
-    /// The facts of that answer.
-    pub facts: Option<ServerFacts>,
+    /// The facts of that answer; shared with whoever was shown them.
+    pub facts: Option<Arc<ServerFacts>>,
     /// When the last finished attempt ended, and how.
     pub last_attempt: Option<(u64, AttemptEnd)>,
     /// When the attempt now in flight began.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Class, Code, Evidence, Finding, Repair, Severity,
-    derive::{Derived, Reach},
+    derive::{self, Derived, Reach},
     observation::{AttemptEnd, Observation},
     rows::{ROWS, Row, STRUCTURE_ROWS},
 };
@@ -67,11 +67,13 @@ pub fn problems(view: &View<'_>) -> Vec<Problem> {
 /// This node's word on the primary. A failure that needs a repair is only named by a node that holds a fresh result,
 /// *unreachable* included, for each member.
 pub fn finding(view: &View<'_>) -> Finding {
+    if derive::answers(view) {
+        return Finding::Healthy;
+    }
     let Some(derived) = Derived::of(view) else {
         return Finding::Blind { why: "the cluster has no known primary".into() };
     };
     match &derived.reach {
-        Reach::Answering => return Finding::Healthy,
         Reach::Unknown { why } => return Finding::Blind { why: why.clone() },
         _ => {}
     }
@@ -114,7 +116,7 @@ pub fn suspected(view: &View<'_>) -> bool {
 
 /// When a primary becomes suspected if nothing more is heard of it.
 pub fn suspected_from_ms(primary: &Observation, policy: &Policy) -> Option<u64> {
-    let since = super::derive::last_life(primary).or(primary.watched_since_ms)?;
+    let since = derive::last_life(primary).or(primary.watched_since_ms)?;
     Some(since.saturating_add(2 * policy.primary_probe_interval_ms + 1))
 }
 

@@ -101,7 +101,7 @@ fn fresh<'a>(view: &View<'_>, o: &'a Observation) -> Option<(&'a Observation, &'
     let failed = o.last_attempt.as_ref().is_some_and(|(t, end)| *t > at && *end != AttemptEnd::Answered);
     let age = view.now_ms.saturating_sub(at);
     let old = age > fresh_for_ms(view.policy.replica_probe_interval_ms);
-    (!failed && !old).then_some((o, o.facts.as_ref()?, at))
+    (!failed && !old).then_some((o, o.facts.as_deref()?, at))
 }
 
 /// The heartbeat period where it is known, on, and short.

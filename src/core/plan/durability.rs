@@ -1,6 +1,6 @@
 //! Whether a cluster's semi-sync is what P6 means by it, from observations of its primary and replicas.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     core::replicated::cluster::{Cluster, Durability},
@@ -12,7 +12,7 @@ use crate::{
 const FOREVER_MS: u64 = 4_000_000_000;
 
 /// Durability as it is observed. `facts` of all members that were read lately; nothing is concluded about the others.
-pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> Option<Durability> {
+pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> Option<Durability> {
     let primary = cluster.primary.as_ref()?;
     let semi = &facts.get(primary)?.semi_sync;
     let ackers: Vec<ServerId> = cluster
@@ -81,6 +81,7 @@ mod tests {
             facts.semi_sync.source_wait_for = Some(2);
         }
         change(&mut facts);
+        let facts = facts.into_iter().map(|(server, facts)| (server, Arc::new(facts))).collect();
         observed(&cluster, &facts)
     }
 

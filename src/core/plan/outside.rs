@@ -1,7 +1,7 @@
 //! Whether the primary was changed by hand, outside Quorate: the record then follows what all members show alike. Any
 //! doubt is said and changes nothing; a primary that does not answer is a matter of recovery, not of this.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     core::replicated::{Cluster, Member, MemberState},
@@ -31,7 +31,7 @@ pub enum Outside {
 }
 
 /// Judges from `facts` of those who answer now; a member that does not answer has no say, but for the recorded primary.
-pub fn judge(cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> Outside {
+pub fn judge(cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> Outside {
     let Some(old) = cluster.primary_member() else { return Outside::Same };
     let Some(old_facts) = facts.get(&old.server) else { return Outside::Same };
     let others = || {
@@ -101,7 +101,7 @@ fn takes_writes_alone(facts: &ServerFacts) -> bool {
 /// Whether a member replicates from `root`, through others or not; each on the way answers and is connected.
 fn follows(
     cluster: &Cluster,
-    facts: &BTreeMap<ServerId, ServerFacts>,
+    facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
     member: &Member,
     root: &Member,
 ) -> bool {

@@ -1,4 +1,7 @@
 //! The verdicts a leader holds, with their ages. A new leader starts with none.
+//!
+//! A node counts its verdicts, and an older one never takes the place of a newer. A restarted node goes on from the
+//! newest count it finds in the log, so that the log must not fall far behind what was heard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +9,30 @@ use crate::{
     core::{analysis::Verdict, replicated::recovery::Testimony},
     model::server::ClusterId,
 };
+
+/// How far a node's count may run ahead of the log before a verdict goes there for its count alone. A few such commits
+/// may fail before [`RESTART_GAP`] is used up.
+const REMEMBERED_EVERY: u64 = 200;
+/// How far beyond the newest count in the log a restarted node begins: beyond anything it may have said before.
+pub const RESTART_GAP: u64 = 1_000;
+
+/// The newest count of each node that is, or is about to be, in the log.
+#[derive(Debug, Default)]
+pub struct Remembered(BTreeMap<u64, u64>);
+
+impl Remembered {
+    /// Whether a node has said so much since that the log should be told; `logged` is its newest count there.
+    pub fn is_behind(&mut self, node: u64, sequence: u64, logged: impl FnOnce() -> u64) -> bool {
+        let newest = *self.0.entry(node).or_insert_with(logged);
+        sequence >= newest.saturating_add(REMEMBERED_EVERY)
+    }
+
+    /// A verdict goes to the log.
+    pub fn goes_to_log(&mut self, node: u64, sequence: u64) {
+        let newest = self.0.entry(node).or_default();
+        *newest = sequence.max(*newest);
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Held {
@@ -43,5 +70,48 @@ impl Gathered {
         of_cluster
             .map(|h| Testimony { verdict: h.verdict.clone(), age_ms: now_ms.saturating_sub(h.born_ms) })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::analysis::Finding, model::server::ServerId};
+
+    fn verdict(sequence: u64) -> Verdict {
+        Verdict {
+            node: 2,
+            incarnation: "i".into(),
+            sequence,
+            cluster: ClusterId("c".into()),
+            epoch: 1,
+            subject: ServerId("s".into()),
+            finding: Finding::Healthy,
+        }
+    }
+
+    #[test]
+    fn a_node_that_said_the_same_for_long_is_heard_again_after_its_restart() {
+        let (mut gathered, mut remembered) = (Gathered::default(), Remembered::default());
+        let mut logged = 1_000;
+        for sequence in 1_001..20_000 {
+            gathered.take(verdict(sequence), 0, 0);
+            if remembered.is_behind(2, sequence, || logged) {
+                remembered.goes_to_log(2, sequence);
+                logged = sequence;
+            }
+        }
+        gathered.take(verdict(logged + RESTART_GAP), 0, 70_000);
+        let held = gathered.testimonies(&ClusterId("c".into()), 70_000);
+        assert_eq!((held[0].verdict.sequence, held[0].age_ms), (logged + RESTART_GAP, 0));
+        assert!(logged > 19_000, "the log knows only of {logged}");
+    }
+
+    #[test]
+    fn an_older_verdict_does_not_take_the_place_of_a_newer() {
+        let mut gathered = Gathered::default();
+        gathered.take(verdict(7), 0, 100);
+        gathered.take(verdict(6), 0, 200);
+        assert_eq!(gathered.testimonies(&ClusterId("c".into()), 200)[0].age_ms, 100);
     }
 }

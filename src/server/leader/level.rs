@@ -11,9 +11,7 @@ use tokio::time::timeout;
 use super::Leader;
 use crate::{
     core::replicated::{Change, state::FEATURE_LEVEL},
-    proto::node::v1::{HelloRequest, peer_client::PeerClient},
-    raft::Raft,
-    server::{clock, group::SELF},
+    server::{group::SELF, tools::Tools},
 };
 
 /// Pause between two rounds, milliseconds. An upgrade takes minutes; nobody waits for this.
@@ -24,46 +22,38 @@ const ASK: Duration = Duration::from_secs(1);
 impl Leader {
     /// Asks the voters now and then.
     pub(super) fn tend_level(&mut self) {
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         if self.level_asked_ms.is_some_and(|at| now.saturating_sub(at) < ASK_EVERY_MS) {
             return;
         }
         self.level_asked_ms = Some(now);
-        let (group, term) = (self.tools.group.clone(), self.leadership.term);
-        if group.raft().read(|state| state.feature_level) >= FEATURE_LEVEL {
+        let (tools, term) = (self.tools.clone(), self.leadership.term);
+        if tools.read(|state| state.feature_level) >= FEATURE_LEVEL {
             return;
         }
-        self.work.spawn(async move {
-            let voters = group.raft().membership().voters;
-            let said = ask(group.raft(), &voters).await;
-            let has = group.raft().read(|state| state.feature_level);
+        self.work.spawn(self.tools.task(async move {
+            let voters = tools.ports.log.membership().voters;
+            let said = ask(&tools, &voters).await;
+            let has = tools.read(|state| state.feature_level);
             let Some(level) = to_raise(has, &voters, &said) else { return };
-            match group.propose(term, Change::RaiseFeatureLevel { level }, SELF, None).await {
+            match tools.group.propose(term, Change::RaiseFeatureLevel { level }, SELF, None).await {
                 Ok(_) => {
                     tracing::info!(level, "every voter understands this feature level: it is in use now")
                 }
                 Err(error) => tracing::info!(level, %error, "the feature level was not raised"),
             }
-        });
+        }));
     }
 }
 
 /// What each voter that answers understands.
-async fn ask(raft: &Raft, voters: &BTreeSet<u64>) -> BTreeMap<u64, u32> {
-    let request = HelloRequest {
-        node_id: raft.node_id(),
-        group: raft.group().to_owned(),
-        incarnation: raft.incarnation().to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        feature_level: FEATURE_LEVEL,
-    };
-    let answers = voters.iter().map(|id| (id, request.clone())).map(|(id, request)| async move {
-        if *id == raft.node_id() {
+async fn ask(tools: &Tools, voters: &BTreeSet<u64>) -> BTreeMap<u64, u32> {
+    let answers = voters.iter().map(|id| async move {
+        if *id == tools.node_id() {
             return Some((*id, FEATURE_LEVEL));
         }
-        let channel = raft.peer_channel(*id).ok()?;
-        let answer = timeout(ASK, PeerClient::new(channel).hello(request)).await.ok()?.ok()?;
-        Some((*id, answer.into_inner().feature_level))
+        let level = timeout(ASK, tools.ports.peers.level(*id)).await.ok()?.ok()?;
+        Some((*id, level))
     });
     join_all(answers).await.into_iter().flatten().collect()
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Leader, Message};
 use crate::{
     core::{
@@ -14,7 +16,7 @@ use crate::{
     },
     executor::Permit,
     model::{facts::ServerFacts, policy::Policy},
-    server::{driver::Tools, group::SELF},
+    server::{group::SELF, tools::Tools},
 };
 
 /// Bound of one step of a rejoin.
@@ -26,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 impl Leader {
     pub(super) fn tend_orders(&mut self) {
-        let due: Vec<(StandingOrder, Option<Target>, Policy)> = self.tools.group.raft().read(|state| {
+        let due: Vec<(StandingOrder, Option<Target>, Policy)> = self.tools.read(|state| {
             state
                 .orders
                 .values()
@@ -48,14 +50,14 @@ impl Leader {
             let worker =
                 Rejoin { tools: self.tools.clone(), term: self.leadership.term, order, primary, policy };
             let inbox = self.inbox.clone();
-            self.work.spawn(async move {
+            self.work.spawn(self.tools.task(async move {
                 let id = worker.order.id;
                 if let Err(why) = worker.work().await {
                     tracing::warn!(order = id, why, "the returned primary is not rejoined yet");
                     tokio::time::sleep(PAUSE).await;
                 }
                 let _ = inbox.send(Message::OrderDone(id)).await;
-            });
+            }));
         }
     }
 }
@@ -117,9 +119,8 @@ impl Rejoin {
 
     /// Each step after a read barrier of this term, and only while the order stands.
     async fn step(&self, target: &Target, action: Action, deadline: Duration) -> Result<StepEnd, String> {
-        let raft = self.tools.group.raft();
-        raft.read_barrier().await.map_err(|e| e.to_string())?;
-        let stands = raft.read(|state| {
+        self.tools.ports.log.read_barrier().await.map_err(|e| e.to_string())?;
+        let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
             state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
         });
@@ -130,10 +131,10 @@ impl Rejoin {
             recovery: format!("order {}", self.order.id),
             log_index: self.order.id,
             term: self.term,
-            expires: std::time::Instant::now() + deadline,
+            expires: Instant::now() + deadline,
         };
         let step = Step { target: target.clone(), action };
-        let end = self.tools.executor.run(&permit, &step, deadline).await;
+        let end = self.tools.ports.servers.run(permit, step.clone(), deadline).await;
         tracing::info!(order = self.order.id, step = %step, end = %end, "step");
         match end.is_done() {
             true => Ok(end),

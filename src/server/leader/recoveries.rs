@@ -9,7 +9,7 @@ use crate::{
     },
     model::server::ClusterId,
     raft::{Committed, ProposeError},
-    server::{clock, driver, group::SELF},
+    server::{driver, group::SELF},
 };
 
 /// How long a successor gathers fresh verdicts before it cancels what may not have begun, milliseconds.
@@ -22,13 +22,10 @@ impl Leader {
         if term != self.leadership.term || self.driven.contains_key(&id) {
             return;
         }
-        let (recovery, start_within_ms) = self
-            .tools
-            .group
-            .raft()
-            .read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
+        let (recovery, start_within_ms) =
+            self.tools.read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
         let Some(recovery) = recovery.filter(Recovery::running) else { return };
-        let late = clock::now_ms().saturating_sub(proposed_ms) > start_within_ms;
+        let late = self.tools.now_ms().saturating_sub(proposed_ms) > start_within_ms;
         match late && recovery.kind == Kind::Failover {
             true => self.resume_later(&recovery),
             false => self.drive(recovery, false, None),
@@ -44,7 +41,7 @@ impl Leader {
         }
         // Nothing of a superseded one may come between the new one's steps: this one begins once that is gone.
         let before = self.take_ended();
-        let task = tokio::spawn(async move {
+        let task = self.tools.start(async move {
             for driven in before {
                 drop(driven.events);
                 let _ = driven.task.await;
@@ -73,7 +70,7 @@ impl Leader {
 
     /// Drivers of recoveries that run no more: superseded, or about to notice their end.
     fn take_ended(&mut self) -> Vec<driver::Driven> {
-        let ended: Vec<u64> = self.tools.group.raft().read(|state| {
+        let ended: Vec<u64> = self.tools.read(|state| {
             let runs = |id: &u64| state.recoveries.get(id).is_some_and(Recovery::running);
             self.driven.keys().copied().filter(|id| !runs(id)).collect()
         });
@@ -83,7 +80,7 @@ impl Leader {
     /// Every running recovery of the state is driven here while this node leads.
     pub(super) fn tend_recoveries(&mut self) {
         self.driven.retain(|_, driven| !driven.task.is_finished());
-        let running: Vec<Recovery> = self.tools.group.raft().read(|state| {
+        let running: Vec<Recovery> = self.tools.read(|state| {
             state
                 .clusters
                 .values()
@@ -124,14 +121,14 @@ impl Leader {
 
     fn resume_later(&mut self, recovery: &Recovery) {
         self.call_round(&recovery.cluster);
-        self.gathering.insert(recovery.id, clock::now_ms() + GATHER_MS);
+        self.gathering.insert(recovery.id, self.tools.now_ms() + GATHER_MS);
     }
 
     /// Fresh verdicts came in, or their time is over: goes on with each recovery that waited for them, or cancels it.
     pub(super) fn judge_resumed(&mut self) {
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         for (id, deadline) in self.gathering.clone() {
-            let recovery = self.tools.group.raft().read(|state| state.recoveries.get(&id).cloned());
+            let recovery = self.tools.read(|state| state.recoveries.get(&id).cloned());
             let Some(recovery) = recovery.filter(Recovery::running) else {
                 self.gathering.remove(&id);
                 continue;
@@ -151,7 +148,7 @@ impl Leader {
     }
 
     fn still_agreed(&self, recovery: &Recovery, testimonies: &[Testimony]) -> bool {
-        self.tools.group.raft().read(|state| {
+        self.tools.read(|state| {
             let question = Question {
                 voters: &state.voters,
                 cluster: &recovery.cluster,
@@ -169,19 +166,19 @@ impl Leader {
         let (group, term) = (self.tools.group.clone(), self.leadership.term);
         let inbox = self.inbox.clone();
         self.takeovers.insert(id, cancel);
-        self.work.spawn(async move {
+        self.work.spawn(self.tools.task(async move {
             let result = group.propose(term, Change::TakeOver { recovery: id, evidence }, SELF, None).await;
             if let Err(error) = &result {
                 tracing::warn!(recovery = id, %error, "it was not taken over");
             }
             let _ = inbox.send(Message::TakenOver { id, result }).await;
-        });
+        }));
     }
 
     pub(super) fn taken_over(&mut self, id: u64, result: Result<Committed, ProposeError>) {
         let cancel = self.takeovers.remove(&id).flatten();
         let done = matches!(&result, Ok(c) if matches!(c.outcome, Outcome::Done { .. }));
-        let recovery = self.tools.group.raft().read(|state| state.recoveries.get(&id).cloned());
+        let recovery = self.tools.read(|state| state.recoveries.get(&id).cloned());
         if let (true, Some(recovery)) = (done, recovery.filter(Recovery::running)) {
             self.drive(recovery, true, cancel);
         }
@@ -189,7 +186,7 @@ impl Leader {
 
     /// A node has an answer from a primary on which a fence is being undone.
     pub(super) fn primary_answers(&mut self, cluster: &ClusterId, how: &str) {
-        let undoing = self.tools.group.raft().read(|state| {
+        let undoing = self.tools.read(|state| {
             let slot = state.clusters.get(cluster).and_then(|c| c.slot)?;
             state.recoveries.get(&slot).filter(|r| r.undoing()).map(|r| r.id)
         });

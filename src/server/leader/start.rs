@@ -16,14 +16,8 @@ use crate::{
         },
     },
     model::server::ClusterId,
-    proto::node::v1::{UrgentRequest, peer_client::PeerClient},
     raft::{Committed, ProposeError},
-    server::{
-        clock,
-        driver::Tools,
-        group::{SELF, decode},
-        observer::ObserverHandle,
-    },
+    server::{group::SELF, observer::ObserverHandle, tools::Tools},
 };
 
 /// Pause between two urgent rounds on the same cluster, milliseconds.
@@ -53,16 +47,27 @@ impl Leader {
     fn log_verdict(&mut self, verdict: &Verdict) {
         let key = (verdict.cluster.clone(), verdict.node);
         let label = verdict.label();
-        let known = self.tools.group.raft().read(|state| {
+        let known = self.tools.read(|state| {
             state.verdicts.get(&verdict.cluster).and_then(|of| of.get(&verdict.node)).map(Verdict::label)
         });
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         let pending =
             self.logged.get(&key).is_some_and(|(l, at)| *l == label && now.saturating_sub(*at) < 5_000);
-        if known.as_ref() != Some(&label) && !pending {
+        let news = known.as_ref() != Some(&label) && !pending;
+        if news || self.log_is_behind(verdict) {
+            self.remembered.goes_to_log(verdict.node, verdict.sequence);
             self.logged.insert(key, (label, now));
             self.commit_aside(Change::ReportVerdict { verdict: verdict.clone() });
         }
+    }
+
+    /// Whether the log would let a restarted node begin with counts that were heard before.
+    fn log_is_behind(&mut self, verdict: &Verdict) -> bool {
+        let (tools, node) = (&self.tools, verdict.node);
+        let newest = |state: &State| {
+            state.verdicts.values().filter_map(|of| of.get(&node)).map(|v| v.sequence).max().unwrap_or(0)
+        };
+        self.remembered.is_behind(node, verdict.sequence, || tools.read(newest))
     }
 
     /// Whether the verdicts at hand allow a start, and if so proposes it.
@@ -70,14 +75,14 @@ impl Leader {
         if self.gathered.starting.contains(id) {
             return;
         }
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         let testimonies = self.gathered.testimonies(id, now);
         let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
             self.refused.remove(id);
             return;
         };
         let held = |state: &State| state.slot_refusal(&cluster, Kind::Failover).is_some();
-        if rows::repair(agreed.code) == Repair::Nothing || self.tools.group.raft().read(held) {
+        if rows::repair(agreed.code) == Repair::Nothing || self.tools.read(held) {
             return;
         }
         if let Some(refusal) = gate {
@@ -93,7 +98,7 @@ impl Leader {
         id: &ClusterId,
         testimonies: &[Testimony],
     ) -> Option<(Cluster, Agreed, Option<Refusal>)> {
-        self.tools.group.raft().read(|state| {
+        self.tools.read(|state| {
             let cluster = state.clusters.get(id)?;
             let question = Question {
                 voters: &state.voters,
@@ -130,11 +135,11 @@ impl Leader {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
         let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
-        let proposed_ms = clock::now_ms();
-        self.work.spawn(async move {
+        let proposed_ms = self.tools.now_ms();
+        self.work.spawn(self.tools.task(async move {
             let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
             let _ = inbox.send(Message::Started { cluster, proposed_ms, result, reply }).await;
-        });
+        }));
     }
 
     pub(super) fn started(
@@ -169,21 +174,21 @@ impl Leader {
 
     /// Asks every node for an urgent probe of this primary, this one included.
     pub(super) fn call_round(&mut self, id: &ClusterId) {
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         if self.gathered.rounds.get(id).is_some_and(|since| now.saturating_sub(*since) < ROUND_PAUSE_MS) {
             return;
         }
-        let bound_ms = self.tools.group.raft().read(|state| state.policy.urgent_round_ms);
+        let bound_ms = self.tools.read(|state| state.policy.urgent_round_ms);
         let busy_until = now + bound_ms;
         self.gathered.rounds.insert(id.clone(), busy_until);
-        for node in self.tools.group.raft().membership().voters {
+        for node in self.tools.ports.log.membership().voters {
             let (tools, observer, inbox, cluster) =
                 (self.tools.clone(), self.observer.clone(), self.inbox.clone(), id.clone());
-            self.work.spawn(async move {
+            self.work.spawn(self.tools.task(async move {
                 let verdict = ask(&tools, &observer, node, &cluster, bound_ms).await;
                 let verdicts = verdict.into_iter().collect();
                 let _ = inbox.send(Message::RoundEnded { cluster, verdicts }).await;
-            });
+            }));
         }
     }
 
@@ -193,7 +198,7 @@ impl Leader {
         }
         for verdict in verdicts {
             self.log_verdict(&verdict);
-            self.gathered.take(verdict, 0, clock::now_ms());
+            self.gathered.take(verdict, 0, self.tools.now_ms());
         }
         self.judge(id);
         self.consider_witness(id);
@@ -208,15 +213,12 @@ async fn ask(
     cluster: &ClusterId,
     bound_ms: u64,
 ) -> Option<Verdict> {
-    if node == tools.group.raft().node_id() {
+    if node == tools.node_id() {
         return observer.urgent(cluster.clone(), bound_ms).await;
     }
-    let channel = tools.group.raft().peer_channel(node).ok()?;
-    let request = UrgentRequest { cluster: cluster.0.clone(), bound_ms, ..UrgentRequest::default() };
     let limit = Duration::from_millis(bound_ms + 500);
-    let answer = timeout(limit, PeerClient::new(channel).urgent(request)).await.ok()?.ok()?;
-    let bytes = answer.into_inner().verdict_bytes;
-    decode(&bytes).map_err(|error| tracing::warn!(node, error, "an urgent verdict")).ok()
+    let answer = timeout(limit, tools.ports.peers.urgent(node, cluster.clone(), bound_ms)).await.ok()?;
+    answer.map_err(|why| tracing::debug!(node, why, "no urgent verdict")).ok()
 }
 
 /// The start that an agreed problem asks for: who is revoked, and what protects the cluster.

@@ -21,11 +21,10 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     server::{
-        clock,
         discovery::{Discovery, member_of},
-        driver::Tools,
         group::SELF,
         observer::{ObserverHandle, Seen},
+        tools::Tools,
     },
 };
 
@@ -74,13 +73,13 @@ impl Upkeep {
 
 impl Leader {
     pub(super) fn tend_upkeep(&mut self) {
-        let now = clock::now_ms();
+        let now = self.tools.now_ms();
         if self.upkeep.running || now.saturating_sub(self.upkeep.last_ms) < PASS_MS {
             return;
         }
         self.upkeep.running = true;
         self.upkeep.last_ms = now;
-        let expiry = self.tools.group.raft().read(|state| state.next_expiry());
+        let expiry = self.tools.read(|state| state.next_expiry());
         if expiry
             .is_some_and(|at| self.tools.group.log_now_ms(self.leadership.term).is_some_and(|log| log >= at))
         {
@@ -94,10 +93,10 @@ impl Leader {
             term: self.leadership.term,
         };
         let inbox = self.inbox.clone();
-        self.work.spawn(async move {
+        self.work.spawn(self.tools.task(async move {
             pass.run().await;
             let _ = inbox.send(Message::UpkeepDone).await;
-        });
+        }));
     }
 }
 
@@ -111,10 +110,9 @@ struct Pass {
 
 impl Pass {
     async fn run(&self) {
-        let ids: Vec<ClusterId> =
-            self.tools.group.raft().read(|state| state.clusters.keys().cloned().collect());
+        let ids: Vec<ClusterId> = self.tools.read(|state| state.clusters.keys().cloned().collect());
         for id in ids {
-            let cluster = self.tools.group.raft().read(|state| state.clusters.get(&id).cloned());
+            let cluster = self.tools.read(|state| state.clusters.get(&id).cloned());
             let Some(cluster) = cluster.filter(|c| c.slot.is_none()) else { continue };
             if let Some(seen) = self.observer.look(id).await {
                 self.tend(&cluster, &seen).await;
@@ -142,7 +140,7 @@ impl Pass {
     }
 
     /// A cluster adopted without a clear primary gets one when exactly one writable root is seen.
-    async fn adopt_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> bool {
+    async fn adopt_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> bool {
         if cluster.primary.is_some() || facts.len() != cluster.members.len() {
             return false;
         }
@@ -159,12 +157,12 @@ impl Pass {
     }
 
     /// A primary that was changed by hand: the record follows where all that answer agree; doubt is said once.
-    async fn follow_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, ServerFacts>) -> bool {
+    async fn follow_primary(&self, cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> bool {
         let judged = outside::judge(cluster, facts);
         let lasting = self.outside.lock().unwrap_or_else(PoisonError::into_inner).news(
             &cluster.id,
             judged,
-            clock::now_ms(),
+            self.tools.now_ms(),
         );
         let (moved, change) = match lasting {
             Some(Outside::Moved { primary, why }) => {
@@ -185,7 +183,7 @@ impl Pass {
     async fn look_for_new(
         &self,
         cluster: &Cluster,
-        facts: &BTreeMap<ServerId, ServerFacts>,
+        facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
         members: &mut Vec<Member>,
         why: &mut Vec<String>,
     ) {
@@ -202,8 +200,9 @@ impl Pass {
                 }
                 match self.discovery.read(address).await {
                     Ok(found) => {
-                        let datacenter = self.tools.group.raft().read(|state| state.datacenter_of(address));
-                        let mut member = member_of(address, &found, datacenter);
+                        let datacenter = self.tools.read(|state| state.datacenter_of(address));
+                        let mut member =
+                            member_of(address, &found, datacenter, || self.tools.ports.host.unique());
                         member.source = Some(source.clone());
                         why.push(format!("new replica {address}"));
                         members.push(member);
@@ -224,7 +223,7 @@ impl Pass {
 }
 
 /// Facts of those who answered at their last attempt, lately and since the last change of structure.
-fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
+fn fresh(seen: &Seen) -> BTreeMap<ServerId, Arc<ServerFacts>> {
     seen.observations
         .iter()
         .filter(|(_, o)| matches!(o.last_attempt, Some((_, AttemptEnd::Answered))))
@@ -239,7 +238,7 @@ fn fresh(seen: &Seen) -> BTreeMap<ServerId, ServerFacts> {
 /// Members whose edge, version or identity is no longer as committed, and what changed.
 fn changed(
     cluster: &Cluster,
-    facts: &BTreeMap<ServerId, ServerFacts>,
+    facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
     observations: &BTreeMap<ServerId, Observation>,
 ) -> (Vec<Member>, Vec<String>) {
     let (mut members, mut why) = (Vec::new(), Vec::new());

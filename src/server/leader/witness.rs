@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{Leader, Message, start};
 use crate::{
     core::{
@@ -22,7 +24,7 @@ use crate::{
     },
     executor::Permit,
     model::server::ClusterId,
-    server::{clock, driver::Tools, group::SELF, observer::ObserverHandle},
+    server::{group::SELF, observer::ObserverHandle, tools::Tools},
 };
 
 /// A stop may be slow (2.0 s on MySQL while it connects to a silent host): nobody waits for it but this step.
@@ -40,12 +42,12 @@ impl Leader {
         if self.witnesses.contains(id) || self.gathered.starting.contains(id) {
             return;
         }
-        let evidence = self.gathered.testimonies(id, clock::now_ms());
+        let evidence = self.gathered.testimonies(id, self.tools.now_ms());
         if !evidence.iter().any(asks) {
             return;
         }
         let Some(log_now_ms) = self.tools.group.log_now_ms(self.leadership.term) else { return };
-        let cluster = self.tools.group.raft().read(|state| {
+        let cluster = self.tools.read(|state| {
             let cluster = state.clusters.get(id)?;
             agreed(state, cluster, &evidence).then_some(())?;
             state.witness_allowed(cluster, log_now_ms).is_none().then(|| cluster.clone())
@@ -68,7 +70,7 @@ impl Leader {
 
     /// Calls whose receiver was not yet seen started again, this leader's or a predecessor's.
     pub(super) fn tend_witnesses(&mut self) {
-        let open: Vec<(ClusterId, Witness)> = self.tools.group.raft().read(|state| {
+        let open: Vec<(ClusterId, Witness)> = self.tools.read(|state| {
             let free =
                 state.clusters.values().filter(|c| c.slot.is_none() && !self.witnesses.contains(&c.id));
             free.filter_map(|c| Some((c.id.clone(), c.witness.clone().filter(|w| !w.settled)?))).collect()
@@ -87,10 +89,10 @@ impl Leader {
     fn attend(&mut self, cluster: ClusterId, work: impl Future<Output = ()> + Send + 'static) {
         self.witnesses.insert(cluster.clone());
         let inbox = self.inbox.clone();
-        self.work.spawn(async move {
+        self.work.spawn(self.tools.task(async move {
             work.await;
             let _ = inbox.send(Message::WitnessDone(cluster)).await;
-        });
+        }));
     }
 }
 
@@ -131,8 +133,8 @@ impl Call {
             revoked: start::revoked(&self.cluster),
             semi_sync: start::semi_sync(&self.cluster),
         };
-        let raft = self.tools.group.raft();
-        let (replica, candidate) = raft.read(|state| witness::choose(state, &self.cluster, &wish, &sets))?;
+        let (replica, candidate) =
+            self.tools.read(|state| witness::choose(state, &self.cluster, &wish, &sets))?;
         let Some(subject) = self.cluster.primary.clone() else { return Ok(()) };
         let change = Change::CallWitness(Box::new(CallWitness {
             cluster: self.cluster.id.clone(),
@@ -143,7 +145,7 @@ impl Call {
             replica,
             candidate,
         }));
-        let began_ms = clock::now_ms();
+        let began_ms = self.tools.now_ms();
         match self.tools.group.propose(self.term, change, SELF, None).await {
             Ok(committed) => match committed.outcome {
                 Outcome::Refused(refusal) => return Err(refusal),
@@ -161,26 +163,25 @@ impl Call {
             .iter()
             .filter(|(_, o)| o.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS))
             .filter(|(server, _)| self.cluster.primary.as_ref() != Some(*server))
-            .filter_map(|(server, o)| Some((server.clone(), o.facts.clone()?)));
+            .filter_map(|(server, o)| Some((server.clone(), o.facts.as_deref()?.clone())));
         let facts: BTreeMap<_, _> = fresh.collect();
         Sets { facts, ..seen.sets }
     }
 
     /// Only right after the commit: later the world may have changed, and the receiver is left alone.
     async fn restart(&self, began_ms: u64) {
-        let raft = self.tools.group.raft();
-        let (witness, within_ms) = raft.read(|state| {
+        let (witness, within_ms) = self.tools.read(|state| {
             let witness = state.clusters.get(&self.cluster.id).and_then(|c| c.witness.clone());
             (witness, state.policy.start_within_ms)
         });
-        let Some(witness) = witness.filter(|w| w.owner == (raft.node_id(), self.term)) else { return };
+        let Some(witness) = witness.filter(|w| w.owner == (self.tools.node_id(), self.term)) else { return };
         let settle = Settle {
             tools: self.tools.clone(),
             term: self.term,
             cluster: self.cluster.id.clone(),
             witness: witness.clone(),
         };
-        let end = match clock::now_ms().saturating_sub(began_ms) <= within_ms {
+        let end = match self.tools.now_ms().saturating_sub(began_ms) <= within_ms {
             true => settle.step(Action::RestartReceiver { channel: witness.channel.clone() }, RESTART).await,
             false => Err("the call was committed too late".into()),
         };
@@ -219,10 +220,9 @@ impl Settle {
 
     /// Each step after a read barrier of this term, while the call stands and no recovery deals with the receivers.
     async fn step(&self, action: Action, deadline: Duration) -> Result<StepEnd, String> {
-        let raft = self.tools.group.raft();
-        raft.read_barrier().await.map_err(|error| error.to_string())?;
-        let leadership = *raft.leadership().borrow();
-        let stands = raft.read(|state| {
+        self.tools.ports.log.read_barrier().await.map_err(|error| error.to_string())?;
+        let leadership = self.tools.leads();
+        let stands = self.tools.read(|state| {
             let cluster = state.clusters.get(&self.cluster).filter(|c| c.slot.is_none());
             cluster.and_then(|c| c.witness.as_ref()).is_some_and(|w| w.id == self.witness.id)
         });
@@ -233,10 +233,10 @@ impl Settle {
             recovery: format!("witness {}", self.witness.id),
             log_index: self.witness.id,
             term: self.term,
-            expires: std::time::Instant::now() + deadline,
+            expires: Instant::now() + deadline,
         };
         let step = Step { target: self.witness.target.clone(), action };
-        let end = self.tools.executor.run(&permit, &step, deadline).await;
+        let end = self.tools.ports.servers.run(permit, step.clone(), deadline).await;
         tracing::info!(witness = self.witness.id, step = %step, end = %end, "step");
         Ok(end)
     }

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     core::{
-        analysis::{Finding, Verdict, observation::Observation, problem::Problem},
+        analysis::{Verdict, observation::Observation, problem::Problem},
         plan::choose::Sets,
     },
     model::server::{ClusterId, ServerId},
@@ -53,10 +56,6 @@ pub enum Input {
 pub struct Seen {
     /// Observations by server.
     pub observations: BTreeMap<ServerId, Observation>,
-    /// Problems.
-    pub problems: Vec<Problem>,
-    /// This node's finding.
-    pub finding: Option<Finding>,
     /// This node's monotonic milliseconds of it all.
     pub now_ms: u64,
     /// Since when, in the same milliseconds, the cluster has its present primary and nothing changes its structure:
@@ -80,15 +79,54 @@ pub enum Sighting {
     },
 }
 
+/// What is seen of a cluster, and what is wrong with it, for people.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// What is seen.
+    pub seen: Seen,
+    /// Problems.
+    pub problems: Vec<Problem>,
+}
+
 /// What is seen of each cluster, as last published: for readers who must not wait.
-pub type Views = Arc<Mutex<BTreeMap<ClusterId, Arc<Seen>>>>;
+#[derive(Clone, Default)]
+pub struct Views(Arc<Published>);
+
+#[derive(Default)]
+struct Published {
+    wanted: AtomicBool,
+    clusters: Mutex<BTreeMap<ClusterId, Arc<Shown>>>,
+}
+
+impl Views {
+    /// A cluster as last published.
+    pub fn of(&self, cluster: &ClusterId) -> Option<Arc<Shown>> {
+        self.lock().get(cluster).cloned()
+    }
+
+    /// Whether anybody reads them.
+    pub(super) fn wanted(&self) -> bool {
+        self.0.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn show(&self, cluster: ClusterId, shown: Shown) {
+        self.lock().insert(cluster, Arc::new(shown));
+    }
+
+    pub(super) fn forget(&self, cluster: &ClusterId) {
+        self.lock().remove(cluster);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Arc<Shown>>> {
+        self.0.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The observer's mailbox.
 #[derive(Clone)]
 pub struct ObserverHandle {
     pub(super) inputs: mpsc::Sender<Input>,
-    /// What is seen, as last published.
-    pub views: Views,
+    pub(super) views: Views,
 }
 
 impl ObserverHandle {
@@ -104,6 +142,12 @@ impl ObserverHandle {
         let (reply, answer) = oneshot::channel();
         self.inputs.send(Input::Look { cluster, reply }).await.ok()?;
         answer.await.ok().flatten()
+    }
+
+    /// What is seen, as last published. Nothing is published before the first call.
+    pub fn views(&self) -> Views {
+        self.views.0.wanted.store(true, Ordering::Relaxed);
+        self.views.clone()
     }
 
     /// Asks for a full inventory soon.

@@ -1,4 +1,6 @@
-//! What this node keeps of one server between probes, and how a probe's end changes it. Pure.
+//! What this node keeps of one server between probes, and how a probe's end changes what is seen of it. Pure.
+
+use std::sync::Arc;
 
 use crate::{
     core::analysis::{
@@ -27,11 +29,27 @@ struct Heard {
     read_position: (String, u64),
 }
 
-/// One server as watched by this node.
+impl Heard {
+    fn of(channel: &Channel) -> Self {
+        Self {
+            channel: (channel.name.clone(), channel.source.clone()),
+            heartbeats: channel.heartbeats,
+            read_position: channel.read_position.clone(),
+        }
+    }
+
+    fn is_of(&self, channel: &Channel) -> bool {
+        (&self.channel.0, &self.channel.1) == (&channel.name, &channel.source)
+    }
+
+    fn moved(&self, channel: &Channel) -> bool {
+        (self.heartbeats, &self.read_position) != (channel.heartbeats, &channel.read_position)
+    }
+}
+
+/// One server as watched by this node, besides its observation.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    /// What the analysis sees.
-    pub observation: Observation,
     /// Largest set seen in hand since the server's present start (P6).
     pub high_water: Option<(u64, GtidSet)>,
     last_heard: Option<Heard>,
@@ -42,23 +60,24 @@ pub struct Watch {
 
 impl Watch {
     /// Begins at `now_ms`: the silence of a server that never answers counts from here.
-    pub fn begun(now_ms: u64) -> Self {
-        let observation = Observation { watched_since_ms: Some(now_ms), ..Observation::default() };
-        Self { observation, ..Self::default() }
+    pub fn begun(now_ms: u64) -> (Self, Observation) {
+        (Self::default(), Observation { watched_since_ms: Some(now_ms), ..Observation::default() })
     }
 
     /// It is probed at another pace from now on: gaps between answers that came before mean nothing.
-    pub fn begin_rhythm(&mut self, now_ms: u64) {
+    pub fn begin_rhythm(&mut self, seen: &mut Observation, now_ms: u64) {
         self.rhythm_since_ms = now_ms;
-        self.observation.recent_pause_ms = None;
+        seen.recent_pause_ms = None;
     }
 
-    /// Takes in a finished attempt. `expected` is what the server must say of itself, `channel` the one to be judged.
+    /// Takes a finished attempt into `seen`. `expected` is what the server must say of itself, `channel` the one of
+    /// `facts` to be judged.
     pub fn attempt(
         &mut self,
+        seen: &mut Observation,
         ended_ms: u64,
         end: AttemptEnd,
-        facts: Option<ServerFacts>,
+        facts: Option<Arc<ServerFacts>>,
         expected: Option<&Identity>,
         channel: Option<&Channel>,
     ) {
@@ -68,74 +87,73 @@ impl Watch {
             }
             _ => end,
         };
-        self.observation.waiting_since_ms = None;
+        seen.waiting_since_ms = None;
         if let (AttemptEnd::Answered, Some(facts)) = (&end, facts) {
-            self.answered(ended_ms, facts, channel);
+            self.answered(seen, ended_ms, facts, channel);
         }
-        self.observation.last_attempt = Some((ended_ms, end));
+        seen.last_attempt = Some((ended_ms, end));
         if self.pause_seen_ms.is_some_and(|at| ended_ms.saturating_sub(at) > PAUSE_TOLD_MS) {
-            self.observation.recent_pause_ms = None;
+            seen.recent_pause_ms = None;
         }
     }
 
-    fn answered(&mut self, at_ms: u64, facts: ServerFacts, channel: Option<&Channel>) {
-        let last = self.observation.answered_ms.map(|last| last.max(self.rhythm_since_ms));
+    fn answered(
+        &mut self,
+        seen: &mut Observation,
+        at_ms: u64,
+        facts: Arc<ServerFacts>,
+        channel: Option<&Channel>,
+    ) {
+        let last = seen.answered_ms.map(|last| last.max(self.rhythm_since_ms));
         if let Some(gap) = last.map(|last| at_ms.saturating_sub(last))
             && gap >= PAUSE_MS
         {
-            self.observation.recent_pause_ms = Some(gap);
+            seen.recent_pause_ms = Some(gap);
             self.pause_seen_ms = Some(at_ms);
         }
-        self.hear_source(at_ms, channel);
+        self.hear_source(seen, at_ms, channel);
         self.raise_high_water(&facts);
-        // Only an inventory reads these; what it read stays until the next.
-        let mut facts = facts;
-        if let Some(old) = self.observation.facts.take() {
-            facts.replicas = facts.replicas.or(old.replicas);
-            facts.dump_clients = facts.dump_clients.or(old.dump_clients);
-            facts.durability = facts.durability.or(old.durability);
-        }
-        self.observation.answered_ms = Some(at_ms);
-        self.observation.facts = Some(facts);
+        seen.answered_ms = Some(at_ms);
+        seen.facts = Some(facts);
     }
 
     /// When the receiver last proved that its source lives, and when it lost it.
-    fn hear_source(&mut self, at_ms: u64, channel: Option<&Channel>) {
-        let now_heard = channel.map(|c| Heard {
-            channel: (c.name.clone(), c.source.clone()),
-            heartbeats: c.heartbeats,
-            read_position: c.read_position.clone(),
-        });
-        let source = |heard: &Option<Heard>| heard.as_ref().map(|h| h.channel.clone());
-        if source(&now_heard) != source(&self.last_heard) {
+    fn hear_source(&mut self, seen: &mut Observation, at_ms: u64, channel: Option<&Channel>) {
+        let same_source = match (channel, &self.last_heard) {
+            (Some(channel), Some(heard)) => heard.is_of(channel),
+            (channel, heard) => channel.is_none() && heard.is_none(),
+        };
+        if !same_source {
             // Another source: what was heard of the last one is no testimony about it.
-            self.observation.source_heard_ms = None;
-            self.observation.source_noticed_ms = None;
-            self.observation.source_lost_ms = None;
+            seen.source_heard_ms = None;
+            seen.source_noticed_ms = None;
+            seen.source_lost_ms = None;
             self.last_heard = None;
         }
         let Some(channel) = channel else { return };
-        let moved = self.last_heard.is_some() && self.last_heard != now_heard;
+        let moved = self.last_heard.as_ref().is_some_and(|heard| heard.moved(channel));
         if channel.receiver == Receiver::Running {
-            self.observation.source_lost_ms = None;
+            seen.source_lost_ms = None;
             if moved {
-                self.observation.source_noticed_ms = Some(at_ms);
+                seen.source_noticed_ms = Some(at_ms);
                 // It moved at some time since the last probe: the earliest is all that is proven.
-                let since = self.observation.answered_ms.unwrap_or(at_ms);
-                self.observation.source_heard_ms = self.observation.source_heard_ms.max(Some(since));
+                let since = seen.answered_ms.unwrap_or(at_ms);
+                seen.source_heard_ms = seen.source_heard_ms.max(Some(since));
             }
             if let Some(age) = channel.heartbeat_age_ms {
                 let heard = at_ms.saturating_sub(age);
-                self.observation.source_heard_ms = self.observation.source_heard_ms.max(Some(heard));
+                seen.source_heard_ms = seen.source_heard_ms.max(Some(heard));
             }
         } else {
             let by_connection = channel.receiver == Receiver::Connecting
                 || channel.receiver_error.as_ref().is_some_and(|(code, _)| is_connection_error(*code));
-            if by_connection && self.observation.source_lost_ms.is_none() {
-                self.observation.source_lost_ms = Some(at_ms);
+            if by_connection && seen.source_lost_ms.is_none() {
+                seen.source_lost_ms = Some(at_ms);
             }
         }
-        self.last_heard = now_heard;
+        if moved || self.last_heard.is_none() {
+            self.last_heard = Some(Heard::of(channel));
+        }
     }
 
     /// A restart begins a new mark only once the old one is held again; until then the shrink shows.
@@ -149,9 +167,19 @@ impl Watch {
     }
 
     /// Forgets what was open across this node's own pause, which ended at `now_ms`.
-    pub fn discard(&mut self, now_ms: u64) {
-        let facts = self.observation.facts.take();
-        self.observation = Observation { facts, watched_since_ms: Some(now_ms), ..Observation::default() };
+    pub fn discard(&mut self, seen: &mut Observation, now_ms: u64) {
+        let facts = seen.facts.take();
+        *seen = Observation { facts, watched_since_ms: Some(now_ms), ..Observation::default() };
         self.last_heard = None;
     }
+}
+
+/// What only an inventory reads stays until the next one: it is taken over from the facts seen before.
+pub fn complete(seen: &Observation, mut facts: ServerFacts) -> ServerFacts {
+    if let Some(before) = &seen.facts {
+        facts.replicas = facts.replicas.or_else(|| before.replicas.clone());
+        facts.dump_clients = facts.dump_clients.or_else(|| before.dump_clients.clone());
+        facts.durability = facts.durability.or_else(|| before.durability.clone());
+    }
+    facts
 }

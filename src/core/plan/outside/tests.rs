@@ -31,13 +31,13 @@ fn facts(n: u32, text: &str) -> ServerFacts {
 }
 
 /// `1:w 2:r>1 ...`; who is not named does not answer.
-fn seen(picture: &str) -> BTreeMap<ServerId, ServerFacts> {
+fn seen(picture: &str) -> BTreeMap<ServerId, Arc<ServerFacts>> {
     picture
         .split_whitespace()
         .map(|member| {
             let (n, text) = member.split_once(':').unwrap();
             let n = n.parse().unwrap();
-            (id(n), facts(n, text))
+            (id(n), Arc::new(facts(n, text)))
         })
         .collect()
 }

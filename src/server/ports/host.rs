@@ -5,29 +5,54 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
+
+use super::Host;
 
 /// How late the process' own loop may be before what it observes cannot be trusted (design §3).
 const LATE: Duration = Duration::from_millis(200);
 /// How often that is checked.
 const BEAT: Duration = Duration::from_millis(25);
 
-/// Monotonic milliseconds since this process began.
-pub fn now_ms() -> u64 {
-    static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    // One second ahead, so that "1 s ago" exists from the start.
-    BEGAN.elapsed().as_millis() as u64 + 1_000
+/// This process on this machine.
+pub struct Machine {
+    began: Instant,
 }
 
-/// CLOCK_BOOTTIME in milliseconds.
-pub fn boottime_ms() -> u64 {
-    millis(ClockId::Boottime)
+impl Machine {
+    /// Its monotonic milliseconds count from now.
+    #[expect(clippy::new_without_default, reason = "it reads the clock")]
+    pub fn new() -> Self {
+        Self { began: Instant::now() }
+    }
 }
 
-/// Unix milliseconds, for display only.
-pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis() as u64).unwrap_or(0)
+impl Host for Machine {
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1_000
+    }
+
+    fn boottime_ms(&self) -> u64 {
+        millis(ClockId::Boottime)
+    }
+
+    fn wall_ms(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis() as u64).unwrap_or(0)
+    }
+
+    fn unique(&self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+
+    fn pauses(&self) -> watch::Receiver<u64> {
+        watch_pauses()
+    }
+
+    fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        task
+    }
 }
 
 fn millis(clock: ClockId) -> u64 {
@@ -35,17 +60,16 @@ fn millis(clock: ClockId) -> u64 {
     (time.tv_sec as u64).saturating_mul(1_000) + time.tv_nsec as u64 / 1_000_000
 }
 
-/// Counts this process' own pauses: a loop that ran late by more than 200 ms, or BOOTTIME and MONOTONIC apart.
-/// Whoever observes discards what it held open across one.
-pub fn watch_pauses() -> watch::Receiver<u64> {
+/// A pause is a loop that ran late by more than 200 ms, or BOOTTIME and MONOTONIC apart.
+fn watch_pauses() -> watch::Receiver<u64> {
     let (tx, rx) = watch::channel(0);
     tokio::spawn(async move {
         let mut last = Instant::now();
-        let mut skew = boottime_ms().saturating_sub(millis(ClockId::Monotonic));
+        let mut skew = millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
         loop {
             tokio::time::sleep(BEAT).await;
             let late = last.elapsed().saturating_sub(BEAT);
-            let skew_now = boottime_ms().saturating_sub(millis(ClockId::Monotonic));
+            let skew_now = millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
             let slept = skew_now.abs_diff(skew) > LATE.as_millis() as u64;
             if late > LATE || slept {
                 tracing::warn!(

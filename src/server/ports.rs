@@ -1,0 +1,203 @@
+//! What the actors need of the world, and nothing of how it is made: the log, the other nodes, the servers, the process
+//! they live in. The daemon gives them Raft, gRPC, MySQL sessions and the machine's clocks; the simulation gives them
+//! its own, and runs the same actors.
+//!
+//! With equal ports an actor does the same again, bit for bit: it reads no other clock, starts no other task, takes
+//! names from [`Host::unique`], and waits in a fixed order.
+
+pub mod host;
+pub mod log;
+pub mod peers;
+pub mod servers;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    core::{
+        analysis::Verdict,
+        plan::step::{Step, StepEnd, Target},
+        replicated::{Change, Command, Outcome, State},
+    },
+    executor::Permit,
+    model::{
+        address::Address,
+        facts::ServerFacts,
+        gtid::GtidSet,
+        server::{ClusterId, ServerId},
+    },
+    probe::{ProbeEvent, ProbeSettings, ProbeTarget},
+    raft::{Committed, Leadership, Membership, ProposeError, ReadError},
+    session,
+};
+
+/// The replicated log and the state it makes, as one node has them.
+pub trait Log: Send + Sync + 'static {
+    /// This node's id.
+    fn node_id(&self) -> u64;
+    /// Random name of this node's data directory (P9).
+    fn incarnation(&self) -> &str;
+    /// Calls `reader` once with the state as applied here; nothing is applied meanwhile, and `reader` calls no port.
+    fn look(&self, reader: &mut dyn FnMut(&State));
+    /// Index of the last applied entry, as it rises. One task waits on each receiver: several that wait on one `watch`
+    /// channel are woken in no particular order, so that the simulation gives each call a channel of its own.
+    fn applied(&self) -> watch::Receiver<u64>;
+    /// Who leads, as it changes. As with `applied`, each receiver has one task that waits.
+    fn leadership(&self) -> watch::Receiver<Leadership>;
+    /// Who belongs to the group.
+    fn membership(&self) -> Membership;
+    /// Proposes, if this node leads in `term`, and returns when the command is committed and applied here.
+    fn propose(&self, term: u64, command: Command) -> BoxFuture<'_, Result<Committed, ProposeError>>;
+    /// Returns when everything acknowledged before the call is applied here; a majority confirms it each time.
+    fn read_barrier(&self) -> BoxFuture<'_, Result<u64, ReadError>>;
+}
+
+impl dyn Log {
+    /// What `look` finds in the state as applied here.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        let (mut look, mut found) = (Some(look), None);
+        self.look(&mut |state| found = look.take().map(|look| look(state)));
+        found.expect("`Log::look` calls its reader")
+    }
+
+    /// Who leads now, as far as this node knows.
+    pub fn leads(&self) -> Leadership {
+        *self.leadership().borrow()
+    }
+
+    /// Index of the last entry applied here.
+    pub fn applied_now(&self) -> u64 {
+        *self.applied().borrow()
+    }
+}
+
+/// A step of a committed recovery that another node is asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delegation {
+    /// Recovery it belongs to; also the log index of its start.
+    pub recovery: u64,
+    /// The node that asks leads in this term.
+    pub term: u64,
+    /// What is to be done.
+    pub step: Step,
+    /// Nothing begins later than this after the receipt; nor ends later.
+    pub within: Duration,
+}
+
+/// The other nodes, as one asks them. An error says in words why there is no answer; bounds are the caller's.
+pub trait Peers: Send + Sync + 'static {
+    /// A verdict to the leader, with its age in milliseconds.
+    fn report(&self, node: u64, verdict: Verdict, age_ms: u64) -> BoxFuture<'static, Result<(), String>>;
+    /// A node's part of an urgent round.
+    fn urgent(
+        &self,
+        node: u64,
+        cluster: ClusterId,
+        bound_ms: u64,
+    ) -> BoxFuture<'static, Result<Verdict, String>>;
+    /// A delegated step.
+    fn delegate(&self, node: u64, delegation: Delegation) -> BoxFuture<'static, Result<StepEnd, String>>;
+    /// High-water marks of a cluster's members, as a node remembers them (P6).
+    fn marks(
+        &self,
+        node: u64,
+        cluster: ClusterId,
+    ) -> BoxFuture<'static, Result<BTreeMap<ServerId, GtidSet>, String>>;
+    /// The feature level a node understands.
+    fn level(&self, node: u64) -> BoxFuture<'static, Result<u32, String>>;
+    /// A change that the leader is asked to propose.
+    fn submit(
+        &self,
+        node: u64,
+        change: Change,
+        by: String,
+        request_id: Option<String>,
+    ) -> BoxFuture<'static, Result<(u64, Outcome), String>>;
+}
+
+/// The owner's end of a prober. Dropping it ends the prober.
+pub trait Probe: Send + Sync + 'static {
+    /// A fresh attempt at once; resolves with the first answer or refusal, or at `bound` with what was seen.
+    fn urgent(&self, bound: Duration) -> oneshot::Receiver<ProbeEvent>;
+    /// Probes now instead of when it is due.
+    fn reprobe(&self);
+    /// Reads a full inventory with the next probe, now.
+    fn inventory_now(&self);
+    /// Changes intervals and mode.
+    fn set(&self, settings: ProbeSettings);
+    /// Throws away attempts that are under way.
+    fn discard(&self);
+}
+
+/// The database servers, as probed and as changed.
+pub trait Servers: Send + Sync + 'static {
+    /// Starts watching one; events go to `events`.
+    fn watch(
+        &self,
+        target: ProbeTarget,
+        settings: ProbeSettings,
+        events: mpsc::Sender<ProbeEvent>,
+    ) -> Box<dyn Probe>;
+    /// Reads one server in full over a connection of its own.
+    fn read(&self, address: &Address) -> BoxFuture<'_, Result<ServerFacts, session::ReadError>>;
+    /// Keeps an executor session to it from now on.
+    fn prepare(&self, target: &Target);
+    /// Keeps none any more.
+    fn forget(&self, server: &ServerId);
+    /// Cuts every executor session: this node was paused.
+    fn drop_all(&self);
+    /// Cuts those on which a step runs: this node begins to lead.
+    fn drop_busy(&self);
+    /// Which nodes may have sessions on servers.
+    fn set_nodes(&self, nodes: Vec<u64>);
+    /// Carries out one step, ending at `deadline` at the latest.
+    fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd>;
+}
+
+/// The process that the actors live in: its clocks, and its tasks.
+///
+/// Waiting is done with `tokio::time`, whose clock is monotonic and may be virtual.
+pub trait Host: Send + Sync + 'static {
+    /// Monotonic milliseconds of this process, from 1,000 on, so that "1 s ago" exists from the start.
+    fn now_ms(&self) -> u64;
+    /// CLOCK_BOOTTIME in milliseconds: it goes on while the machine is suspended (P10).
+    fn boottime_ms(&self) -> u64;
+    /// Unix milliseconds, for display only.
+    fn wall_ms(&self) -> u64;
+    /// A name that nobody else has: a random UUID.
+    fn unique(&self) -> String;
+    /// Counts this process' own pauses. Whoever observes discards what it held open across one.
+    fn pauses(&self) -> watch::Receiver<u64>;
+    /// What is to be spawned in place of `task`: the simulation stops and kills a node's tasks by it.
+    fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
+}
+
+/// All of it, for one node.
+#[derive(Clone)]
+pub struct Ports {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The other nodes.
+    pub peers: Arc<dyn Peers>,
+    /// The database servers.
+    pub servers: Arc<dyn Servers>,
+    /// The process.
+    pub host: Arc<dyn Host>,
+}
+
+impl Ports {
+    /// What is to be spawned in place of `work`; see [`Host::task`].
+    pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+        self.host.task(Box::pin(work))
+    }
+
+    /// Starts a task of this node.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        tokio::spawn(self.task(work))
+    }
+}

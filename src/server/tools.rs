@@ -1,0 +1,55 @@
+//! What every actor works with: the ports, and the group's voice over them.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
+
+use super::{group::Group, ports::Ports};
+use crate::{core::replicated::State, raft::Leadership};
+
+/// The ports of one node, and its voice in the group.
+#[derive(Clone)]
+pub struct Tools {
+    /// The world.
+    pub ports: Ports,
+    /// Proposing.
+    pub group: Arc<Group>,
+}
+
+impl Tools {
+    /// Over these ports.
+    pub fn new(ports: Ports) -> Self {
+        Self { group: Arc::new(Group::new(ports.clone())), ports }
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> u64 {
+        self.ports.log.node_id()
+    }
+
+    /// What `look` finds in the state as applied here.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.ports.log.read(look)
+    }
+
+    /// Who leads now, as far as this node knows.
+    pub fn leads(&self) -> Leadership {
+        self.ports.log.leads()
+    }
+
+    /// This process' monotonic milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.ports.host.now_ms()
+    }
+
+    /// What is to be spawned in place of `work`, into a set of tasks for example.
+    pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+        self.ports.task(work)
+    }
+
+    /// Starts a task of this node.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.ports.start(work)
+    }
+}

@@ -1,0 +1,109 @@
+//! The promises and invariants: one small file each, fed with the same events. A check keeps its own account of what
+//! happened; it asks the product's code for no opinion.
+//!
+//! | file | promise | invariant |
+//! |---|---|---|
+//! | `p1_permitted` | P1, P7 | I1, I4 |
+//! | `p2_majority` | P2, P12 | I2, I3 |
+//! | `p3_one_slot` | P3 | I5 |
+//! | `p4_ends_once` | P4 | I8 |
+//! | `p5_barriers` | P5 | I13 |
+//! | `p6_acknowledged` | P6 | I12, I18 |
+//! | `p8_fail_static` | P8 | I20 |
+//! | `p9_votes` | P9 | I9 |
+//! | `p10_log_time` | P10 | I6 |
+//! | `i7_switches` | | I7 |
+//! | `i10_same_state` | | I10 |
+//! | `i11_one_writable` | | I11 |
+//! | `i14_candidate` | | I14 |
+//! | `i16_relay_log` | | I16 |
+//! | `converges` | P4, L1, L2 | I15, I17 |
+//! | `false_failover` | P2 | I3, L4 |
+
+pub mod account;
+mod converges;
+mod false_failover;
+mod i10_same_state;
+mod i11_one_writable;
+mod i14_candidate;
+mod i16_relay_log;
+mod i7_switches;
+mod p10_log_time;
+mod p1_permitted;
+mod p2_majority;
+mod p3_one_slot;
+mod p4_ends_once;
+mod p5_barriers;
+mod p6_acknowledged;
+mod p8_fail_static;
+mod p9_votes;
+
+use super::{trace::Event, world::World};
+
+/// One promise or invariant.
+pub trait Check: Send {
+    /// Its name in a report.
+    fn id(&self) -> &'static str;
+    /// An event happened; the world is as it is after it.
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String>;
+    /// The run is over.
+    fn end(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// True time, milliseconds.
+    pub at: u64,
+    /// Which.
+    pub check: &'static str,
+    /// How.
+    pub what: String,
+}
+
+/// All of them.
+pub fn all() -> Vec<Box<dyn Check>> {
+    vec![
+        Box::<p3_one_slot::OneSlot>::default(),
+        Box::<p4_ends_once::EndsOnce>::default(),
+        Box::<p9_votes::Votes>::default(),
+        Box::<p10_log_time::LogTime>::default(),
+        Box::<i7_switches::Switches>::default(),
+        Box::new(i10_same_state::SameState),
+        Box::new(converges::Converges),
+        Box::<p1_permitted::Permitted>::default(),
+        Box::new(p2_majority::Majority),
+        Box::<p5_barriers::Barriers>::default(),
+        Box::<p6_acknowledged::Acknowledged>::default(),
+        Box::<p8_fail_static::FailStatic>::default(),
+        Box::new(i11_one_writable::OneWritable),
+        Box::new(i14_candidate::Candidate),
+        Box::<i16_relay_log::RelayLog>::default(),
+        Box::<false_failover::FalseFailover>::default(),
+    ]
+}
+
+impl World {
+    /// Shows an event to every check.
+    pub fn check(&mut self, event: &Event) {
+        let mut checks = std::mem::take(&mut self.checks);
+        for check in &mut checks {
+            if let Err(what) = check.see(self.now, event, self) {
+                self.violations.push(Violation { at: self.now, check: check.id(), what });
+            }
+        }
+        self.checks = checks;
+    }
+
+    /// Asks every check for its last word.
+    pub fn check_end(&mut self) {
+        let mut checks = std::mem::take(&mut self.checks);
+        for check in &mut checks {
+            if let Err(what) = check.end(self) {
+                self.violations.push(Violation { at: self.now, check: check.id(), what });
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! L1, L2, I15, I17, P4: once all faults are over, the group has one leader and one state, no recovery runs, and the
+//! cluster has a primary that takes writes; who was re-pointed follows it; nobody else takes writes.
+
+use quorate::core::replicated::{Ending, MemberState};
+
+use super::Check;
+use crate::{fleet::ServerNo, trace::Event, world::World};
+
+/// The last of a run, in which clients must have been served, milliseconds.
+const SERVED_MS: u64 = 10_000;
+
+/// See above.
+pub struct Converges;
+
+impl Check for Converges {
+    fn id(&self) -> &'static str {
+        "L1/L2 it converges"
+    }
+
+    fn see(&mut self, _: u64, _: &Event, _: &World) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn end(&mut self, world: &World) -> Result<(), String> {
+        one_group(world)?;
+        let state = &world.group.state;
+        if let Some(recovery) = state.recoveries.values().find(|recovery| recovery.running()) {
+            return Err(format!(
+                "recovery {} ({:?}) still runs in phase {:?}{}",
+                recovery.id,
+                recovery.kind,
+                recovery.phase,
+                if recovery.undoing() { ", being undone" } else { "" }
+            ));
+        }
+        let Some(primary) = world.primary() else { return Err("the cluster has no primary".into()) };
+        let server = world.fleet.server(primary);
+        if !server.runs() || server.switches.read_only {
+            return Err(format!("the primary, server {}, takes no writes", primary.0));
+        }
+        if world.clients.last(primary).is_none_or(|at| at + SERVED_MS < world.now) {
+            return Err(format!("the primary, server {}, has acknowledged nothing lately", primary.0));
+        }
+        others_are_read_only(world, primary)?;
+        repointed_follow(world, primary)
+    }
+}
+
+fn one_group(world: &World) -> Result<(), String> {
+    let leader = world.leader().ok_or("nobody leads")?;
+    let last = world.nodes[&leader].process.as_ref().map_or(0, |process| process.raft.applied());
+    let behind = |id: &&u64| {
+        let process = world.nodes.get(id).and_then(|node| node.process.as_ref());
+        process.is_none_or(|process| process.raft.applied() + 5 < last)
+    };
+    match world.group.state.voters.keys().find(behind) {
+        Some(node) => Err(format!("node {node} is behind the leader, node {leader}")),
+        None => Ok(()),
+    }
+}
+
+fn others_are_read_only(world: &World, primary: ServerNo) -> Result<(), String> {
+    for at in 0..world.fleet.servers().len() {
+        let server = world.fleet.server(ServerNo(at));
+        if ServerNo(at) != primary && server.runs() && !server.switches.read_only {
+            return Err(format!("server {at} takes writes beside the primary, server {}", primary.0));
+        }
+    }
+    Ok(())
+}
+
+/// Those that the last completed recovery says it re-pointed.
+fn repointed_follow(world: &World, primary: ServerNo) -> Result<(), String> {
+    let state = &world.group.state;
+    let Some(cluster) = state.clusters.values().next() else { return Ok(()) };
+    let done = state.recoveries.values().rev().find(|r| r.ending == Some(Ending::Succeeded));
+    let Some(decision) = done.and_then(|recovery| recovery.decision.as_ref()) else { return Ok(()) };
+    let left: Vec<_> = done.iter().flat_map(|r| &r.left_behind).map(|(server, _)| server).collect();
+    let address = &world.fleet.server(primary).spec.address;
+    for follower in decision.siblings.iter().chain(&decision.ackers) {
+        let id = &follower.target.server;
+        let Some(member) = cluster.members.get(id).filter(|m| m.state == MemberState::Normal) else {
+            continue;
+        };
+        let Some(no) = world.server_at(&member.address) else { continue };
+        if left.contains(&id) || no == primary || world.errant.contains(&no) {
+            continue;
+        }
+        let follows =
+            world.fleet.server(no).channels.iter().any(|channel| &channel.options.source == address);
+        if !follows {
+            return Err(format!("server {} does not follow the primary, server {}", no.0, primary.0));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! I11: under semi-sync in force, what the old primary writes after its replicas were revoked and another was decided on
+//! is acknowledged to nobody.
+
+use quorate::core::replicated::{Kind, Phase, recovery::Waiver};
+
+use super::Check;
+use crate::{
+    fleet::{ServerNo, log::Payload},
+    trace::Event,
+    world::World,
+};
+
+/// See above.
+pub struct OneWritable;
+
+impl Check for OneWritable {
+    fn id(&self) -> &'static str {
+        "I11 one server acknowledges"
+    }
+
+    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+        let Event::Acknowledged { server, row, .. } = event else { return Ok(()) };
+        let (Some(primary), Some(state)) = (world.primary(), Some(&world.group.state)) else { return Ok(()) };
+        if primary == *server {
+            return Ok(());
+        }
+        let last = state.recoveries.values().rev().find(|recovery| {
+            recovery.phase == Phase::Published || (recovery.decision.is_some() && recovery.ending.is_some())
+        });
+        let Some(recovery) = last.filter(|r| r.kind != Kind::Switchover && r.semi_sync.is_some()) else {
+            return Ok(());
+        };
+        let of_it = world.server_at(&recovery.old_primary.address) == Some(*server);
+        if !of_it || recovery.waived.contains(&Waiver::Loss) || recovery.undo.is_some() {
+            return Ok(());
+        }
+        let Some(published) = world.published_at(recovery.id) else { return Ok(()) };
+        match written_at(world, *server, *row) {
+            Some(at) if at > published => Err(format!(
+                "server {} acknowledges row {row}, written {} ms after server {} was published",
+                server.0,
+                at - published,
+                primary.0
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn written_at(world: &World, server: ServerNo, row: u64) -> Option<u64> {
+    let entries = world.fleet.server(server).log.entries().iter().rev();
+    let holds = |payload: &Payload| matches!(payload, Payload::Rows(rows) if rows.contains(&row));
+    entries.take(64).find(|entry| holds(&entry.txn.payload)).map(|entry| entry.txn.at_ms)
+}

@@ -1,0 +1,47 @@
+//! I14: who is decided on may be promoted: in service, one source, not ruled out, and without a row that nobody else
+//! may hold.
+
+use quorate::{
+    core::replicated::{Change, Kind, MemberState},
+    model::policy::PromotionRule,
+};
+
+use super::{Check, account::changed};
+use crate::{trace::Event, world::World};
+
+/// See above.
+pub struct Candidate;
+
+impl Check for Candidate {
+    fn id(&self) -> &'static str {
+        "I14 the candidate may be promoted"
+    }
+
+    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+        let Some((
+            Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. },
+            _,
+        )) = changed(event)
+        else {
+            return Ok(());
+        };
+        let state = &world.group.state;
+        let Some(record) = state.recoveries.get(recovery) else { return Ok(()) };
+        let candidate = &decision.candidate;
+        let wrong = |why: &str| Err(format!("recovery {recovery} decides on {}, {why}", candidate.address));
+        let Some((_, member)) = state.find_server(&candidate.server.0).ok() else {
+            return wrong("no member");
+        };
+        if member.state != MemberState::Normal || member.channels > 1 {
+            return wrong("which is not in service with one source");
+        }
+        if state.rule_of(&candidate.server) == PromotionRule::MustNot {
+            return wrong("which policy rules out");
+        }
+        let errant = world.server_at(&candidate.address).is_some_and(|no| world.errant.contains(&no));
+        if errant && record.kind == Kind::Failover {
+            return wrong("which holds an errant row");
+        }
+        Ok(())
+    }
+}

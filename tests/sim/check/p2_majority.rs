@@ -1,0 +1,65 @@
+//! P2, P12, I2, I3: an automatic recovery starts only on the verdicts of a majority of the voters, each its own, of the
+//! incarnation that votes, about this primary and epoch; and each of those nodes has really failed to hear it: refused
+//! or cut off, or silent for as long as policy says.
+
+use std::collections::BTreeSet;
+
+use quorate::core::replicated::{Change, Kind, recovery::Testimony};
+
+use super::{Check, account::done};
+use crate::{fleet::ServerNo, prober::LastSeen, trace::Event, world::World};
+
+/// How long ago what a verdict rests on may lie, besides its age: rounds, commits, a leader's delay, milliseconds.
+const LATE_MS: u64 = 6_000;
+
+/// See above.
+pub struct Majority;
+
+impl Check for Majority {
+    fn id(&self) -> &'static str {
+        "P2 a majority that each saw it themselves"
+    }
+
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
+        let Some((index, command, id)) = done(event) else { return Ok(()) };
+        let Change::StartRecovery(start) = &command.change else { return Ok(()) };
+        if start.kind != Kind::Failover || id != index {
+            return Ok(());
+        }
+        let state = &world.group.state;
+        let mut nodes = BTreeSet::new();
+        for testimony in &start.evidence {
+            let verdict = &testimony.verdict;
+            let votes = state.voters.get(&verdict.node) == Some(&verdict.incarnation);
+            let about = verdict.epoch == start.epoch && verdict.subject == start.subject;
+            let fresh = testimony.age_ms <= state.policy.verdict_fresh_for_ms;
+            if votes && about && fresh && verdict.failure().is_some_and(|(class, ..)| class == start.class) {
+                nodes.insert(verdict.node);
+                saw(world, at, testimony)?;
+            }
+        }
+        let need = state.voters.len() / 2 + 1;
+        match nodes.len() >= need {
+            true => Ok(()),
+            false => Err(format!("recovery {id} starts on the word of {nodes:?}, {need} voters are needed")),
+        }
+    }
+}
+
+fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
+    let verdict = &testimony.verdict;
+    let Some((_, member)) = world.group.state.find_server(&verdict.subject.0).ok() else { return Ok(()) };
+    let Some(ServerNo(server)) = world.server_at(&member.address) else { return Ok(()) };
+    let seen = world.probers.seen.get(&(verdict.node, server)).copied().unwrap_or_default();
+    let hard = verdict.failure().is_some_and(|(_, _, evidence)| evidence.hard);
+    let since = at.saturating_sub(testimony.age_ms + LATE_MS);
+    let silence = world.group.state.policy.silence_ms * 9 / 10;
+    let LastSeen { answered, gone, gap } = seen;
+    let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
+        || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);
+    let turned_away = gone.is_some_and(|gone| gone >= since);
+    match turned_away || (!hard && heard_nothing) {
+        true => Ok(()),
+        false => Err(format!("node {} says {}, and has seen {seen:?}", verdict.node, verdict.label())),
+    }
+}

@@ -1,0 +1,56 @@
+//! P6, I12, I18: under semi-sync in force, no write that was acknowledged to a client is missing on the server that is
+//! published as the primary, unless an operator accepted its loss by name.
+
+use std::collections::BTreeMap;
+
+use quorate::core::replicated::{Change, recovery::Waiver};
+
+use super::{Check, account::changed};
+use crate::{fleet::ServerNo, trace::Event, world::World};
+
+/// See above.
+#[derive(Default)]
+pub struct Acknowledged {
+    /// Rows acknowledged by each server, in order.
+    rows: BTreeMap<ServerNo, Vec<u64>>,
+    /// Somebody made a time-out finite: what was acknowledged since is not protected, and nobody may know it yet.
+    tampered: bool,
+}
+
+impl Check for Acknowledged {
+    fn id(&self) -> &'static str {
+        "P6 no acknowledged write is lost under semi-sync"
+    }
+
+    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+        match event {
+            Event::Acknowledged { server, row, .. } => self.rows.entry(*server).or_default().push(*row),
+            Event::Fault { what, .. } if what.starts_with("SemiSyncTimeout") => self.tampered = true,
+            _ => {}
+        }
+        let Some((Change::Publish { recovery }, _)) = changed(event) else { return Ok(()) };
+        let Some(recovery) = world.group.state.recoveries.get(recovery) else { return Ok(()) };
+        let Some(decision) = &recovery.decision else { return Ok(()) };
+        if recovery.semi_sync.is_none() || self.tampered || recovery.waived.contains(&Waiver::Loss) {
+            return Ok(());
+        }
+        let (Some(old), Some(new)) =
+            (world.server_at(&recovery.old_primary.address), world.server_at(&decision.candidate.address))
+        else {
+            return Ok(());
+        };
+        let there = &world.fleet.server(new).log;
+        let lost: Vec<u64> =
+            self.rows.get(&old).into_iter().flatten().filter(|row| !there.holds(**row)).copied().collect();
+        match lost.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "server {} is published without {} acknowledged rows of server {}: {:?}",
+                new.0,
+                lost.len(),
+                old.0,
+                &lost[..lost.len().min(5)]
+            )),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! P8, I20: the primary on record is never fenced but under a recovery that runs: not by a node that comes back, not by
+//! a standing order of another epoch.
+
+use super::Check;
+use crate::{fleet::Statement, trace::Event, world::World};
+
+/// See above.
+#[derive(Default)]
+pub struct FailStatic;
+
+impl Check for FailStatic {
+    fn id(&self) -> &'static str {
+        "P8 a primary nobody replaces is left alone"
+    }
+
+    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+        let Event::Sent { node, server, permit, action, statements, .. } = event else { return Ok(()) };
+        let fences = |statement: &Statement| {
+            matches!(
+                statement,
+                Statement::ReadOnly(true) | Statement::SuperReadOnly(true) | Statement::OfflineMode(true)
+            )
+        };
+        if *action != "fence" || !statements.iter().any(fences) || world.primary() != Some(*server) {
+            return Ok(());
+        }
+        let running = permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id));
+        match running.is_some_and(|recovery| recovery.running()) {
+            true => Ok(()),
+            false => Err(format!(
+                "node {node} fences server {}, the primary, under {}, which does not run",
+                server.0, permit.recovery
+            )),
+        }
+    }
+}

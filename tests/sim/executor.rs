@@ -1,0 +1,367 @@
+//! Executor sessions of one process: one held ahead of need to each server, lent to one step at a time, by the rules of
+//! `src/executor/slot.rs`; and the servers' port as a whole.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use quorate::{
+    core::plan::step::{Step, StepEnd, Target},
+    executor::Permit,
+    model::{address::Address, facts::ServerFacts, server::ServerId},
+    probe::{ProbeEvent, ProbeSettings, ProbeTarget},
+    server::ports::{Host, Probe, Servers},
+    session::{ReadError, SessionError},
+};
+use tokio::{
+    sync::{Mutex as Lock, MutexGuard, mpsc, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    fleet::{
+        Account, Answer, Fleet, Reply, ServerNo, Statement,
+        recipe::{self, Gone, Node, Slot, Wire},
+    },
+    session::{Cut, Lost, SimSession},
+    trace::{Event, Permitted},
+    world::{POISON, Sim},
+};
+
+/// Name of the group in marks.
+const GROUP: &str = "sim";
+/// Idle sessions are pinged this often.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// Bound of a ping, and of the first statements on a new session.
+const PING_WITHIN: Duration = Duration::from_secs(1);
+/// Pause while there is no session, or one without the mark; doubles with each login that fails.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const LOOK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
+/// Bound of a single reading.
+const READ: Duration = Duration::from_secs(3);
+
+struct Opened {
+    session: SimSession,
+    slot: Slot,
+}
+
+#[derive(Default)]
+struct Inner {
+    opened: Option<Opened>,
+    failed: u32,
+}
+
+/// The one session to one server.
+struct Place {
+    server: ServerNo,
+    address: Address,
+    inner: Lock<Inner>,
+    line: Mutex<Option<Cut>>,
+    /// Dropped: the keeper ends.
+    kept: Mutex<Option<watch::Sender<()>>>,
+}
+
+/// [`Servers`] of one process.
+#[derive(Clone)]
+pub struct SimServers {
+    sim: Sim,
+    node: u64,
+    boot: u64,
+    host: Arc<dyn Host>,
+    nodes: Arc<Mutex<Vec<u64>>>,
+    places: Arc<Mutex<BTreeMap<ServerId, Arc<Place>>>>,
+}
+
+impl SimServers {
+    /// Without sessions.
+    pub fn new(sim: Sim, node: u64, boot: u64, host: Arc<dyn Host>, nodes: Vec<u64>) -> Self {
+        let nodes = Arc::new(Mutex::new(nodes));
+        Self { sim, node, boot, host, nodes, places: Arc::default() }
+    }
+
+    fn place(&self, target: &Target) -> Option<Arc<Place>> {
+        let server = self.sim.with(|world| world.server_at(&target.address))?;
+        let mut places = self.places.lock().expect(POISON);
+        let fresh = || {
+            Arc::new(Place {
+                server,
+                address: target.address.clone(),
+                inner: Lock::default(),
+                line: Mutex::default(),
+                kept: Mutex::default(),
+            })
+        };
+        let place = places.entry(target.server.clone()).or_insert_with(fresh);
+        if place.address != target.address {
+            place.end();
+            *place = fresh();
+        }
+        Some(place.clone())
+    }
+
+    fn recipe_node(&self) -> Node {
+        Node { group: GROUP.into(), number: self.node, nodes: self.nodes.lock().expect(POISON).clone() }
+    }
+
+    /// Keeps a session open, as long as it is wanted.
+    async fn keep(self, place: Arc<Place>, mut kept: watch::Receiver<()>) {
+        loop {
+            let (ended, pause) = self.look_after(&place).await;
+            tokio::select! {
+                biased;
+                _ = kept.changed() => return,
+                () = ended => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn look_after(&self, place: &Place) -> (BoxFuture<'static, ()>, Duration) {
+        let mut inner = place.inner.lock().await;
+        if let Some(opened) = inner.opened.as_mut().filter(|opened| opened.session.is_open()) {
+            let asked = match opened.slot.predecessor {
+                None => opened.session.run(vec![Statement::Ping], PING_WITHIN).await,
+                Some(_) => opened.session.run(vec![take_mark(self.node)], PING_WITHIN).await,
+            };
+            match asked {
+                Ok(answer) => match answer.replies.first() {
+                    Some(Reply::Mark(holder)) => opened.slot.predecessor = *holder,
+                    _ => {}
+                },
+                Err(_) => inner.opened = None,
+            }
+        }
+        if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
+            inner.opened = None;
+            match self.open(&mut inner, place).await {
+                Ok(()) => inner.failed = 0,
+                Err(_) => inner.failed = inner.failed.saturating_add(1),
+            }
+        }
+        let marked = inner.opened.as_ref().is_some_and(|opened| opened.slot.predecessor.is_none());
+        let again = (LOOK_AGAIN_AFTER * 2u32.pow(inner.failed.min(8))).min(LOOK_AGAIN_AFTER_MAX);
+        let pause = if marked { PING_EVERY } else { again };
+        let ended = match &inner.opened {
+            Some(opened) => opened.session.line().ended().boxed(),
+            None => std::future::pending().boxed(),
+        };
+        (ended, pause)
+    }
+
+    async fn open(&self, inner: &mut Inner, place: &Place) -> Result<(), Lost> {
+        let who = (self.node, self.boot);
+        let mut session =
+            SimSession::open(&self.sim, who, place.server, Account::Executor, PING_WITHIN).await?;
+        *place.line.lock().expect(POISON) = Some(session.line());
+        let first = vec![Statement::LockWaitTimeout(1), take_mark(self.node), Statement::AskProfile];
+        let answer = session.run(first, PING_WITHIN).await?;
+        match &answer.replies[..] {
+            [_, Reply::Mark(holder), Reply::Profile(profile)] => {
+                let slot = Slot { profile: profile.clone(), predecessor: *holder, is_open: true };
+                inner.opened = Some(Opened { session, slot });
+                Ok(())
+            }
+            _ => Err(Lost::Closed(format!("{answer:?} at login"))),
+        }
+    }
+
+    async fn lend<'a>(
+        &self,
+        place: &'a Place,
+        permit: &Permit,
+        until: Instant,
+    ) -> Result<MutexGuard<'a, Inner>, StepEnd> {
+        let refused = |why: String| StepEnd::Refused { why };
+        let mut inner = timeout_at(until, place.inner.lock())
+            .await
+            .map_err(|_| refused(format!("another step is still running on {}", place.address)))?;
+        if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
+            inner.opened = None;
+            if !permit.holds(Instant::now()) {
+                return Err(refused("the permit has expired".to_owned()));
+            }
+            match timeout_at(until, self.open(&mut inner, place)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", place.address))),
+                Err(_) => return Err(refused(format!("no session to {} in time", place.address))),
+            }
+        }
+        Ok(inner)
+    }
+
+    async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
+        let until = Instant::now() + deadline;
+        let Some(place) = self.place(&step.target) else {
+            return StepEnd::Refused { why: format!("no way to {}", step.target.address) };
+        };
+        let told =
+            Permitted { recovery: permit.recovery.clone(), log_index: permit.log_index, term: permit.term };
+        self.note(|node| Event::StepBegan { node, step: step.clone(), permit: told.clone() });
+        let end = match self.lend(&place, &permit, until).await {
+            Ok(mut inner) => {
+                let opened = inner.opened.as_mut().expect("lent with a session");
+                let mut wire = StepWire {
+                    servers: &self,
+                    session: &mut opened.session,
+                    server: place.server,
+                    permit: &permit,
+                    told: told.clone(),
+                    step: &step,
+                    until,
+                };
+                let end = recipe::run(&mut wire, &self.recipe_node(), &mut opened.slot, &step).await;
+                if !opened.session.is_open() {
+                    inner.opened = None;
+                }
+                end
+            }
+            Err(end) => end,
+        };
+        self.note(|node| Event::StepEnded { node, step: step.clone(), permit: told, end: end.clone() });
+        end
+    }
+
+    fn note(&self, event: impl FnOnce(u64) -> Event) {
+        let node = self.node;
+        self.sim.with(|world| world.note(event(node)));
+    }
+}
+
+fn take_mark(node: u64) -> Statement {
+    Statement::TakeMark(recipe::mark(GROUP, node))
+}
+
+impl Place {
+    fn cut(&self) {
+        if let Some(line) = self.line.lock().expect(POISON).take() {
+            line.cut();
+        }
+    }
+
+    fn end(&self) {
+        *self.kept.lock().expect(POISON) = None;
+        self.cut();
+    }
+}
+
+/// A step's session, with the permit and the time around it.
+struct StepWire<'a> {
+    servers: &'a SimServers,
+    session: &'a mut SimSession,
+    server: ServerNo,
+    permit: &'a Permit,
+    told: Permitted,
+    step: &'a Step,
+    until: Instant,
+}
+
+impl Wire for StepWire<'_> {
+    async fn send(&mut self, statements: Vec<Statement>) -> Result<Answer, Gone> {
+        let event = Event::Sent {
+            node: self.servers.node,
+            server: self.server,
+            permit: self.told.clone(),
+            in_time: self.permit.holds(Instant::now()),
+            target: self.step.target.server.clone(),
+            action: self.step.action.name(),
+            statements: statements.clone(),
+        };
+        self.servers.sim.with(|world| world.note(event));
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.session.run(statements, left).await.map_err(|lost| Gone(lost.to_string()))
+    }
+
+    async fn sleep(&mut self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    fn left_ms(&self) -> u64 {
+        self.until.saturating_duration_since(Instant::now()).as_millis() as u64
+    }
+
+    fn permitted(&self) -> bool {
+        self.permit.holds(Instant::now())
+    }
+}
+
+impl Servers for SimServers {
+    fn watch(
+        &self,
+        target: ProbeTarget,
+        settings: ProbeSettings,
+        events: mpsc::Sender<ProbeEvent>,
+    ) -> Box<dyn Probe> {
+        let who = (self.node, self.boot);
+        Box::new(self.sim.with(|world| world.start_prober(who, target, settings, events)))
+    }
+
+    fn read(&self, address: &Address) -> BoxFuture<'_, Result<ServerFacts, ReadError>> {
+        let server = self.sim.with(|world| world.server_at(address));
+        async move {
+            let failed = |error: Lost| match error {
+                Lost::Refused => SessionError::Refused,
+                Lost::Silent(_) => SessionError::Silent { awaited: "answer", after: READ },
+                other => SessionError::Closed(other.to_string()),
+            };
+            let Some(server) = server else {
+                return Err(SessionError::Unreachable("no such host".into()).into());
+            };
+            let who = (self.node, self.boot);
+            let session = SimSession::open(&self.sim, who, server, Account::Probe, READ).await;
+            let mut session = session.map_err(failed)?;
+            let answer = session.run(vec![Statement::ReadFacts(true)], READ).await.map_err(failed)?;
+            match answer.replies.into_iter().next() {
+                Some(Reply::Facts(facts)) => Ok((*facts).clone()),
+                other => Err(SessionError::Protocol(format!("{other:?}")).into()),
+            }
+        }
+        .boxed()
+    }
+
+    fn prepare(&self, target: &Target) {
+        let Some(place) = self.place(target) else { return };
+        let mut kept = place.kept.lock().expect(POISON);
+        if kept.is_none() {
+            let (tx, rx) = watch::channel(());
+            *kept = Some(tx);
+            let work = self.clone().keep(place.clone(), rx);
+            tokio::spawn(self.host.task(Box::pin(work)));
+        }
+    }
+
+    fn forget(&self, server: &ServerId) {
+        if let Some(place) = self.places.lock().expect(POISON).remove(server) {
+            place.end();
+        }
+    }
+
+    fn drop_all(&self) {
+        for place in self.places.lock().expect(POISON).values() {
+            place.cut();
+        }
+    }
+
+    fn drop_busy(&self) {
+        for place in self.places.lock().expect(POISON).values() {
+            if place.inner.try_lock().is_err() {
+                place.cut();
+            }
+        }
+    }
+
+    fn set_nodes(&self, nodes: Vec<u64>) {
+        *self.nodes.lock().expect(POISON) = nodes;
+    }
+
+    fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd> {
+        self.clone().run_step(permit, step, deadline).boxed()
+    }
+}
+
+/// Which connection a session is, for the trace.
+pub fn connection(session: super::fleet::SessionNo) -> u64 {
+    Fleet::connection_id(session)
+}

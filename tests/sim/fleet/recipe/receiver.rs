@@ -1,0 +1,94 @@
+//! `src/executor/actions/receiver.rs`.
+
+use quorate::{
+    core::plan::step::StepEnd,
+    model::{
+        facts::{Channel, Receiver, ServerFacts},
+        server::Flavor,
+    },
+};
+
+use super::super::statement::{Statement, Thread, code};
+use super::{Run, Stopped, Wire, channel, done};
+
+const UNAPPLIED: &str =
+    "both threads are stopped while relay log is not applied: MariaDB would delete it at the start";
+
+/// Whether everything received is applied.
+pub(super) fn is_applied(facts: &ServerFacts, channel: &Channel) -> bool {
+    match channel.by_gtid {
+        true => facts.executed.contains(&channel.received),
+        false => channel.read_position == channel.executed_position,
+    }
+}
+
+/// Whether starting a thread would delete relay log.
+pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Channel) -> bool {
+    flavor == Flavor::MariaDb
+        && channel.receiver == Receiver::Stopped
+        && !channel.applier_running
+        && !is_applied(facts, channel)
+}
+
+fn is_no_channel(stopped: &Stopped) -> bool {
+    let Stopped::At(_, error) = stopped else { return false };
+    matches!(error.code, code::NO_CHANNEL | code::NO_CONNECTION | code::NOT_CONFIGURED)
+}
+
+impl<W: Wire> Run<'_, W> {
+    pub(super) async fn stop_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
+        if self.flavor() == Flavor::MariaDb {
+            let facts = self.facts().await?;
+            let Some(found) = channel(&facts, name) else {
+                self.note("there is no such channel: nothing is received");
+                return Ok(done(facts));
+            };
+            if found.receiver == Receiver::Stopped {
+                self.note("the receiver was stopped already");
+                return Ok(done(facts));
+            }
+            if !found.applier_running && !is_applied(&facts, found) {
+                self.change_all(&[Statement::Start(name.to_owned(), Thread::Applier)]).await?;
+                self.note("started the applier first: relay log was not applied");
+            }
+        }
+        match self.change(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
+            Ok(after) => Ok(done(after)),
+            Err(stopped) if is_no_channel(&stopped) => {
+                let facts = self.facts().await?;
+                self.note("there is no such channel: nothing is received");
+                Ok(done(facts))
+            }
+            Err(stopped) => Err(self.ended(stopped)),
+        }
+    }
+
+    pub(super) async fn start_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
+        if self.flavor() == Flavor::MariaDb {
+            let facts = self.facts().await?;
+            if channel(&facts, name).is_some_and(|c| start_would_lose(Flavor::MariaDb, &facts, c)) {
+                return Err(self.refuse(UNAPPLIED));
+            }
+        }
+        Ok(done(self.change_all(&[Statement::Start(name.to_owned(), Thread::Receiver)]).await?))
+    }
+
+    pub(super) async fn restart_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
+        let facts = self.facts().await?;
+        let Some(found) = channel(&facts, name) else { return Err(self.refuse("there is no such channel")) };
+        if found.receiver == Receiver::Stopped {
+            return Err(self.refuse("its receiver does not run"));
+        }
+        if !found.applier_running {
+            return Err(self.refuse("its applier does not run"));
+        }
+        if self.flavor() == Flavor::MariaDb && !is_applied(&facts, found) {
+            return Err(self.refuse("it has not applied all that it received"));
+        }
+        let statements = [
+            Statement::Stop(name.to_owned(), Thread::Receiver),
+            Statement::Start(name.to_owned(), Thread::Receiver),
+        ];
+        Ok(done(self.change_all(&statements).await?))
+    }
+}

@@ -1,0 +1,186 @@
+//! `src/executor/actions/sessions.rs`.
+
+use std::collections::BTreeSet;
+
+use quorate::{
+    core::plan::step::{Blocker, StepEnd, StepReport},
+    model::server::Flavor,
+};
+
+use super::super::statement::{Client, Reply, Statement, code};
+use super::{
+    Run, Stopped, Wire,
+    fence::{ids, is_writer},
+    holder, mark, take_mark,
+};
+
+/// Pause between two looks at sessions that are being killed, milliseconds.
+const LOOK_AFTER_MS: u64 = 5;
+/// Node numbers whose sessions are looked for besides those that are known.
+const NODES_TRIED: u64 = 32;
+/// Kills in one round trip.
+const KILLS_MAX: usize = 200;
+
+/// What a round of kills came to.
+#[derive(Debug, Default)]
+pub(super) struct Killed {
+    /// Connections that were there to be killed.
+    pub(super) done: u32,
+    /// Connections of accounts above ours.
+    pub(super) not_ours: Vec<u64>,
+}
+
+/// What a client is at, and for how long at least and at most, as far as the server tells ages.
+fn occupation(flavor: Flavor, client: &Client) -> Option<(&'static str, u64, u64)> {
+    let for_ms = client.in_state_ms;
+    match &client.transaction {
+        _ if client.killed => None,
+        Some((_, age)) => Some(("transaction", age.saturating_sub(1_000), *age)),
+        None if client.idle => None,
+        None if flavor == Flavor::MySql => Some(("statement", for_ms.saturating_sub(1_000), for_ms + 1_000)),
+        None => Some(("statement", for_ms, for_ms)),
+    }
+}
+
+/// Whether `later` is still at the same thing.
+fn goes_on_as(earlier: &Client, later: &Client) -> bool {
+    earlier.id == later.id
+        && match (&earlier.transaction, &later.transaction) {
+            (Some((one, _)), Some((other, _))) => one == other,
+            (None, None) => !later.idle && earlier.statement == later.statement,
+            _ => false,
+        }
+}
+
+fn blocker(client: Client, kind: &str, for_ms: u64) -> Blocker {
+    let Client { id, user, host, statement, .. } = client;
+    Blocker { id, user, host, for_ms, statement, kind: kind.to_owned() }
+}
+
+impl<W: Wire> Run<'_, W> {
+    pub(super) async fn clients(&mut self) -> Result<Vec<Client>, StepEnd> {
+        match self.ask(Statement::ListClients).await? {
+            Reply::Clients(clients) => Ok(clients),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn kill(&mut self, ids: &[u64]) -> Result<Killed, StepEnd> {
+        let mut killed = Killed::default();
+        let mut from = 0;
+        while from < ids.len() {
+            let until = ids.len().min(from + KILLS_MAX);
+            let batch: Vec<Statement> =
+                ids[from..until].iter().map(|id| Statement::KillConnection(*id)).collect();
+            let done = match self.change(&batch).await {
+                Ok(_) => batch.len(),
+                Err(Stopped::At(done, error)) if error.code == code::NO_SUCH_THREAD => {
+                    from += 1;
+                    done
+                }
+                Err(Stopped::At(done, error)) if error.code == code::NOT_OWNER => {
+                    killed.not_ours.push(ids[from + done]);
+                    from += 1;
+                    done
+                }
+                Err(stopped) => return Err(self.ended(stopped)),
+            };
+            from += done;
+            killed.done += done as u32;
+        }
+        Ok(killed)
+    }
+
+    pub(super) async fn kill_writers(&mut self) -> Result<StepEnd, StepEnd> {
+        let clients = self.clients().await?;
+        let killed = self.kill(&ids(&clients, is_writer)).await?;
+        if !killed.not_ours.is_empty() {
+            return Err(self.unknown(format!("may not be killed: connections {:?}", killed.not_ours)));
+        }
+        Ok(StepEnd::Done(StepReport { killed: killed.done, ..StepReport::default() }))
+    }
+
+    pub(super) async fn list_blockers(&mut self, older_than_ms: u64) -> Result<StepEnd, StepEnd> {
+        let flavor = self.flavor();
+        let mut blockers = Vec::new();
+        let mut doubtful = Vec::new();
+        for client in self.clients().await? {
+            match occupation(flavor, &client) {
+                Some((kind, least, _)) if least >= older_than_ms => {
+                    blockers.push(blocker(client, kind, least));
+                }
+                Some((_, _, most)) if most >= older_than_ms => doubtful.push(client),
+                _ => {}
+            }
+        }
+        if !doubtful.is_empty() {
+            let pause = older_than_ms.min(self.wire.left_ms());
+            self.wire.sleep(pause).await;
+            for later in self.clients().await? {
+                let same = doubtful.iter().any(|earlier| goes_on_as(earlier, &later));
+                if let Some((kind, least, _)) = occupation(flavor, &later).filter(|_| same) {
+                    blockers.push(blocker(later, kind, least.max(older_than_ms)));
+                }
+            }
+        }
+        if let Reply::Clients(lockers) = self.ask(Statement::ListTableLocks).await? {
+            blockers.extend(lockers.into_iter().map(|client| {
+                let for_ms = client.in_state_ms;
+                blocker(client, "table lock", for_ms)
+            }));
+        }
+        Ok(StepEnd::Done(StepReport { blockers, ..StepReport::default() }))
+    }
+
+    pub(super) async fn kill_predecessors(&mut self) -> Result<StepEnd, StepEnd> {
+        let nodes: BTreeSet<u64> = self.node.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
+        let (own, group) = (self.node.number, self.node.group.clone());
+        let others: Vec<String> =
+            nodes.iter().filter(|node| **node != own).map(|node| mark(&group, *node)).collect();
+        let mut killed = 0;
+        let mut left = self.holders(&others).await?;
+        while !left.is_empty() {
+            killed += self.kill(&left).await?.done;
+            if self.wire.left_ms() <= LOOK_AFTER_MS {
+                let why = format!("{} executor sessions of other nodes are not seen gone", left.len());
+                return Err(self.unknown(why));
+            }
+            self.wire.sleep(LOOK_AFTER_MS).await;
+            let now = self.holders(&others).await?;
+            left.retain(|id| now.contains(id));
+        }
+        Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
+    }
+
+    async fn holders(&mut self, marks: &[String]) -> Result<Vec<u64>, StepEnd> {
+        match self.ask(Statement::MarkHolders(marks.to_vec())).await? {
+            Reply::Holders(holders) => Ok(holders),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn end_own_predecessor(&mut self) -> Result<(), StepEnd> {
+        let mut killed = Vec::new();
+        while self.slot.predecessor.is_some() {
+            let reply = self.ask(take_mark(self.node)).await?;
+            self.slot.predecessor = holder(Some(&reply));
+            match self.slot.predecessor {
+                None => self.note(format!("ended earlier sessions of this node: connections {killed:?}")),
+                Some(holder) if self.wire.left_ms() <= LOOK_AFTER_MS => {
+                    let why = format!(
+                        "an earlier executor session of this node, connection {holder}, is still there"
+                    );
+                    return Err(StepEnd::Refused { why });
+                }
+                Some(holder) => {
+                    if !killed.contains(&holder) {
+                        self.kill(&[holder]).await?;
+                        killed.push(holder);
+                    }
+                    self.wire.sleep(LOOK_AFTER_MS).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! A node's process: its clocks, and its tasks, which a pause holds and a kill drops.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use futures::future::BoxFuture;
+use quorate::server::ports::Host;
+use tokio::{sync::watch, time::Instant};
+
+use super::{told::Told, world::POISON};
+
+const RUNS: u8 = 0;
+const PAUSED: u8 = 1;
+const DEAD: u8 = 2;
+
+/// The tasks of one process.
+#[derive(Default)]
+pub struct Tasks {
+    state: AtomicU8,
+    wakers: Mutex<Vec<Option<Waker>>>,
+    /// How often a task was polled, for profiling.
+    pub polls: AtomicU64,
+}
+
+impl Tasks {
+    /// Nothing is polled from now on.
+    pub fn pause(&self) {
+        self.state.store(PAUSED, Relaxed);
+    }
+
+    /// Goes on; whatever became ready meanwhile is polled now.
+    pub fn resume(&self) {
+        self.state.store(RUNS, Relaxed);
+        self.wake();
+    }
+
+    /// Drops every task, whatever it is doing.
+    pub fn kill(&self) {
+        self.state.store(DEAD, Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        for waker in self.wakers.lock().expect(POISON).iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn register(&self, slot: &mut Option<usize>, waker: &Waker) {
+        let mut wakers = self.wakers.lock().expect(POISON);
+        match *slot {
+            Some(at) => {
+                if !wakers[at].as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    wakers[at] = Some(waker.clone());
+                }
+            }
+            None => {
+                let at = wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
+                if at == wakers.len() {
+                    wakers.push(None);
+                }
+                wakers[at] = Some(waker.clone());
+                *slot = Some(at);
+            }
+        }
+    }
+}
+
+/// One task of a process.
+struct Task {
+    tasks: Arc<Tasks>,
+    slot: Option<usize>,
+    inner: Option<BoxFuture<'static, ()>>,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.tasks.register(&mut this.slot, context.waker());
+        match this.tasks.state.load(Relaxed) {
+            PAUSED => return Poll::Pending,
+            DEAD => {
+                this.inner = None;
+                return Poll::Ready(());
+            }
+            _ => {}
+        }
+        this.tasks.polls.fetch_add(1, Relaxed);
+        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(()) };
+        let polled = inner.as_mut().poll(context);
+        if polled.is_ready() {
+            this.inner = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.inner = None;
+        if let Some(at) = self.slot {
+            self.tasks.wakers.lock().expect(POISON)[at] = None;
+        }
+    }
+}
+
+/// The clocks of one process. True time is the runtime's.
+pub struct Clocks {
+    began: Instant,
+    /// Parts per million by which its monotonic clock is fast.
+    drift: i64,
+    /// Milliseconds that the machine was suspended: BOOTTIME goes on, MONOTONIC does not.
+    suspended_ms: AtomicU64,
+    boot_ms: u64,
+    /// Wall clock less true time, milliseconds.
+    wall_ms: AtomicI64,
+}
+
+impl Clocks {
+    /// Of a process that starts now on a machine that has been up for `boot_ms`.
+    pub fn new(drift: i64, boot_ms: u64, wall_ms: i64) -> Self {
+        let (suspended_ms, wall_ms) = (AtomicU64::new(0), AtomicI64::new(wall_ms));
+        Self { began: Instant::now(), drift, suspended_ms, boot_ms, wall_ms }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        let true_ms = self.began.elapsed().as_millis() as i64;
+        (true_ms + true_ms * self.drift / 1_000_000).max(0) as u64
+    }
+
+    /// The machine slept so long.
+    pub fn suspended(&self, ms: u64) {
+        self.suspended_ms.fetch_add(ms, Relaxed);
+    }
+
+    /// Somebody set the wall clock.
+    pub fn set_wall(&self, by_ms: i64) {
+        self.wall_ms.fetch_add(by_ms, Relaxed);
+    }
+}
+
+/// [`Host`] of a simulated process.
+pub struct SimHost {
+    /// Its tasks.
+    pub tasks: Arc<Tasks>,
+    /// Its clocks.
+    pub clocks: Arc<Clocks>,
+    /// Its own pauses, as it notices them.
+    pub pauses: Arc<Told<u64>>,
+    names: (u64, u64, u64),
+    named: AtomicU64,
+}
+
+impl SimHost {
+    /// Of a process; `names`: seed, node and process, for names that nobody else has.
+    pub fn new(
+        tasks: Arc<Tasks>,
+        clocks: Arc<Clocks>,
+        pauses: Arc<Told<u64>>,
+        names: (u64, u64, u64),
+    ) -> Self {
+        Self { tasks, clocks, pauses, names, named: AtomicU64::new(0) }
+    }
+}
+
+/// Where true time begins, Unix milliseconds.
+const EPOCH_MS: i64 = 1_790_000_000_000;
+
+impl Host for SimHost {
+    fn now_ms(&self) -> u64 {
+        1_000 + self.clocks.elapsed_ms()
+            - self.clocks.suspended_ms.load(Relaxed).min(self.clocks.elapsed_ms())
+    }
+
+    fn boottime_ms(&self) -> u64 {
+        self.clocks.boot_ms + self.clocks.elapsed_ms()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        (EPOCH_MS + self.clocks.elapsed_ms() as i64 + self.clocks.wall_ms.load(Relaxed)).max(0) as u64
+    }
+
+    fn unique(&self) -> String {
+        let (seed, node, boot) = self.names;
+        let count = self.named.fetch_add(1, Relaxed);
+        format!("{:08x}-{node:04x}-4{boot:03x}-8000-{count:012x}", seed as u32)
+    }
+
+    fn pauses(&self) -> watch::Receiver<u64> {
+        self.pauses.subscribe()
+    }
+
+    fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        Box::pin(Task { tasks: self.tasks.clone(), slot: None, inner: Some(task) })
+    }
+}

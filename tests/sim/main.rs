@@ -1,0 +1,41 @@
+//! The simulation: the real core and the real actors in a world of one seed. `docs/chaos.md` says what it is and how it
+//! is run.
+
+mod args;
+mod batch;
+mod check;
+mod client;
+mod count;
+mod executor;
+mod fault;
+mod fleet;
+mod generate;
+mod host;
+mod lines;
+mod net;
+mod node;
+mod operator;
+mod peers;
+mod prober;
+mod raft;
+mod rng;
+mod run;
+mod scenario;
+mod session;
+mod told;
+mod trace;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args().skip(1)) {
+        Ok(args::Wish::Batch { seeds, jobs, bound }) => batch::run(seeds, jobs, bound),
+        Ok(args::Wish::One { seed, verbose }) => batch::one(seed, verbose),
+        Ok(args::Wish::Nothing) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("{what}\n{}", args::USAGE);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One run: builds the world of a scenario, lets it live through its faults, heals it, and asks every check.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quorate::{
+    core::replicated::{Change, Member, MemberState, Outcome},
+    model::server::{ClusterId, Flavor, ServerId},
+};
+
+use super::{
+    check::Violation,
+    count::Counts,
+    fleet::{Config, Fleet, SemiSyncSource, ServerNo, ServerSpec},
+    net::End,
+    node::Node,
+    raft::Disk,
+    scenario::Scenario,
+    world::{Sim, World},
+};
+
+/// What MySQL and MariaDB take at most as a semi-sync time-out, milliseconds.
+const TIMEOUT_MAX_MS: u64 = 4_294_967_295;
+/// The run's one cluster.
+const CLUSTER: &str = "c-1";
+
+/// What a run brought.
+pub struct Report {
+    /// Which.
+    pub seed: u64,
+    /// Promises that were not kept.
+    pub violations: Vec<Violation>,
+    /// Simulated time, milliseconds.
+    pub simulated_ms: u64,
+    /// Faults that took effect.
+    pub faults: usize,
+    /// Interesting states.
+    pub counts: Counts,
+    /// Everything that happened, a line each.
+    pub lines: Vec<String>,
+    /// Polls of tasks.
+    pub polls: u64,
+}
+
+/// Runs a scenario. `keep`: with the lines of what happened; without, only where a promise was broken.
+pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime with a clock only");
+    let sim = runtime.block_on(async {
+        let sim = Sim::new(seed);
+        sim.with(|world| build(world, scenario));
+        tokio::spawn(adopt(sim.clone(), scenario.clone()));
+        sim.run_until(scenario.end).await;
+        sim.with(World::settle);
+        sim
+    });
+    let mut world = sim.end();
+    drop(runtime);
+    world.polls += world.nodes.values().map(Node::polls).sum::<u64>();
+    let lines = match keep || !world.violations.is_empty() {
+        true => world.trace.lines().collect(),
+        false => Vec::new(),
+    };
+    Report {
+        seed,
+        violations: std::mem::take(&mut world.violations),
+        simulated_ms: world.now,
+        faults: world.faults.took,
+        counts: std::mem::take(&mut world.counts),
+        lines,
+        polls: world.polls,
+    }
+}
+
+fn build(world: &mut World, scenario: &Scenario) {
+    (world.net.near_ms, world.net.far_ms, world.net.jitter_ms) = scenario.ways_ms;
+    world.group.timing = scenario.timing;
+    world.kind = scenario.kind;
+    build_servers(world, scenario);
+    for (at, plan) in scenario.nodes.iter().enumerate() {
+        let id = at as u64 + 1;
+        let disk = Disk {
+            incarnation: format!("i{id}"),
+            snapshot_every: scenario.snapshot_every,
+            ..Disk::default()
+        };
+        let mut node = Node::new(id, disk);
+        (node.apply_lag_ms, node.sync_ms, node.drift) = (plan.apply_lag_ms, plan.sync_ms, plan.drift);
+        world.nodes.insert(id, node);
+        world.net.place(End::Node(id), plan.datacenter);
+    }
+    let ids: Vec<u64> = world.nodes.keys().copied().collect();
+    world.found_group(&ids);
+    for id in ids {
+        world.start_node(id);
+    }
+    for (number, pause_ms) in scenario.clients.iter().enumerate() {
+        let number = number as u32;
+        world
+            .net
+            .place(End::Client(number), scenario.nodes[number as usize % scenario.nodes.len()].datacenter);
+        world.start_client(number, 0, *pause_ms);
+    }
+    world.plan_faults(scenario.faults.clone());
+    for (at, operation) in scenario.operations.clone() {
+        world.at(at, move |world| {
+            let again = world.rng.chance(30);
+            world.operate(operation, again);
+        });
+    }
+    world.at(scenario.faulty_until, World::heal_everything);
+    for after in [500, 3_000, 20_000] {
+        // What a person does when all is well again.
+        world.at(scenario.faulty_until + after, World::calm_down);
+    }
+}
+
+fn build_servers(world: &mut World, scenario: &Scenario) {
+    let spec = |(at, plan): (usize, &super::scenario::ServerPlan)| {
+        let ordinary = ServerSpec::ordinary(scenario.flavor, at as u32 + 1);
+        let source = SemiSyncSource {
+            timeout_ms: TIMEOUT_MAX_MS,
+            wait_no_replica: true,
+            wait_for: scenario.semi_sync.unwrap_or(1),
+        };
+        let config = Config {
+            read_only: plan.read_only,
+            super_read_only: plan.read_only && scenario.flavor == Flavor::MySql,
+            semi_sync_source: scenario.semi_sync.filter(|_| at == 0).map(|_| source),
+            semi_sync_replica: scenario.semi_sync.is_some() && at != 0,
+            ..ordinary.config.clone()
+        };
+        ServerSpec { config, apply_ms: plan.apply_ms, sync_binlog: plan.sync_binlog, ..ordinary }
+    };
+    world.fleet = Fleet::new(scenario.servers.iter().enumerate().map(spec));
+    world.fleet.set_read_only(ServerNo(0), false, 0);
+    for (at, plan) in scenario.servers.iter().enumerate() {
+        world.net.place(End::Server(at), plan.datacenter);
+        if let Some(source) = plan.source {
+            world.fleet.follow(ServerNo(at), ServerNo(source), scenario.policy.heartbeat_ms, 1);
+        }
+    }
+}
+
+/// The name that Quorate has for a server.
+pub fn server_id(spec: &ServerSpec) -> ServerId {
+    ServerId(spec.uuid.clone().unwrap_or_else(|| format!("mdb-{}", spec.server_id)))
+}
+
+/// Takes the cluster under care and sets the policy, as an operator would; tried until it is done.
+async fn adopt(sim: Sim, scenario: Scenario) {
+    let members: Vec<Member> = sim.with(|world| {
+        let member = |(at, plan): (usize, &super::scenario::ServerPlan)| {
+            let spec = &world.fleet.server(ServerNo(at)).spec;
+            Member {
+                server: server_id(spec),
+                identity: spec.identity(),
+                address: spec.address.clone(),
+                version: spec.version.text.clone(),
+                source: plan.source.map(|source| server_id(&world.fleet.server(ServerNo(source)).spec)),
+                channel: String::new(),
+                channels: u32::from(plan.source.is_some()),
+                datacenter: Some(format!("dc{}", plan.datacenter)),
+                state: MemberState::Normal,
+            }
+        };
+        scenario.servers.iter().enumerate().map(member).collect()
+    });
+    let adopt = Change::AdoptCluster {
+        cluster: ClusterId(CLUSTER.into()),
+        alias: None,
+        flavor: scenario.flavor,
+        primary: Some(members[0].server.clone()),
+        members,
+    };
+    let policy = Change::SetPolicy { version: 1, policy: Box::new(scenario.policy.clone()) };
+    for (number, change) in [policy, adopt].into_iter().enumerate() {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let leader = sim.try_with(|world| {
+                let leader = world.leader()?;
+                world.process(leader)?.actors.clone()
+            });
+            let Some(leader) = leader else { return };
+            let Some(actors) = leader else { continue };
+            let request = Some(format!("setup-{number}"));
+            match actors.tools.group.submit(change.clone(), "setup", request).await {
+                Ok((_, Outcome::Refused(refusal))) => panic!("the set-up is refused: {refusal}"),
+                Ok(_) => break,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl World {
+    /// After the faults, what a person does: acknowledges, lifts what was forbidden.
+    fn calm_down(&mut self) {
+        use super::operator::Operation;
+        for operation in [
+            Operation::Recoveries(true),
+            Operation::Downtime(0),
+            Operation::Maintenance(0),
+            Operation::Acknowledge,
+        ] {
+            self.operate(operation, false);
+        }
+        self.set_switches();
+    }
+
+    /// A server that was started anew has the switches of its configuration file; Quorate shows that and leaves it to
+    /// people, where no standing order is about that server.
+    fn set_switches(&mut self) {
+        let state = &self.group.state;
+        let Some(cluster) = state.clusters.values().next().filter(|cluster| cluster.slot.is_none()) else {
+            return;
+        };
+        let mut set = Vec::new();
+        for member in cluster.members.values().filter(|member| member.state == MemberState::Normal) {
+            let Some(no) = self.fleet.server_at(&member.address) else { continue };
+            let ordered = state.orders.values().any(|order| order.target.server == member.server);
+            if self.restarted.contains(&no) && !ordered {
+                set.push((no, cluster.primary.as_ref() != Some(&member.server)));
+            }
+        }
+        for (no, read_only) in set {
+            if self.fleet.server(no).switches.read_only != read_only {
+                self.fleet.set_read_only(no, read_only, self.now);
+                self.tell_of(format!("a person sets read_only={read_only} on server {}", no.0));
+            }
+        }
+    }
+
+    /// The end of a run: states are compared, every check says its last word.
+    fn settle(&mut self) {
+        let nodes: Vec<u64> = self.nodes.keys().copied().collect();
+        for node in nodes {
+            self.compare_now(node);
+        }
+        self.check_end();
+    }
+}
+
+/// States of servers, for a reader.
+pub fn servers_in_words(world: &World) -> BTreeMap<usize, String> {
+    let say = |(at, server): (usize, &super::fleet::SimServer)| {
+        let channels: Vec<String> = server
+            .channels
+            .iter()
+            .map(|c| format!("from {} ({:?}, applier {})", c.options.source, c.receiver, c.applier_running))
+            .collect();
+        let state = format!(
+            "{:?}{}, read_only {}, executed {}, {}",
+            server.process,
+            if server.frozen { " frozen" } else { "" },
+            server.switches.read_only,
+            server.log.executed(),
+            channels.join("; ")
+        );
+        (at, state)
+    };
+    world.fleet.servers().iter().enumerate().map(say).collect()
+}

@@ -1,0 +1,374 @@
+//! The world of one run: what is true at this moment, and what happens next. One queue, ordered by time and then by
+//! when it was asked for: nothing else decides an order.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use quorate::{core::replicated::Change, model::address::Address};
+
+use super::{
+    check::{Check, Violation, account::changed},
+    client::Clients,
+    count::Counts,
+    fault::Faults,
+    fleet::{Account, Dialled, Fleet, ServerNo, SessionNo, Statement, Ticket},
+    lines::Lines,
+    net::{End, Harm, Net, Select},
+    node::Node,
+    prober::Probers,
+    raft::Group,
+    rng::Rng,
+    scenario::Kind,
+    trace::{Event, Trace},
+};
+
+/// A lock of the simulation is held by one thread and never across a panic that is survived.
+pub const POISON: &str = "one thread, and a panic ends the run";
+
+/// More calls at one moment than any history needs: something goes round in circles.
+const STIRS_MAX: u64 = 200_000;
+
+/// Something that happens at a time.
+pub type Due = Box<dyn FnOnce(&mut World) + Send>;
+
+struct Slot {
+    at: u64,
+    order: u64,
+    due: Due,
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Slot {}
+impl PartialOrd for Slot {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Slot {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// Everything.
+pub struct World {
+    /// True time, milliseconds since the run began.
+    pub now: u64,
+    queue: BinaryHeap<Reverse<Slot>>,
+    order: u64,
+    /// What the engine sleeps until.
+    asleep_until: u64,
+    must_wake: bool,
+    /// Calls since time last went on.
+    stirs: u64,
+    /// The run's.
+    pub seed: u64,
+    /// To hand to tasks and answers.
+    pub handle: Sim,
+    /// Chance in what goes on (delays, losses); the scenario has generators of its own.
+    pub rng: Rng,
+    /// Who reaches whom.
+    pub net: Net,
+    /// Quorate's nodes.
+    pub nodes: BTreeMap<u64, Node>,
+    /// What the nodes agreed on, as an onlooker knows it.
+    pub group: Group,
+    /// The database servers.
+    pub fleet: Fleet,
+    /// Connections to them.
+    pub lines: Lines,
+    /// Who looks at them.
+    pub probers: Probers,
+    /// Who writes to them.
+    pub clients: Clients,
+    /// What is done to them all.
+    pub faults: Faults,
+    /// Servers that hold rows which nobody else may ever hold.
+    pub errant: BTreeSet<ServerNo>,
+    /// When each recovery was published.
+    pub published: BTreeMap<u64, u64>,
+    /// Servers whose process began anew: their switches are as their configuration files have them.
+    pub restarted: BTreeSet<ServerNo>,
+    /// When starts were proposed: by node, term and log time.
+    pub proposed: BTreeMap<(u64, u64, u64), u64>,
+    /// Operators' requests that were answered.
+    pub answered: BTreeSet<String>,
+    /// The node that is being replaced: one at a time.
+    pub replacing: Option<u64>,
+    /// Requests of operators so far.
+    pub operations: u64,
+    /// Interesting states it came by.
+    pub counts: Counts,
+    /// What the run is about.
+    pub kind: Kind,
+    /// What happened.
+    pub trace: Trace,
+    /// What must never happen.
+    pub checks: Vec<Box<dyn Check>>,
+    /// What did.
+    pub violations: Vec<Violation>,
+    /// Polls of tasks of processes that are gone.
+    pub polls: u64,
+}
+
+/// The network as the servers use it among themselves: a lost packet is a late one.
+struct Ways<'a> {
+    net: &'a mut Net,
+    rng: &'a mut Rng,
+}
+
+impl super::fleet::Net for Ways<'_> {
+    fn path(&mut self, from: ServerNo, to: ServerNo) -> Option<u64> {
+        self.net.late(End::Server(from.0), End::Server(to.0), self.rng)
+    }
+}
+
+impl World {
+    /// Lets something happen at `at`, or now if that is past.
+    pub fn at(&mut self, at: u64, due: impl FnOnce(&mut World) + Send + 'static) {
+        let at = at.max(self.now);
+        self.order += 1;
+        self.queue.push(Reverse(Slot { at, order: self.order, due: Box::new(due) }));
+        if at < self.asleep_until {
+            self.must_wake = true;
+        }
+    }
+
+    /// Lets something happen after `ms`.
+    pub fn after(&mut self, ms: u64, due: impl FnOnce(&mut World) + Send + 'static) {
+        self.at(self.now + ms, due);
+    }
+
+    /// Lets something arrive at `to` from `from`; lost where the way is cut, late where it is slow. Returns whether it
+    /// is on its way.
+    pub fn travel(&mut self, from: End, to: End, due: impl FnOnce(&mut World) + Send + 'static) -> bool {
+        let Some(delay) = self.net.delay(from, to, &mut self.rng) else { return false };
+        self.after(delay, due);
+        true
+    }
+
+    /// When a recovery was published, true time.
+    pub fn published_at(&self, recovery: u64) -> Option<u64> {
+        self.published.get(&recovery).copied()
+    }
+
+    /// Notes what happened, and shows it to the checks.
+    pub fn note(&mut self, event: Event) {
+        if let Some((Change::Publish { recovery }, _)) = changed(&event) {
+            self.published.insert(*recovery, self.now);
+        }
+        self.check(&event);
+        self.count(&event);
+        self.trace.push(self.now, event);
+    }
+
+    /// Tells what happened, in words.
+    pub fn tell_of(&mut self, what: impl Into<String>) {
+        self.note(Event::Told(what.into()));
+    }
+
+    /// Harms a way from now on.
+    pub fn harm(&mut self, from: Select, to: Select, harm: Harm) -> u64 {
+        let rule = self.net.harm(from, to, harm);
+        self.fleet.paths_changed(self.now);
+        rule
+    }
+
+    /// Takes a harm away; returns how often it met something.
+    pub fn heal(&mut self, rule: u64) -> u64 {
+        let hits = self.net.heal(rule);
+        self.fleet.paths_changed(self.now);
+        hits
+    }
+
+    /// Who listens there.
+    pub fn server_at(&self, address: &Address) -> Option<ServerNo> {
+        self.fleet.server_at(address)
+    }
+
+    /// A connection request has come to a server.
+    pub fn connect_server(&mut self, server: ServerNo, account: Account, from: End) -> Dialled {
+        let host = match from {
+            End::Node(node) => format!("node{node}"),
+            End::Client(client) => format!("client{client}"),
+            End::Server(server) => format!("db{server}"),
+        };
+        self.fleet.connect(server, &host, account, self.now)
+    }
+
+    /// Statements have come to a server.
+    pub fn send_to_session(&mut self, session: SessionNo, statements: Vec<Statement>) -> Ticket {
+        self.fleet.send(session, statements, self.now)
+    }
+
+    /// The end of a connection has come to a server.
+    pub fn end_session(&mut self, session: SessionNo) {
+        self.fleet.hang_up(session, self.now);
+    }
+
+    /// Whether something of the servers is due.
+    fn fleet_due(&self) -> bool {
+        self.fleet.next_ms().is_some_and(|at| at <= self.now)
+    }
+
+    fn advance_fleet(&mut self) {
+        self.fleet.advance(self.now, &mut Ways { net: &mut self.net, rng: &mut self.rng });
+        for happened in self.fleet.take_done() {
+            self.server_said(happened);
+        }
+    }
+}
+
+/// The world, as its parts share it.
+#[derive(Clone)]
+pub struct Sim {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: Mutex<Option<World>>,
+    /// What was left to be done by those who may hold the world already.
+    left: Mutex<Vec<Due>>,
+    wake: Notify,
+    began: Instant,
+}
+
+impl Sim {
+    /// An empty world; time begins now.
+    pub fn new(seed: u64) -> Self {
+        let shared = Shared {
+            world: Mutex::new(None),
+            left: Mutex::default(),
+            wake: Notify::new(),
+            began: Instant::now(),
+        };
+        let sim = Self { shared: Arc::new(shared) };
+        let world = World {
+            now: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+            asleep_until: 0,
+            must_wake: false,
+            stirs: 0,
+            seed,
+            handle: sim.clone(),
+            rng: Rng::new(seed, "world"),
+            net: Net::default(),
+            nodes: BTreeMap::new(),
+            group: Group::default(),
+            fleet: Fleet::default(),
+            lines: Lines::default(),
+            probers: Probers::default(),
+            clients: Clients::default(),
+            faults: Faults::default(),
+            counts: Counts::default(),
+            kind: Kind::Storm,
+            published: BTreeMap::new(),
+            restarted: BTreeSet::new(),
+            proposed: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            replacing: None,
+            operations: 0,
+            errant: BTreeSet::new(),
+            trace: Trace::default(),
+            checks: super::check::all(),
+            violations: Vec::new(),
+            polls: 0,
+        };
+        *sim.shared.world.lock().expect(POISON) = Some(world);
+        sim
+    }
+
+    /// Looks at the world or changes it. Never from within itself.
+    pub fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        let mut locked = self.shared.world.lock().expect(POISON);
+        let world = locked.as_mut().expect("the run is not over");
+        let now = self.shared.began.elapsed().as_millis() as u64;
+        world.stirs = if now == world.now { world.stirs + 1 } else { 0 };
+        world.now = now;
+        if world.stirs > STIRS_MAX {
+            let last: Vec<String> = world.trace.last_lines(30);
+            panic!("time stands still at {now} ms; what happened last:\n{}", last.join("\n"));
+        }
+        let result = act(world);
+        let fleet_waits = world.fleet.next_ms().is_some_and(|at| at < world.asleep_until);
+        if std::mem::take(&mut world.must_wake) || fleet_waits {
+            self.shared.wake.notify_one();
+        }
+        result
+    }
+
+    /// The same, if the run is not over.
+    pub fn try_with<T>(&self, act: impl FnOnce(&mut World) -> T) -> Option<T> {
+        let over = self.shared.world.lock().expect(POISON).is_none();
+        (!over).then(|| self.with(act))
+    }
+
+    /// Leaves something to be done at once, from wherever: the caller may hold the world.
+    pub fn leave(&self, due: impl FnOnce(&mut World) + Send + 'static) {
+        self.shared.left.lock().expect(POISON).push(Box::new(due));
+        self.shared.wake.notify_one();
+    }
+
+    /// Lets the world go on until `end`, true milliseconds.
+    pub async fn run_until(&self, end: u64) {
+        loop {
+            let next = self.turn(end);
+            let until = self.shared.began + Duration::from_millis(next.min(end));
+            tokio::select! {
+                biased;
+                () = self.shared.wake.notified() => {}
+                () = sleep_until(until) => {
+                    if self.with(|world| world.now >= end) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything that is due now; returns when the next is.
+    fn turn(&self, end: u64) -> u64 {
+        let left = std::mem::take(&mut *self.shared.left.lock().expect(POISON));
+        self.with(|world| {
+            left.into_iter().for_each(|due| due(world));
+            loop {
+                if world.fleet_due() {
+                    world.advance_fleet();
+                    continue;
+                }
+                match world.queue.peek() {
+                    Some(Reverse(slot)) if slot.at <= world.now => {}
+                    _ => break,
+                }
+                let Some(Reverse(slot)) = world.queue.pop() else { break };
+                (slot.due)(world);
+                world.stirs += 1;
+                assert!(world.stirs < STIRS_MAX, "time stands still at {} ms", world.now);
+            }
+            let next = world.queue.peek().map_or(end, |Reverse(slot)| slot.at);
+            let next = world.fleet.next_ms().map_or(next, |at| at.min(next));
+            world.asleep_until = next;
+            world.must_wake = false;
+            next
+        })
+    }
+
+    /// Ends the world and breaks its circles.
+    pub fn end(&self) -> World {
+        self.shared.world.lock().expect(POISON).take().expect("it ends once")
+    }
+}
