@@ -1,9 +1,6 @@
 //! Plays a script on real servers.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
 use mysql_async::{Conn, Error, prelude::Queryable};
@@ -16,7 +13,7 @@ use quorate::{
         server::{Flavor, ServerId},
     },
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     fleet::{Account, Statement},
