@@ -79,7 +79,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<p6_acknowledged::Acknowledged>::default(),
         Box::<p8_fail_static::FailStatic>::default(),
         Box::new(i11_one_writable::OneWritable),
-        Box::new(i14_candidate::Candidate),
+        Box::<i14_candidate::Candidate>::default(),
         Box::<i16_relay_log::RelayLog>::default(),
         Box::<false_failover::FalseFailover>::default(),
     ]

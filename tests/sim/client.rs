@@ -36,7 +36,6 @@ pub struct Row {
 pub struct Clients {
     clients: BTreeMap<u32, Client>,
     next_row: u64,
-    stopped: bool,
     /// What was acknowledged.
     pub rows: BTreeMap<u64, Row>,
 }
@@ -56,14 +55,8 @@ impl World {
         self.client_turn(number, 0);
     }
 
-    /// No client writes any more.
-    pub fn stop_clients(&mut self) {
-        self.clients.stopped = true;
-    }
-
     fn client(&mut self, number: u32, attempt: u64) -> Option<&mut Client> {
-        let stopped = self.clients.stopped;
-        self.clients.clients.get_mut(&number).filter(|client| client.attempt == attempt && !stopped)
+        self.clients.clients.get_mut(&number).filter(|client| client.attempt == attempt)
     }
 
     /// Writes, over the connection it has or a new one.

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     fleet::{
-        Account, Answer, Fleet, Reply, ServerNo, Statement,
+        Account, Answer, Reply, ServerNo, Statement,
         recipe::{self, Gone, Node, Slot, Wire},
     },
     session::{Cut, Lost, SimSession},
@@ -359,9 +359,4 @@ impl Servers for SimServers {
     fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd> {
         self.clone().run_step(permit, step, deadline).boxed()
     }
-}
-
-/// Which connection a session is, for the trace.
-pub fn connection(session: super::fleet::SessionNo) -> u64 {
-    Fleet::connection_id(session)
 }

@@ -315,7 +315,7 @@ impl World {
                 let no = self.who(who).filter(|no| self.serves(*no) && Some(*no) != self.primary())?;
                 let row = 1_000_000 + now;
                 self.fleet.write_errant(no, row, now);
-                self.errant.insert(no);
+                self.errant.entry(no).or_insert(now);
                 Some(Box::new(|_| true))
             }
             Fault::SemiSyncTimeout(who) => {

@@ -22,6 +22,7 @@ mod rng;
 mod run;
 mod scenario;
 mod session;
+mod stories;
 mod told;
 mod trace;
 mod world;

@@ -30,8 +30,6 @@ pub enum Select {
     OutOf(u8),
     /// All nodes.
     Nodes,
-    /// All servers.
-    Servers,
     /// Everyone.
     All,
 }
@@ -91,11 +89,6 @@ impl Net {
     /// Takes a harm away; returns how often it met something.
     pub fn heal(&mut self, rule: u64) -> u64 {
         self.rules.remove(&rule).map_or(0, |rule| rule.hits)
-    }
-
-    /// How often it has met something.
-    pub fn hits(&self, rule: u64) -> u64 {
-        self.rules.get(&rule).map_or(0, |rule| rule.hits)
     }
 
     /// Takes all harms away.
@@ -168,7 +161,6 @@ fn meets(select: &Select, end: End, datacenter: u8) -> bool {
         Select::Datacenter(at) => *at == datacenter,
         Select::OutOf(at) => *at != datacenter,
         Select::Nodes => matches!(end, End::Node(_)),
-        Select::Servers => matches!(end, End::Server(_)),
         Select::All => true,
     }
 }

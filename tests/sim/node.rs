@@ -19,8 +19,6 @@ use quorate::server::{
 
 /// One node.
 pub struct Node {
-    /// Its number.
-    pub id: u64,
     /// What a restart finds again.
     pub disk: Disk,
     /// Its process, while it runs.
@@ -55,8 +53,8 @@ pub struct Process {
 
 impl Node {
     /// A node that has never run.
-    pub fn new(id: u64, disk: Disk) -> Self {
-        Self { id, disk, process: None, boots: 0, apply_lag_ms: 0, sync_ms: 0, drift: 0 }
+    pub fn new(disk: Disk) -> Self {
+        Self { disk, process: None, boots: 0, apply_lag_ms: 0, sync_ms: 0, drift: 0 }
     }
 }
 
@@ -217,7 +215,7 @@ impl World {
         self.replacing = Some(old);
         let snapshot_every = entry.disk.snapshot_every;
         let disk = Disk { incarnation: format!("i{new}"), snapshot_every, ..Disk::default() };
-        self.nodes.insert(new, Node::new(new, disk));
+        self.nodes.insert(new, Node::new(disk));
         let datacenter = self.net.datacenter(End::Node(old));
         self.net.place(End::Node(new), datacenter);
         self.start_node(new);

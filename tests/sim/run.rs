@@ -59,10 +59,15 @@ pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
     let mut world = sim.end();
     drop(runtime);
     world.polls += world.nodes.values().map(Node::polls).sum::<u64>();
-    let lines = match keep || !world.violations.is_empty() {
+    let mut lines: Vec<String> = match keep || !world.violations.is_empty() {
         true => world.trace.lines().collect(),
         false => Vec::new(),
     };
+    if !world.violations.is_empty() {
+        lines.extend(
+            servers_in_words(&world).into_iter().map(|(at, said)| format!("in the end server {at}: {said}")),
+        );
+    }
     Report {
         seed,
         violations: std::mem::take(&mut world.violations),
@@ -86,7 +91,7 @@ fn build(world: &mut World, scenario: &Scenario) {
             snapshot_every: scenario.snapshot_every,
             ..Disk::default()
         };
-        let mut node = Node::new(id, disk);
+        let mut node = Node::new(disk);
         (node.apply_lag_ms, node.sync_ms, node.drift) = (plan.apply_lag_ms, plan.sync_ms, plan.drift);
         world.nodes.insert(id, node);
         world.net.place(End::Node(id), plan.datacenter);

@@ -165,9 +165,4 @@ impl SimSession {
     pub fn is_open(&self) -> bool {
         self.cut.over().is_none()
     }
-
-    /// Its connection.
-    pub fn no(&self) -> LineNo {
-        self.cut.line
-    }
 }

@@ -185,11 +185,6 @@ impl Trace {
         self.events.push((at, event));
     }
 
-    /// All, with their times.
-    pub fn events(&self) -> &[(u64, Event)] {
-        &self.events
-    }
-
     /// The last of them.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let all: Vec<String> = self.lines().collect();

@@ -96,8 +96,8 @@ pub struct World {
     pub clients: Clients,
     /// What is done to them all.
     pub faults: Faults,
-    /// Servers that hold rows which nobody else may ever hold.
-    pub errant: BTreeSet<ServerNo>,
+    /// Servers that hold rows which nobody else may ever hold, since when.
+    pub errant: BTreeMap<ServerNo, u64>,
     /// When each recovery was published.
     pub published: BTreeMap<u64, u64>,
     /// Servers whose process began anew: their switches are as their configuration files have them.
@@ -282,7 +282,7 @@ impl Sim {
             answered: BTreeSet::new(),
             replacing: None,
             operations: 0,
-            errant: BTreeSet::new(),
+            errant: BTreeMap::new(),
             trace: Trace::default(),
             checks: super::check::all(),
             violations: Vec::new(),

@@ -1,5 +1,7 @@
 //! Driving what was started, and taking over what a predecessor left.
 
+use std::time::Duration;
+
 use super::{Leader, Message};
 use crate::{
     core::{
@@ -14,6 +16,8 @@ use crate::{
 
 /// How long a successor gathers fresh verdicts before it cancels what may not have begun, milliseconds.
 const GATHER_MS: u64 = 2_500;
+/// Pause after a take-over that was not committed.
+const AGAIN: Duration = Duration::from_millis(100);
 
 impl Leader {
     /// A start of ours is committed. Later than `start_within` after its proposal, the world may have changed: fresh
@@ -170,6 +174,8 @@ impl Leader {
             let result = group.propose(term, Change::TakeOver { recovery: id, evidence }, SELF, None).await;
             if let Err(error) = &result {
                 tracing::warn!(recovery = id, %error, "it was not taken over");
+                // A leader that lost its majority is refused at once, and would try again at once.
+                tokio::time::sleep(AGAIN).await;
             }
             let _ = inbox.send(Message::TakenOver { id, result }).await;
         }));

@@ -1,6 +1,8 @@
 //! I14: who is decided on may be promoted: in service, one source, not ruled out, and without a row that nobody else
 //! may hold.
 
+use std::collections::BTreeMap;
+
 use quorate::{
     core::replicated::{Change, Kind, MemberState},
     model::policy::PromotionRule,
@@ -10,14 +12,21 @@ use super::{Check, account::changed};
 use crate::{trace::Event, world::World};
 
 /// See above.
-pub struct Candidate;
+#[derive(Default)]
+pub struct Candidate {
+    /// When each recovery started, true time: what a server is given after its set was read, nobody sees.
+    started: BTreeMap<u64, u64>,
+}
 
 impl Check for Candidate {
     fn id(&self) -> &'static str {
         "I14 the candidate may be promoted"
     }
 
-    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
+        if let Some((Change::StartRecovery(_), id)) = changed(event) {
+            self.started.entry(id).or_insert(at);
+        }
         let Some((
             Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. },
             _,
@@ -38,7 +47,9 @@ impl Check for Candidate {
         if state.rule_of(&candidate.server) == PromotionRule::MustNot {
             return wrong("which policy rules out");
         }
-        let errant = world.server_at(&candidate.address).is_some_and(|no| world.errant.contains(&no));
+        let started = self.started.get(recovery).copied().unwrap_or(at);
+        let written = world.server_at(&candidate.address).and_then(|no| world.errant.get(&no));
+        let errant = written.is_some_and(|written| *written < started);
         if errant && record.kind == Kind::Failover {
             return wrong("which holds an errant row");
         }
