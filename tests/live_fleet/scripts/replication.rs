@@ -133,6 +133,7 @@ pub fn scripts() -> Vec<Script> {
                     Line::Until(2, Fact::HasReceived(1)),
                     Line::See(1),
                     Line::Fault(1, Fault::Kill),
+                    Line::Until(2, Fact::ReceiverFailed),
                     Line::Does(2, stop(Thread::Receiver)),
                     Line::Changes(2, 3, true),
                     Line::Changes(2, 3, false),

@@ -13,6 +13,7 @@ mod facts;
 mod faults;
 pub mod log;
 pub mod net;
+mod pipe;
 pub mod recipe;
 mod replica;
 mod semi_sync;

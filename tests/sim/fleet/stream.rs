@@ -1,6 +1,6 @@
 //! Replication streams: how transactions, acknowledgements and silence travel between two servers.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use quorate::model::{
     address::Address,
@@ -13,14 +13,11 @@ use super::{
     channel::{Flow, Receiver},
     log::Txn,
     net::{Net, ServerNo},
+    pipe::Pipe,
     server::{Dump, Process, SimServer},
     spec::Account,
     statement::code,
 };
-
-/// First retransmission of what does not arrive, and the longest pause between two (Linux: 200 ms doubling to 120 s).
-const RETRY_MS: u64 = 200;
-const RETRY_MAX_MS: u64 = 120_000;
 
 /// A TCP connection from a replica to its source.
 #[derive(Debug)]
@@ -36,81 +33,6 @@ pub struct Stream {
     down: Pipe<Down>,
     dump_open: bool,
     receiver_open: bool,
-}
-
-/// One direction: in order, retransmitted while the path is cut.
-#[derive(Debug)]
-struct Pipe<M> {
-    arriving: VecDeque<(u64, M)>,
-    blocked: VecDeque<M>,
-    retry_at: u64,
-    pause_ms: u64,
-    last_ms: u64,
-}
-
-impl<M> Default for Pipe<M> {
-    fn default() -> Self {
-        Self { arriving: VecDeque::new(), blocked: VecDeque::new(), retry_at: 0, pause_ms: 0, last_ms: 0 }
-    }
-}
-
-impl<M> Pipe<M> {
-    /// Sends; returns when to look again.
-    fn push(&mut self, message: M, now_ms: u64, path: Option<u64>) -> u64 {
-        match path {
-            Some(delay) if self.blocked.is_empty() => self.arrive(message, now_ms + delay),
-            _ => {
-                if self.blocked.is_empty() {
-                    self.pause_ms = RETRY_MS;
-                    self.retry_at = now_ms + RETRY_MS;
-                }
-                self.blocked.push_back(message);
-                self.retry_at
-            }
-        }
-    }
-
-    fn arrive(&mut self, message: M, at_ms: u64) -> u64 {
-        self.last_ms = self.last_ms.max(at_ms);
-        self.arriving.push_back((self.last_ms, message));
-        self.last_ms
-    }
-
-    /// Retransmits what is due; returns when to look again.
-    fn retry(&mut self, now_ms: u64, path: impl FnOnce() -> Option<u64>) -> Option<u64> {
-        if self.blocked.is_empty() || now_ms < self.retry_at {
-            return (!self.blocked.is_empty()).then_some(self.retry_at);
-        }
-        match path() {
-            Some(delay) => {
-                while let Some(message) = self.blocked.pop_front() {
-                    self.arrive(message, now_ms + delay);
-                }
-                Some(self.last_ms)
-            }
-            None => {
-                self.pause_ms = (self.pause_ms * 2).min(RETRY_MAX_MS);
-                self.retry_at = now_ms + self.pause_ms;
-                Some(self.retry_at)
-            }
-        }
-    }
-
-    fn next(&mut self, now_ms: u64) -> Option<M> {
-        match self.arriving.front() {
-            Some((at, _)) if *at <= now_ms => self.arriving.pop_front().map(|(_, message)| message),
-            _ => None,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.arriving.clear();
-        self.blocked.clear();
-    }
-
-    fn is_empty(&self) -> bool {
-        self.arriving.is_empty() && self.blocked.is_empty()
-    }
 }
 
 #[derive(Debug)]
@@ -574,7 +496,7 @@ impl Fleet {
         let now = self.now_ms;
         for at in 0..self.streams.len() {
             let Stream { id, source, replica, dump_open, .. } = self.streams[at];
-            let clear = self.streams[at].down.blocked.is_empty();
+            let clear = self.streams[at].down.is_clear();
             let alive = self.servers[source.0].runs() && !self.servers[replica.0].dark;
             let path = net.path(source, replica);
             let Some(flow) = self.flow_mut(id) else { continue };
