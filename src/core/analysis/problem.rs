@@ -73,9 +73,8 @@ pub fn finding(view: &View<'_>) -> Finding {
     let Some(derived) = Derived::of(view) else {
         return Finding::Blind { why: "the cluster has no known primary".into() };
     };
-    match &derived.reach {
-        Reach::Unknown { why } => return Finding::Blind { why: why.clone() },
-        _ => {}
+    if let Reach::Unknown { why } = &derived.reach {
+        return Finding::Blind { why: why.clone() };
     }
     match first_failure(&derived).filter(|row| row.code != Code::PausedPrimary) {
         Some(row) if row.class != Class::None && !derived.unseen.is_empty() => {

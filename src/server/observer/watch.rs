@@ -179,7 +179,7 @@ pub fn complete(seen: &Observation, mut facts: ServerFacts) -> ServerFacts {
     if let Some(before) = &seen.facts {
         facts.replicas = facts.replicas.or_else(|| before.replicas.clone());
         facts.dump_clients = facts.dump_clients.or_else(|| before.dump_clients.clone());
-        facts.durability = facts.durability.or_else(|| before.durability.clone());
+        facts.durability = facts.durability.or(before.durability);
     }
     facts
 }
