@@ -134,6 +134,7 @@ async fn a_switchover_is_started_once_and_waited_for() {
             reason: "a statement ran for 9 s".into(),
             left_behind: vec![],
             repointed: vec![],
+            candidate_open: false,
         });
     });
     let ended = recovery.wait_recovery(wait(30_000)).await.unwrap().into_inner();

@@ -105,6 +105,7 @@ impl Log {
             reason: "db2:3306 accepts writes".into(),
             left_behind: vec![(server(1), "dead".into())],
             repointed: vec![server(4)],
+            candidate_open: false,
         });
         log
     }

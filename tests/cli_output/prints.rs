@@ -127,6 +127,7 @@ async fn a_switchover_is_waited_for_and_its_end_is_the_exit_code() {
                         reason,
                         left_behind,
                         repointed: vec![],
+                        candidate_open: false,
                     });
                     return;
                 }

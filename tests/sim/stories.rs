@@ -5,4 +5,8 @@
 pub const STORIES: &[(u64, &str)] = &[
     (737, "a leader without a majority does not ask in circles to take a recovery over"),
     (816, "the same, while the way between two nodes is cut one way"),
+    (
+        1171,
+        "a candidate whose order to take writes lands after its recovery has failed is fenced, and only the next one takes writes",
+    ),
 ];

@@ -343,7 +343,14 @@ impl Draw {
         if self.extra.is_multiple_of(2) {
             repointed.clear();
         }
-        Change::FinishRecovery { recovery, ending, reason: "so".into(), left_behind: vec![], repointed }
+        Change::FinishRecovery {
+            recovery,
+            ending,
+            reason: "so".into(),
+            left_behind: vec![],
+            repointed,
+            candidate_open: self.extra.is_multiple_of(3),
+        }
     }
 
     fn order(&self, state: &State) -> Change {

@@ -470,8 +470,15 @@ impl Machine {
     }
 
     pub(super) fn finish(&mut self, ending: Ending, reason: String, context: &Context<'_>) -> Vec<Effect> {
+        // A predecessor that died past the point of no return may have sent it too.
+        let told = self.stage >= Stage::Writable || self.resumed && self.intent_committed;
+        let candidate_open = ending == Ending::Failed && told && self.stage < Stage::Repoint;
         self.enter(Stage::Finish, context.now_ms);
         let reason = match (ending, self.fences.open()) {
+            (Ending::Failed, _) if candidate_open => format!(
+                "{reason}; {} may take writes, or may yet: it is fenced as soon as it answers",
+                self.decided().candidate.address
+            ),
             (Ending::Failed, true) => {
                 format!(
                     "{reason}; the old primary is fenced, or may be once it answers: nothing opens it again"
@@ -486,6 +493,7 @@ impl Machine {
             reason,
             left_behind: self.left_behind.clone().into_iter().collect(),
             repointed: self.repointed.iter().cloned().collect(),
+            candidate_open,
         })]
     }
 

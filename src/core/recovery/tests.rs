@@ -137,6 +137,35 @@ fn a_write_that_cannot_be_proven_is_never_a_success() {
     assert!(world.trace.iter().all(|t| t != "publish"));
 }
 
+/// Found by the simulation: the statement landed later, another server was promoted meanwhile, and both took writes.
+#[test]
+fn a_candidate_that_may_take_writes_is_fenced_before_another_is_promoted() {
+    for action in ["make_writable", "verify_write"] {
+        let mut world = World::new(Kind::Failover, None);
+        world.ends.insert((action, id(2)), StepEnd::Unknown { why: "no answer within 2000 ms".into() });
+        assert!(world.run(false));
+        let recovery = world.recovery().clone();
+        assert_eq!(recovery.ending, Some(Ending::Failed));
+        assert!(recovery.reason.contains("db2:3306 may take writes"), "{}", recovery.reason);
+        let cluster = &world.state.clusters[&recovery.cluster];
+        assert_eq!(cluster.primary, Some(id(1)), "nothing was published");
+        assert_eq!(cluster.members[&id(2)].state, MemberState::Replaced, "no candidate of the next one");
+        let ordered: Vec<_> = world.state.orders.values().map(|o| (&o.target.server, &o.stage)).collect();
+        assert_eq!(ordered, [(&id(2), &OrderStage::Waiting)]);
+    }
+}
+
+#[test]
+fn a_candidate_that_was_never_told_to_take_writes_stays_a_candidate() {
+    let mut world = World::new(Kind::Failover, None);
+    world.ends.insert(("detach", id(2)), StepEnd::Refused { why: "still applying".into() });
+    assert!(world.run(false));
+    assert_eq!(world.recovery().ending, Some(Ending::Failed));
+    let cluster = &world.state.clusters[&world.recovery().cluster];
+    assert_eq!(cluster.members[&id(2)].state, MemberState::Normal);
+    assert!(world.state.orders.is_empty());
+}
+
 #[test]
 fn a_switchover_fences_before_it_decides_and_keeps_the_old_primary_as_a_replica() {
     let mut world = World::new(Kind::Switchover, None);

@@ -81,8 +81,13 @@ impl State {
             Change::RecordIntent { recovery } => self.record_intent(context, *recovery),
             Change::Publish { recovery } => self.publish(context, *recovery),
             Change::RecordSteps { recovery, steps } => self.record_steps(*recovery, steps),
-            Change::FinishRecovery { recovery, ending, reason, left_behind, repointed } => {
-                self.finish_recovery(context, *recovery, *ending, reason, left_behind, repointed)
+            Change::FinishRecovery { recovery, ending, reason, left_behind, repointed, candidate_open } => {
+                let done =
+                    self.finish_recovery(context, *recovery, *ending, reason, left_behind, repointed)?;
+                if *candidate_open {
+                    self.fence_candidate(context, *recovery);
+                }
+                Ok(done)
             }
             Change::AdvanceOrder { order, stage } => self.advance_order(context, *order, stage),
             Change::Acknowledge { scope, comment } => self.acknowledge(context, scope, comment),

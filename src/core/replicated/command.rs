@@ -262,6 +262,9 @@ pub enum Change {
         left_behind: Vec<(ServerId, String)>,
         /// Members that now replicate from the (new) primary.
         repointed: Vec<ServerId>,
+        /// It failed after its candidate may have been told to take writes, which may still come to pass.
+        #[serde(default)]
+        candidate_open: bool,
     },
     /// A standing order moves on.
     AdvanceOrder {

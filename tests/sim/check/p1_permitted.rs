@@ -69,10 +69,16 @@ pub fn changes(statement: &Statement) -> bool {
     )
 }
 
-/// Only these allow a change: a start, a publication (it issues a standing order), the call of a witness. One that was
-/// refused allows nothing (P7).
+/// Only these allow a change: a start, a publication and the end of a recovery whose candidate may take writes (each issues
+/// a standing order), the call of a witness. One that was refused allows nothing (P7).
 fn allows(change: &Change) -> bool {
-    matches!(change, Change::StartRecovery(_) | Change::Publish { .. } | Change::CallWitness(_))
+    matches!(
+        change,
+        Change::StartRecovery(_)
+            | Change::Publish { .. }
+            | Change::FinishRecovery { candidate_open: true, .. }
+            | Change::CallWitness(_)
+    )
 }
 
 fn is_member(world: &World, server: ServerNo, target: &str) -> Result<(), String> {

@@ -8,7 +8,7 @@ pub(super) use crate::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
         plan::step::StepReport,
         replicated::{
-            Command, Member, Refusal,
+            Command, Member, MemberState, OrderStage, Refusal,
             command::StartRecovery,
             recovery::{Revoked, Testimony},
         },

@@ -398,6 +398,36 @@ impl State {
         Ok(Done { id: Some(id), ..Done::default() })
     }
 
+    /// A recovery that failed after its candidate may have been told to take writes: whoever hears that server fences it,
+    /// for the next recovery may promote another. The record's primary is still the old one.
+    pub(super) fn fence_candidate(&mut self, context: &Context<'_>, id: u64) {
+        let Some(ended) = self.recoveries.get(&id).filter(|r| r.ending == Some(Ending::Failed)) else {
+            return;
+        };
+        let Some(candidate) = ended.decision.as_ref().map(|decision| decision.candidate.clone()) else {
+            return;
+        };
+        let order = StandingOrder {
+            id: context.index,
+            cluster: ended.cluster.clone(),
+            target: candidate.clone(),
+            epoch: ended.epoch,
+            recovery: id,
+            semi_sync: ended.semi_sync.is_some(),
+            stage: OrderStage::Waiting,
+            since_ms: self.log_time_ms,
+        };
+        let Some(cluster) = self.clusters.get_mut(&ended.cluster) else { return };
+        if cluster.primary.as_ref() == Some(&candidate.server) {
+            return;
+        }
+        if let Some(member) = cluster.members.get_mut(&candidate.server) {
+            member.state = MemberState::Replaced;
+            cluster.generation += 1;
+            self.orders.insert(order.id, order);
+        }
+    }
+
     fn release_slot(&mut self, ended: &Recovery, repointed: &[ServerId]) {
         let Some(cluster) = self.clusters.get_mut(&ended.cluster) else { return };
         cluster.slot = None;
