@@ -352,12 +352,11 @@ impl Play<'_> {
                 let mut conn = self.holder.take().expect("a holder");
                 conn.query_drop("ROLLBACK").await.expect("rollback");
             }
-            Fault::Saturate => loop {
-                match self.server(at).try_root().await {
-                    Ok(conn) => self.crowd.push(conn),
-                    Err(_) => break,
+            Fault::Saturate => {
+                while let Ok(conn) = self.server(at).try_root().await {
+                    self.crowd.push(conn);
                 }
-            },
+            }
             Fault::Rest(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
         }
     }

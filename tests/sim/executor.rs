@@ -127,10 +127,11 @@ impl SimServers {
                 Some(_) => opened.session.run(vec![take_mark(self.node)], PING_WITHIN).await,
             };
             match asked {
-                Ok(answer) => match answer.replies.first() {
-                    Some(Reply::Mark(holder)) => opened.slot.predecessor = *holder,
-                    _ => {}
-                },
+                Ok(answer) => {
+                    if let Some(Reply::Mark(holder)) = answer.replies.first() {
+                        opened.slot.predecessor = *holder;
+                    }
+                }
                 Err(_) => inner.opened = None,
             }
         }

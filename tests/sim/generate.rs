@@ -217,7 +217,7 @@ fn point(rng: &mut Rng) -> Point {
         1 => Point::Decided,
         2 => Point::Intent,
         3 => Point::Published,
-        _ => Point::Step(*rng.pick::<&str>(STEPS)),
+        _ => Point::Step(rng.pick::<&str>(STEPS)),
     }
 }
 

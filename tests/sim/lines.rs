@@ -85,7 +85,7 @@ impl World {
             here_at: 0,
         };
         self.lines.lines.insert(no, line);
-        self.to_server(no, move |world| world.knock(no));
+        self.carry_in(no, move |world| world.knock(no));
         no
     }
 
@@ -101,7 +101,7 @@ impl World {
                     self.lines.lines.get_mut(&no).expect("looked at above").session = Some(session);
                     self.lines.by_session.insert(session, no);
                 }
-                self.to_client(no, move |world| {
+                self.carry_out(no, move |world| {
                     let line = world.lines.lines.get_mut(&no);
                     if let Some(dialled) = line.filter(|line| line.open).and_then(|line| line.dialled.take())
                     {
@@ -130,7 +130,7 @@ impl World {
             return answered(self, Err("the connection has ended".into()));
         }
         let answered: OnAnswer = Box::new(answered);
-        self.to_server(no, move |world| {
+        self.carry_in(no, move |world| {
             let Some(line) = world.lines.lines.get(&no) else { return };
             let Some(session) = line.session else { return };
             let ticket = world.send_to_session(session, statements);
@@ -159,7 +159,7 @@ impl World {
         for answer in line.waiting.values_mut() {
             *answer = Box::new(|_, _| {});
         }
-        self.to_server(no, move |world| {
+        self.carry_in(no, move |world| {
             let Some(line) = world.lines.lines.remove(&no) else { return };
             if let Some(session) = line.session {
                 world.lines.by_session.remove(&session);
@@ -184,11 +184,11 @@ impl World {
                 let Some(no) = self.lines.by_session.get(&session).copied() else { return };
                 let line = self.lines.lines.get_mut(&no).expect("both maps agree");
                 let Some(answered) = line.waiting.remove(&ticket) else { return };
-                self.to_client(no, move |world| answered(world, Ok(answer)));
+                self.carry_out(no, move |world| answered(world, Ok(answer)));
             }
             Happened::Closed { session, why } => {
                 let Some(no) = self.lines.by_session.remove(&session) else { return };
-                self.to_client(no, move |world| {
+                self.carry_out(no, move |world| {
                     let Some(line) = world.lines.lines.remove(&no) else { return };
                     if let Some(closed) = line.closed {
                         closed(world, why.clone());
@@ -202,7 +202,7 @@ impl World {
     }
 
     /// A packet to the server, behind those before it.
-    fn to_server(&mut self, no: LineNo, packet: impl FnOnce(&mut World) + Send + 'static) {
+    fn carry_in(&mut self, no: LineNo, packet: impl FnOnce(&mut World) + Send + 'static) {
         let Some(line) = self.lines.lines.get_mut(&no) else { return };
         line.out.push_back(Box::new(packet));
         if !line.stuck {
@@ -249,7 +249,7 @@ impl World {
     }
 
     /// A packet to the client, to be taken by its process.
-    fn to_client(&mut self, no: LineNo, packet: impl FnOnce(&mut World) + Send + 'static) {
+    fn carry_out(&mut self, no: LineNo, packet: impl FnOnce(&mut World) + Send + 'static) {
         self.try_to_client(no, Box::new(packet), AGAIN_MS, self.now);
     }
 
