@@ -97,8 +97,8 @@ impl Shared {
         Ok(())
     }
 
-    /// The gate goes by openraft's metrics, which follow its state a moment later. An append is answered when the gate
-    /// judges by the membership that came with it: otherwise a wiped node's vote might be heard in between (P9).
+    /// The gate goes by openraft's metrics, which follow its state a moment later. An append, or a snapshot, is answered
+    /// when the gate judges by the membership that came with it: otherwise a wiped node's vote might be heard in between (P9).
     async fn gate_knows(&self, membership: LogId) -> Result<(), Status> {
         let mut metrics = self.raft.server_metrics();
         let limit = self.options.profile.answer_timeout();
@@ -159,7 +159,12 @@ impl raft_server::Raft for Service {
     async fn snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Frame>, Status> {
         self.shared.admit(Call::Leading, &request).await?;
         let (vote, snapshot) = receive(request.into_inner()).await?;
+        let membership = *snapshot.meta.last_membership.log_id();
         let answer = self.shared.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        // As with an append: it is installed where the answer bears the sender's vote.
+        if let (Some(membership), true) = (membership, answer.vote == vote) {
+            self.shared.gate_knows(membership).await?;
+        }
         encode(&answer)
     }
 
