@@ -83,6 +83,9 @@ impl Install {
     }
 
     fn base(&self, data: &Path) -> Vec<String> {
+        // One a server: a MariaDB that starts deletes the temporary tables of every other one in the same directory.
+        let tmp = data.with_file_name("tmp");
+        fs::create_dir_all(&tmp).unwrap();
         let mut args = vec![
             "--no-defaults".to_owned(),
             "--user=root".into(),
@@ -90,8 +93,7 @@ impl Install {
             format!("--plugin-dir={}", self.first(&["lib/mysql/plugin", "lib/plugin"]).display()),
             format!("--lc-messages-dir={}", self.share().display()),
             format!("--datadir={}", data.display()),
-            // A MariaDB that starts deletes temporary tables of every other one in the same directory.
-            format!("--tmpdir={}", run_dir().display()),
+            format!("--tmpdir={}", tmp.display()),
         ];
         if self.flavor == Flavor::MySql {
             args.push("--secure-file-priv=".into());

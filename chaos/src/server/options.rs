@@ -3,7 +3,7 @@
 use crate::{flavor::Flavor, install::Install};
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a topology's description says about its servers.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +27,19 @@ pub fn base(install: &Install, data: &Path) -> Vec<OsString> {
         word.push(path);
         word
     };
+    // One a server: a MariaDB that starts deletes the temporary tables of every other one in the same directory.
+    let mut tmp = data.as_os_str().to_owned();
+    tmp.push(".tmp");
+    let tmp = PathBuf::from(tmp);
+    // Where it cannot be made, the server says so in its own log.
+    let _ = std::fs::create_dir_all(&tmp);
     let mut args = vec![
         OsString::from("--no-defaults"),
         "--user=root".into(),
         with("basedir", &install.basedir),
         with("plugin-dir", &install.plugins),
         with("datadir", data),
+        with("tmpdir", &tmp),
         with("lc-messages-dir", &install.share),
         with("character-sets-dir", &install.share.join("charsets")),
     ];
