@@ -77,7 +77,9 @@ fn action_text(action: &Action) -> String {
         Action::ListBlockers { older_than_ms } => {
             format!("look for statements and transactions older than {older_than_ms} ms")
         }
-        Action::KillWriters => "end client sessions that hold transactions open".into(),
+        Action::KillWriters => {
+            "end client sessions that hold transactions open, run statements or hold tables".into()
+        }
         Action::KillPredecessors => "end the sessions of other nodes' executors".into(),
     }
 }
