@@ -119,8 +119,7 @@ pub struct Policy {
     pub allow_known_loss: bool,
     /// Whether a recovery proves the new primary by a write in Quorate's own schema. Default true.
     pub verify_by_write: bool,
-    /// Whether a primary may be chosen in another datacenter than the old one's. Default true; datacenters that
-    /// are in different regions are governed by `allow_other_region`.
+    /// Whether a primary may be chosen in another datacenter than the old one's. Default true.
     pub allow_other_datacenter: bool,
     /// Heartbeat period given to replicas that Quorate points. Default 500.
     pub heartbeat_ms: u64,

@@ -1,7 +1,10 @@
 //! The second decision of a recovery: who is promoted, what it must hold, what is lost.
 //!
-//! Completeness of received transactions comes first; then promotion rule, datacenter, how much is still to apply, and
-//! the address as the last tie-break. Every member gets a sentence that says why it was chosen or passed over.
+//! Completeness of received transactions comes first; then whether the others can replicate from its version, promotion
+//! rule, datacenter, how much is still to apply, and the address as the last tie-break. Every member gets a sentence that says why it was chosen or passed over.
+
+#[cfg(test)]
+mod tests;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -57,6 +60,19 @@ struct Candidate<'a> {
     channel: &'a Channel,
     in_hand: GtidSet,
     rule: PromotionRule,
+    /// A server that would follow it and is of an older series: servers replicate from their own and older series only
+    /// (MySQL 8.4 manual, 19.5.2; MariaDB's replication compatibility table).
+    older: Option<(String, String)>,
+}
+
+impl Candidate<'_> {
+    fn against_it(&self) -> Option<String> {
+        let (address, version) = self.older.as_ref()?;
+        Some(format!(
+            "its version {} is newer than that of {address} ({version}), which may not be able to follow it",
+            self.facts.version.text
+        ))
+    }
 }
 
 /// Chooses. Pure: the same sets give the same decision.
@@ -199,7 +215,24 @@ fn eligible<'a>(
     if let Some(shrunk) = sets.shrunk(&member.server) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
-    Ok(Candidate { member, facts, channel, in_hand, rule })
+    let older = older_follower(state, recovery, member, facts, sets);
+    Ok(Candidate { member, facts, channel, in_hand, rule, older })
+}
+
+/// The oldest of those that would follow `member`, where its series is older than that one's.
+fn older_follower(
+    state: &State,
+    recovery: &Recovery,
+    member: &Member,
+    facts: &ServerFacts,
+    sets: &Sets,
+) -> Option<(String, String)> {
+    let series = |facts: &ServerFacts| (facts.version.number.0, facts.version.number.1);
+    let members = &state.clusters.get(&recovery.cluster)?.members;
+    let followers = members.values().filter(|m| m.server != member.server && is_sibling(recovery, m));
+    let versions = followers.filter_map(|m| Some((m, sets.facts.get(&m.server)?)));
+    let (oldest, its_facts) = versions.min_by_key(|(m, facts)| (series(facts), m.address.clone()))?;
+    (series(its_facts) < series(facts)).then(|| (oldest.address.to_string(), its_facts.version.text.clone()))
 }
 
 /// A candidate that holds transactions of its own which nobody else knows is passed over where another is left.
@@ -311,6 +344,7 @@ fn best<'a, 'b>(
             recovery.to.as_ref() != Some(&c.member.server) && recovery.kind == Kind::Switchover,
             held.subtract(&c.in_hand).count(),
             recovery.to.as_ref() != Some(&c.member.server),
+            c.older.is_some(),
             c.rule,
             state.datacenter_of(&c.member.address) != old_datacenter,
             c.in_hand.subtract(&c.facts.executed).count(),
@@ -364,19 +398,22 @@ fn explain(
         address: chosen.member.address.to_string(),
         chosen: true,
         why: format!(
-            "holds {}, {} still to apply, rule {}",
+            "holds {}, {} still to apply, rule {}{}",
             match held.subtract(&chosen.in_hand).is_empty() {
                 true => "everything that was received".to_owned(),
                 false => format!("most (lacks {})", held.subtract(&chosen.in_hand)),
             },
             chosen.in_hand.subtract(&chosen.facts.executed).count(),
-            chosen.rule
+            chosen.rule,
+            chosen.against_it().map(|against| format!("; {against}")).unwrap_or_default()
         ),
     });
     for other in others {
         let lacks = held.subtract(&other.in_hand);
         let why = if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
             format!("it lacks {lacks}")
+        } else if let (None, Some(against)) = (&chosen.older, other.against_it()) {
+            against
         } else if other.rule != chosen.rule {
             format!("its promotion rule is {}, the chosen one's {}", other.rule, chosen.rule)
         } else {
