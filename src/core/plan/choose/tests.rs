@@ -107,7 +107,9 @@ fn each_hard_rule_passes_a_server_over_and_says_why() {
             case.member(n).state = MemberState::Replaced;
         }),
         ("its promotion rule is must_not", |case, n| case.rule(n, PromotionRule::MustNot)),
-        ("its receiver was not seen stopped", |case, n| drop(case.sets.facts.remove(&id(n)))),
+        ("its receiver was not seen stopped: what it holds is unknown", |case, n| {
+            drop(case.sets.facts.remove(&id(n)))
+        }),
         ("it has 1 sources; multi-source servers are never promoted", |case, n| case.member(n).channels = 2),
         ("it replicates from nobody", |case, n| case.facts(n).channels.clear()),
         ("it is no direct replica of the old primary", |case, n| case.member(n).source = Some(id(9))),
@@ -340,4 +342,40 @@ fn the_others_are_re_pointed_but_for_those_out_of_service() {
     let decision = case.decide().unwrap();
     let siblings: Vec<&ServerId> = decision.siblings.iter().map(|s| &s.target.server).collect();
     assert_eq!(siblings, [&id(3)]);
+}
+
+/// Under writes no replica holds everything at any moment; a switchover waits for equality all the same.
+#[test]
+fn a_switchover_goes_by_the_rules_unless_the_preferred_lags() {
+    let mut case = Case::of(Kind::Switchover);
+    case.rule(4, PromotionRule::Prefer);
+    case.holds(4, 8);
+    assert_eq!(case.chosen(), id(4));
+    assert_eq!(case.why(2), "its promotion rule is neutral, the chosen one's prefer");
+    case.channel(4).lag_s = Some(60);
+    assert_eq!(case.chosen(), id(2));
+    assert_eq!(case.why(4), "it lags by 60 s");
+    case.recovery.to = Some(id(4));
+    assert_eq!(case.chosen(), id(4), "a wish is a wish");
+}
+
+/// MariaDB's sets name the last transaction of each server only: how far one is behind counts, not in how many places.
+#[test]
+fn of_two_incomplete_mariadb_servers_the_one_that_lacks_less_is_chosen() {
+    let mut case = Case::new();
+    let cluster = samples::cluster(Flavor::MariaDb, 4);
+    case.state.clusters.insert(cluster.id.clone(), cluster);
+    case.recovery = samples::recovery(Flavor::MariaDb);
+    for (n, to) in [(2, 100), (3, 499), (4, 500)] {
+        let held = GtidSet::parse(Flavor::MariaDb, &format!("0-1-{to}")).unwrap();
+        let channel = Channel { received: held.clone(), ..samples::channel(Flavor::MariaDb, 1) };
+        let facts =
+            ServerFacts { executed: held, channels: vec![channel], ..samples::facts(Flavor::MariaDb, n) };
+        case.sets.facts.insert(id(n), facts);
+    }
+    case.sets.old_primary = None;
+    case.rule(2, PromotionRule::Prefer);
+    case.rule(4, PromotionRule::MustNot);
+    assert_eq!(case.chosen(), id(3), "whatever the rules say");
+    assert_eq!(case.decide().unwrap().lost.to_string(), "0-1-500");
 }
