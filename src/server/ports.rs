@@ -99,19 +99,20 @@ pub struct Stamp {
     pub at_ms: u64,
 }
 
-/// When a verdict was reached, by the leader's clock: no earlier than `since_ms` after `stamp`.
+/// When a verdict was reached, by the leader's clock: no earlier than `since_ms` after `stamp`, or before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judged {
     /// The newest stamp its node had heard of.
     pub stamp: Stamp,
-    /// From the hearing of the stamp to the verdict, the node's monotonic milliseconds.
-    pub since_ms: u64,
+    /// From the hearing of the stamp to the verdict, the node's monotonic milliseconds; negative where the verdict came
+    /// first.
+    pub since_ms: i64,
 }
 
 impl Judged {
     /// The moment by the clock of the leader of `now`, no later than that; `None` where it was another leadership.
     pub fn at_ms(&self, now: Stamp) -> Option<u64> {
-        let at_ms = self.stamp.at_ms.saturating_add(self.since_ms);
+        let at_ms = self.stamp.at_ms.saturating_add_signed(self.since_ms);
         (self.stamp.term == now.term).then_some(at_ms.min(now.at_ms))
     }
 }

@@ -55,10 +55,10 @@ impl Heard {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((stamp, now_ms));
     }
 
-    /// A verdict that was reached before the stamp was heard cannot be dated by it.
     fn date(&self, judged_ms: u64) -> Option<Judged> {
         let (stamp, heard_ms) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Some(Judged { stamp, since_ms: judged_ms.checked_sub(heard_ms)? })
+        let since_ms = i64::try_from(judged_ms).ok()? - i64::try_from(heard_ms).ok()?;
+        Some(Judged { stamp, since_ms })
     }
 }
 
@@ -80,16 +80,20 @@ impl Reporter {
         let permit = self.under_way.clone().try_acquire_owned();
         let (Some(to), Ok(permit)) = (leadership.leader, permit) else { return };
         let (tools, heard) = (self.tools.clone(), self.heard.clone());
-        let judged = heard.date(judged_ms);
         self.tools.start(async move {
             let _permit = permit;
-            match timeout(REPORT, tools.ports.peers.report(to, verdict, judged)).await {
-                Ok(Ok(stamp)) => {
-                    if let Some(stamp) = stamp {
-                        heard.take(stamp, tools.now_ms());
-                    }
+            // A second time where the leader could not date the first: it is new, or its stamp was never heard.
+            for _ in 0..2 {
+                let judged = heard.date(judged_ms);
+                let report = tools.ports.peers.report(to, verdict.clone(), judged);
+                let Ok(Ok(Some(stamp))) = timeout(REPORT, report).await else {
+                    tracing::debug!(to, "a verdict did not reach the leader");
+                    return;
+                };
+                heard.take(stamp, tools.now_ms());
+                if judged.is_some_and(|judged| judged.stamp.term == stamp.term) {
+                    return;
                 }
-                _ => tracing::debug!(to, "a verdict did not reach the leader"),
             }
         });
     }
@@ -115,7 +119,13 @@ mod tests {
     fn a_stamp_of_another_leadership_dates_nothing() {
         let judged = heard().date(70).expect("a stamp was heard");
         assert_eq!(judged.at_ms(Stamp { term: 4, at_ms: 14_000 }), None);
-        assert_eq!((heard().date(49), Heard::default().date(70)), (None, None));
+        assert_eq!(Heard::default().date(70), None);
+    }
+
+    #[test]
+    fn a_verdict_from_before_the_stamp_is_older_than_it() {
+        let judged = heard().date(30).expect("a stamp was heard");
+        assert_eq!(judged.at_ms(Stamp { term: 3, at_ms: 9_005 }), Some(8_980));
     }
 
     #[test]

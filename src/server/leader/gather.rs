@@ -52,14 +52,16 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Takes a verdict in; an older one of the same node changes nothing. One of unknown age only takes the place of
-    /// what its node said before.
+    /// Takes a verdict in; an older one of the same node changes nothing. One of unknown age ends what its node said
+    /// before, unless it says the same again: then that stands, as old as it is.
     pub fn take(&mut self, verdict: Verdict, judged_ms: Option<u64>) {
         let of_cluster = self.held.entry(verdict.cluster.clone()).or_default();
-        let newer = of_cluster.get(&verdict.node).is_none_or(|held| {
-            held.verdict.incarnation != verdict.incarnation || held.verdict.sequence <= verdict.sequence
+        let takes_its_place = of_cluster.get(&verdict.node).is_none_or(|held| {
+            let same_process = held.verdict.incarnation == verdict.incarnation;
+            let newer = !same_process || held.verdict.sequence <= verdict.sequence;
+            newer && !(judged_ms.is_none() && same_process && says_the_same(&held.verdict, &verdict))
         });
-        if newer {
+        if takes_its_place {
             of_cluster.insert(verdict.node, Held { verdict, judged_ms });
         }
     }
@@ -74,6 +76,13 @@ impl Gathered {
             })
             .collect()
     }
+}
+
+/// Whether two verdicts of one node count the same.
+fn says_the_same(one: &Verdict, other: &Verdict) -> bool {
+    let counts = |v: &Verdict| v.failure().map(|(class, code, evidence)| (class, code, evidence.hard));
+    (one.epoch, &one.subject, one.label()) == (other.epoch, &other.subject, other.label())
+        && counts(one) == counts(other)
 }
 
 #[cfg(test)]
@@ -122,7 +131,17 @@ mod tests {
     fn a_verdict_of_unknown_age_counts_for_nobody_and_ends_what_was_said_before() {
         let mut gathered = Gathered::default();
         gathered.take(verdict(7), Some(100));
-        gathered.take(verdict(8), None);
+        gathered.take(Verdict { finding: Finding::Blind { why: "paused".into() }, ..verdict(8) }, None);
         assert_eq!(gathered.testimonies(&ClusterId("c".into()), 200), []);
+    }
+
+    /// As after an election: the answer to the urgent round, and a report that was sent before a stamp was heard.
+    #[test]
+    fn the_same_again_of_unknown_age_leaves_what_is_known_as_old_as_it_is() {
+        let mut gathered = Gathered::default();
+        gathered.take(verdict(7), Some(100));
+        gathered.take(verdict(8), None);
+        let held = gathered.testimonies(&ClusterId("c".into()), 200);
+        assert_eq!((held[0].verdict.sequence, held[0].age_ms), (7, 100));
     }
 }
