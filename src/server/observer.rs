@@ -129,7 +129,7 @@ impl Observer {
         let at_ms = self.tools.now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
         self.take_in(&id, &server, at_ms, outcome(event.outcome, event.fresh));
         let Some(scene) = self.scenes.get(&id) else { return };
-        if scene.servers.get(&server).is_some_and(|watched| watched.ordered) {
+        if scene.servers.get(&server).is_some_and(|watched| watched.standing.ordered()) {
             self.tell_answered(scene, &server);
         }
         if scene.primary.as_ref() == Some(&server) {
