@@ -93,7 +93,7 @@ impl World {
     }
 
     fn log_events(&self, events: &mut Vec<Event>) {
-        if let Some(leader) = self.leader {
+        if self.leader.is_some() {
             events.extend((!self.pending.is_empty()).then_some(Event::Commit));
             let automatic = (self.scenario.kind != Kind::Failover).then_some(Kind::Failover);
             let kinds = [self.scenario.kind].into_iter().chain(automatic);
