@@ -78,7 +78,7 @@ pub const ALL: &[Scenario] = &[
             "Cancel",
             "begin_undo of node 1",
             "stop_receiver on b:3306 by node 1 (Permitted, term 1) ends",
-            "start_receiver on a:3306 by node 1 (Permitted, term 1) ends unknown",
+            "start_receiver on b:3306 by node 1 (Permitted, term 1) ends unknown",
             "node 1 is cut off",
             "node 2 is elected",
         ],
