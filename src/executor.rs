@@ -96,7 +96,15 @@ impl Executor {
         *options = Arc::new(ExecutorOptions { nodes, ..ExecutorOptions::clone(&options) });
     }
 
-    /// Carries out one step, ending at `deadline` at the latest. The permit is looked at before every statement.
+    /// Opens the session to a server, where there is none; since when it is there, or a sentence. A permit that is given
+    /// afterwards covers it.
+    pub async fn open(&self, target: &Target, deadline: Duration) -> Result<Instant, String> {
+        let until = Instant::now() + deadline;
+        self.slot(target).ready(&self.options(), until).await
+    }
+
+    /// Carries out one step, ending at `deadline` at the latest. The permit is looked at before every statement, and the
+    /// session must be one that it covers.
     pub async fn run(&self, permit: &Permit, step: &Step, deadline: Duration) -> StepEnd {
         let until = Instant::now() + deadline;
         let slot = self.slot(&step.target);

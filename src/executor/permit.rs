@@ -11,6 +11,9 @@ pub struct Permit {
     pub log_index: u64,
     /// Term of that entry.
     pub term: u64,
+    /// When leadership, or the state, was last confirmed: a session that was opened later is not covered. Another leader,
+    /// elected since, may have seen this node's sessions gone from a server; none is to appear there after that.
+    pub covers: Instant,
     /// Until when, on this node's monotonic clock; no statement is sent later.
     pub expires: Instant,
 }

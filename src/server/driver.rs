@@ -50,8 +50,14 @@ pub struct Driven {
     pub task: tokio::task::JoinHandle<()>,
 }
 
-/// Starts driving.
-pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: bool) -> Driven {
+/// Starts driving. `confirmed`: when the entry was proposed that lets this node drive it in `term`.
+pub fn drive(
+    tools: Tools,
+    recovery: Recovery,
+    (term, confirmed): (u64, Instant),
+    known: Sets,
+    resumed: bool,
+) -> Driven {
     let (events, inbox) = mpsc::channel(EVENTS);
     let membership = tools.ports.log.membership();
     tools.ports.servers.set_nodes(membership.nodes.keys().copied().collect());
@@ -63,7 +69,7 @@ pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: 
         known,
         id: recovery.id,
         start_index: recovery.id,
-        confirmed: Instant::now(),
+        confirmed,
         events: events.clone(),
         work: JoinSet::new(),
         records: Vec::new(),
@@ -159,25 +165,17 @@ impl Driver {
         if self.confirmed.elapsed() <= CONFIRMED_FOR {
             return true;
         }
-        let leads = |tools: &Tools| {
-            let leadership = tools.leads();
-            leadership.is_leader && leadership.term == self.term
-        };
-        let began = Instant::now();
-        match self.tools.ports.log.read_barrier().await {
-            Ok(_) if leads(&self.tools) => {
+        match confirmed(&self.tools, self.term).await {
+            Ok(began) => {
                 self.confirmed = began;
                 true
             }
-            Ok(_) => {
+            Err(why) => {
                 tracing::warn!(
                     recovery = self.id,
-                    "no longer the leader of its term; another node goes on with it"
+                    why,
+                    "this node stops here; whoever leads goes on with it"
                 );
-                false
-            }
-            Err(error) => {
-                tracing::warn!(recovery = self.id, %error, "leadership cannot be confirmed; this node stops here");
                 false
             }
         }
@@ -188,6 +186,7 @@ impl Driver {
             recovery: self.id.to_string(),
             log_index: self.start_index,
             term: self.term,
+            covers: self.confirmed,
             expires: Instant::now() + deadline,
         }
     }
@@ -201,7 +200,7 @@ impl Driver {
             let began_ms = tools.now_ms();
             let point = pause_name(&step.action);
             pause::point(node, point, "before").await;
-            let end = tools.ports.servers.run(permit, step.clone(), deadline).await;
+            let end = run(&tools, permit, step.clone(), deadline).await;
             pause::point(node, point, "after").await;
             tracing::info!(step = %step, end = %end, took_ms = tools.now_ms() - began_ms, "step");
             // The receiver is gone only when the recovery is over in this process.
@@ -218,7 +217,7 @@ impl Driver {
             self.work.spawn(self.tools.task(async move {
                 pause::point(me, "fence", "before").await;
                 let end = match node == me {
-                    true => tools.ports.servers.run(permit, step.clone(), deadline).await,
+                    true => run(&tools, permit, step.clone(), deadline).await,
                     false => {
                         let step = step.clone();
                         let delegation = Delegation { recovery: id, term, step, within: deadline };
@@ -288,6 +287,35 @@ fn marks(
         })
         .collect();
     async move { futures::future::join_all(asked).await.into_iter().flatten().collect() }
+}
+
+/// Since when leadership of this term is confirmed anew, or a sentence.
+async fn confirmed(tools: &Tools, term: u64) -> Result<Instant, String> {
+    let began = Instant::now();
+    tools.ports.log.read_barrier().await.map_err(|error| error.to_string())?;
+    let leadership = tools.leads();
+    match leadership.is_leader && leadership.term == term {
+        true => Ok(began),
+        false => Err(format!("this node leads no more in term {term}")),
+    }
+}
+
+/// Runs a step over a session that its permit covers. Where one had to be opened first, leadership is confirmed behind that:
+/// else a node that was held up here would come back to a server from which its successor has seen it gone.
+async fn run(tools: &Tools, mut permit: Permit, step: Step, deadline: Duration) -> StepEnd {
+    let until = Instant::now() + deadline;
+    let since = match tools.ports.servers.open(&step.target, deadline).await {
+        Ok(since) => since,
+        Err(why) => return StepEnd::Refused { why },
+    };
+    if since > permit.covers {
+        match confirmed(tools, permit.term).await {
+            Ok(began) => permit.covers = began,
+            Err(why) => return StepEnd::Refused { why },
+        }
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    tools.ports.servers.run(permit, step, left).await
 }
 
 /// Asks another node to do a step of a committed recovery.

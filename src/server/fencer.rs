@@ -54,10 +54,13 @@ impl Fencer {
     }
 
     async fn fence(&self, order: StandingOrder) {
-        if let Err(error) = self.tools.ports.log.read_barrier().await {
-            tracing::warn!(server = %order.target.address, %error, "a returned primary cannot be fenced by this node");
-            return;
-        }
+        let covers = match self.tools.barrier_over_session(&order.target, ATTEMPT).await {
+            Ok(began) => began,
+            Err(error) => {
+                tracing::warn!(server = %order.target.address, error, "a returned primary cannot be fenced by this node");
+                return;
+            }
+        };
         let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&order.cluster).and_then(|c| c.primary.clone());
             state.orders.contains_key(&order.id) && primary.as_ref() != Some(&order.target.server)
@@ -69,6 +72,7 @@ impl Fencer {
             recovery: format!("order {}", order.id),
             log_index: order.id,
             term: self.tools.leads().term,
+            covers,
             expires: Instant::now() + ATTEMPT,
         };
         let step = Step { target: order.target.clone(), action: Action::Fence };

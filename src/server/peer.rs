@@ -65,6 +65,10 @@ impl Answers {
     pub async fn delegate(&self, delegation: Delegation) -> StepEnd {
         let within = delegation.within.min(STEP_MAX);
         let expires = Instant::now() + within;
+        if let Err(why) = self.tools.ports.servers.open(&delegation.step.target, within).await {
+            return StepEnd::Refused { why };
+        }
+        let covers = Instant::now();
         if let Err(why) = self.allowed(&delegation).await {
             return StepEnd::Refused { why };
         }
@@ -72,9 +76,11 @@ impl Answers {
             recovery: delegation.recovery.to_string(),
             log_index: delegation.recovery,
             term: delegation.term,
+            covers,
             expires,
         };
-        self.tools.ports.servers.run(permit, delegation.step, within).await
+        let left = expires.saturating_duration_since(Instant::now());
+        self.tools.ports.servers.run(permit, delegation.step, left).await
     }
 
     /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term. A request may

@@ -53,7 +53,9 @@ fn executor(node: u64) -> Executor {
 }
 
 fn permit() -> Permit {
-    Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE }
+    let expires = Instant::now() + 4 * PATIENCE;
+    // Sessions that are opened at need are covered too.
+    Permit { recovery: "r1".into(), log_index: 7, term: 1, covers: expires, expires }
 }
 
 async fn run(executor: &Executor, target: &Target, action: Action) -> StepEnd {

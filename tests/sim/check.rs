@@ -7,6 +7,7 @@
 //! | `p2_majority` | P2, P12 | I2, I3 |
 //! | `p3_one_slot` | P3 | I5 |
 //! | `p4_ends_once` | P4 | I8 |
+//! | `p4_one_owner` | P4, P5 | I4 |
 //! | `p5_barriers` | P5 | I13 |
 //! | `p6_acknowledged` | P6 | I12, I18 |
 //! | `p8_fail_static` | P8 | I20 |
@@ -33,6 +34,7 @@ mod p1_permitted;
 mod p2_majority;
 mod p3_one_slot;
 mod p4_ends_once;
+mod p4_one_owner;
 mod p5_barriers;
 mod p6_acknowledged;
 mod p8_fail_static;
@@ -68,6 +70,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
     vec![
         Box::<p3_one_slot::OneSlot>::default(),
         Box::<p4_ends_once::EndsOnce>::default(),
+        Box::<p4_one_owner::OneOwner>::default(),
         Box::<p9_votes::Votes>::default(),
         Box::<p10_log_time::LogTime>::default(),
         Box::<i7_switches::Switches>::default(),

@@ -46,6 +46,7 @@ const READ: Duration = Duration::from_secs(3);
 struct Opened {
     session: SimSession,
     slot: Slot,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -135,7 +136,7 @@ impl SimServers {
                 Err(_) => inner.opened = None,
             }
         }
-        if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
+        if !inner.is_open() {
             inner.opened = None;
             match self.open(&mut inner, place).await {
                 Ok(()) => inner.failed = 0,
@@ -162,10 +163,27 @@ impl SimServers {
         match &answer.replies[..] {
             [_, Reply::Mark(holder), Reply::Profile(profile)] => {
                 let slot = Slot { profile: profile.clone(), predecessor: *holder, is_open: true };
-                inner.opened = Some(Opened { session, slot });
+                inner.opened = Some(Opened { session, slot, since: Instant::now() });
                 Ok(())
             }
             _ => Err(Lost::Closed(format!("{answer:?} at login"))),
+        }
+    }
+
+    async fn ready(self, place: Arc<Place>, until: Instant) -> Result<Instant, String> {
+        let mut inner = place.wait(until).await?;
+        if !inner.is_open() {
+            self.open_by(&mut inner, &place, until).await?;
+        }
+        Ok(inner.opened.as_ref().ok_or("the session is gone")?.since)
+    }
+
+    async fn open_by(&self, inner: &mut Inner, place: &Place, until: Instant) -> Result<(), String> {
+        inner.opened = None;
+        match timeout_at(until, self.open(inner, place)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("no session to {}: {error}", place.address)),
+            Err(_) => Err(format!("no session to {} in time", place.address)),
         }
     }
 
@@ -176,21 +194,23 @@ impl SimServers {
         until: Instant,
     ) -> Result<MutexGuard<'a, Inner>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let mut inner = timeout_at(until, place.inner.lock())
-            .await
-            .map_err(|_| refused(format!("another step is still running on {}", place.address)))?;
-        if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
-            inner.opened = None;
+        let mut inner = place.wait(until).await.map_err(refused)?;
+        if !inner.is_open() {
             if !permit.holds(Instant::now()) {
                 return Err(refused("the permit has expired".to_owned()));
             }
-            match timeout_at(until, self.open(&mut inner, place)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", place.address))),
-                Err(_) => return Err(refused(format!("no session to {} in time", place.address))),
+            if permit.covers < Instant::now() {
+                return Err(refused(format!(
+                    "there is no session to {} that its permit covers",
+                    place.address
+                )));
             }
+            self.open_by(&mut inner, place, until).await.map_err(refused)?;
         }
-        Ok(inner)
+        match inner.opened.as_ref().is_some_and(|opened| opened.since <= permit.covers) {
+            true => Ok(inner),
+            false => Err(refused(format!("the session to {} is younger than its permit", place.address))),
+        }
     }
 
     async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
@@ -235,7 +255,18 @@ fn take_mark(node: u64) -> Statement {
     Statement::TakeMark(recipe::mark(GROUP, node))
 }
 
+impl Inner {
+    fn is_open(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.session.is_open())
+    }
+}
+
 impl Place {
+    async fn wait(&self, until: Instant) -> Result<MutexGuard<'_, Inner>, String> {
+        let waited = timeout_at(until, self.inner.lock()).await;
+        waited.map_err(|_| format!("another step is still running on {}", self.address))
+    }
+
     fn cut(&self) {
         if let Some(line) = self.line.lock().expect(POISON).take() {
             line.cut();
@@ -355,6 +386,14 @@ impl Servers for SimServers {
 
     fn set_nodes(&self, nodes: Vec<u64>) {
         *self.nodes.lock().expect(POISON) = nodes;
+    }
+
+    fn open(&self, target: &Target, deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
+        let until = Instant::now() + deadline;
+        match self.place(target) {
+            Some(place) => self.clone().ready(place, until).boxed(),
+            None => std::future::ready(Err(format!("no way to {}", target.address))).boxed(),
+        }
     }
 
     fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd> {

@@ -135,11 +135,14 @@ impl NodeBackend {
         let Some(primary) = cluster.primary_member() else { return Ok(()) };
         let older_than_ms = self.raft.read(|state| state.policy.switchover_long_statement_ms);
         let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
+        let expires = tokio::time::Instant::now() + BLOCKERS;
         let permit = Permit {
             recovery: "preflight".into(),
             log_index: *self.raft.applied().borrow(),
             term: self.raft.leadership().borrow().term,
-            expires: tokio::time::Instant::now() + BLOCKERS,
+            // It changes nothing: whatever session it gets is good.
+            covers: expires,
+            expires,
         };
         match self.tools.ports.servers.run(permit, step, BLOCKERS).await {
             StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),

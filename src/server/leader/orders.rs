@@ -119,7 +119,7 @@ impl Rejoin {
 
     /// Each step after a read barrier of this term, and only while the order stands.
     async fn step(&self, target: &Target, action: Action, deadline: Duration) -> Result<StepEnd, String> {
-        self.tools.ports.log.read_barrier().await.map_err(|e| e.to_string())?;
+        let covers = self.tools.barrier_over_session(target, deadline).await?;
         let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
             state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
@@ -131,6 +131,7 @@ impl Rejoin {
             recovery: format!("order {}", self.order.id),
             log_index: self.order.id,
             term: self.term,
+            covers,
             expires: Instant::now() + deadline,
         };
         let step = Step { target: target.clone(), action };

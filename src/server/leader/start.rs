@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{Leader, Message};
 use crate::{
@@ -136,24 +139,24 @@ impl Leader {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
         let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
-        let proposed_ms = self.tools.now_ms();
+        let proposed = Instant::now();
         self.work.spawn(self.tools.task(async move {
             let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
-            let _ = inbox.send(Message::Started { cluster, proposed_ms, result, reply }).await;
+            let _ = inbox.send(Message::Started { cluster, proposed, result, reply }).await;
         }));
     }
 
     pub(super) fn started(
         &mut self,
         id: &ClusterId,
-        proposed_ms: u64,
+        proposed: Instant,
         result: Result<Committed, ProposeError>,
         reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
     ) {
         self.gathered.starting.remove(id);
         let answer = match result {
             Ok(Committed { outcome: Outcome::Done { id: recovery, .. }, term, .. }) => {
-                self.begin(recovery, term, proposed_ms);
+                self.begin(recovery, term, proposed);
                 Ok(recovery)
             }
             Ok(Committed { outcome: Outcome::Refused(refusal), .. }) => {

@@ -220,7 +220,7 @@ impl Settle {
 
     /// Each step after a read barrier of this term, while the call stands and no recovery deals with the receivers.
     async fn step(&self, action: Action, deadline: Duration) -> Result<StepEnd, String> {
-        self.tools.ports.log.read_barrier().await.map_err(|error| error.to_string())?;
+        let covers = self.tools.barrier_over_session(&self.witness.target, deadline).await?;
         let leadership = self.tools.leads();
         let stands = self.tools.read(|state| {
             let cluster = state.clusters.get(&self.cluster).filter(|c| c.slot.is_none());
@@ -233,6 +233,7 @@ impl Settle {
             recovery: format!("witness {}", self.witness.id),
             log_index: self.witness.id,
             term: self.term,
+            covers,
             expires: Instant::now() + deadline,
         };
         let step = Step { target: self.witness.target.clone(), action };

@@ -154,3 +154,24 @@ fn a_switchover_whose_read_only_may_still_land_stays_open_too() {
     world.wait(2_000);
     assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
 }
+
+/// Found by the model: every fence was refused while an attempt to open the old primary was under way; that attempt went on
+/// after the end had been proposed, and sent its second step when the recovery was over.
+#[test]
+fn nothing_is_sent_to_the_old_primary_once_the_recovery_has_ended() {
+    let mut world = World::new(Kind::Failover, None);
+    world.feed(Event::Begin { resumed: false });
+    let effects = world.feed(Event::Cancel { why: "withdrawn".into() });
+    let opens = |e: &Effect| matches!(e, Effect::Run { step, .. } if step.action == Action::KillPredecessors);
+    let (opening, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(opens);
+    world.settle(rest);
+    for node in 1..=3 {
+        let end = StepEnd::Refused { why: "nothing listens there".into() };
+        world.feed(Event::FenceEnded { node, end });
+    }
+    let waits = world.feed(Event::Tick);
+    assert!(waits.is_empty(), "it ends while a step on the old primary is under way: {waits:?}");
+    world.settle(opening);
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled), "{:?}", world.trace);
+    assert!(!world.trace.contains(&"unfence db1".to_owned()), "{:?}", world.trace);
+}
