@@ -10,6 +10,7 @@ mod admin;
 mod batch;
 mod mark;
 mod permit;
+mod pulse;
 mod slot;
 
 use std::{
@@ -20,8 +21,8 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use self::permit::Permit;
 use self::{batch::Run, mark::Marks, slot::Slot};
+pub use self::{permit::Permit, pulse::Pulse};
 use crate::{
     core::plan::step::{Step, StepEnd, Target},
     model::server::ServerId,
@@ -48,6 +49,7 @@ pub struct ExecutorOptions {
 #[derive(Debug)]
 pub struct Executor {
     options: Mutex<Arc<ExecutorOptions>>,
+    pulse: Arc<Pulse>,
     slots: Mutex<BTreeMap<ServerId, Arc<Slot>>>,
 }
 
@@ -57,7 +59,12 @@ const NOT_POISONED: &str = "no code panics while it holds this lock";
 impl Executor {
     /// An executor without sessions.
     pub fn new(options: ExecutorOptions) -> Self {
-        Self { options: Mutex::new(Arc::new(options)), slots: Mutex::default() }
+        Self { options: Mutex::new(Arc::new(options)), pulse: Arc::default(), slots: Mutex::default() }
+    }
+
+    /// For whoever notices this process' pauses: permits from before one are void.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
     }
 
     /// Opens a session to the server in the background and keeps it: pinged, and opened again after its end. Told
@@ -96,16 +103,17 @@ impl Executor {
         *options = Arc::new(ExecutorOptions { nodes, ..ExecutorOptions::clone(&options) });
     }
 
-    /// Carries out one step, ending at `deadline` at the latest. The permit is looked at before every statement.
+    /// Carries out one step, ending at `deadline` at the latest. The permit is looked at before every statement, and whether
+    /// this process slept since it was given.
     pub async fn run(&self, permit: &Permit, step: &Step, deadline: Duration) -> StepEnd {
         let until = Instant::now() + deadline;
         let slot = self.slot(&step.target);
         let options = self.options();
-        let lent = match slot.lend(&options, permit, until).await {
+        let lent = match slot.lend(&options, permit, &self.pulse, until).await {
             Ok(lent) => lent,
             Err(end) => return end,
         };
-        let mut run = Run::new(lent, options, permit, step, until);
+        let mut run = Run::new(lent, options, permit, &self.pulse, step, until);
         let end = actions::run(&mut run, &step.action).await;
         run.finish(end)
     }

@@ -1,5 +1,7 @@
 //! What allows a step (P1): a committed decision, as this node knows it, for a short time.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// The committed decision a step rests on.
@@ -11,12 +13,26 @@ pub struct Permit {
     pub log_index: u64,
     /// Term of that entry.
     pub term: u64,
+    /// What is known of that decision was confirmed no earlier than this. A process that slept since knows nothing of what
+    /// others decided meanwhile: the permit is void.
+    pub confirmed: Instant,
     /// Until when, on this node's monotonic clock; no statement is sent later.
     pub expires: Instant,
 }
 
 impl Permit {
-    /// Whether a statement may still be sent.
+    /// What was confirmed at `confirmed` allows steps for `within` from now on.
+    pub fn new(
+        recovery: impl Into<String>,
+        log_index: u64,
+        term: u64,
+        confirmed: Instant,
+        within: Duration,
+    ) -> Self {
+        Self { recovery: recovery.into(), log_index, term, confirmed, expires: Instant::now() + within }
+    }
+
+    /// Whether a statement may still be sent, by its time.
     pub fn holds(&self, now: Instant) -> bool {
         now < self.expires
     }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ExecutorOptions, NOT_POISONED, Permit, admin, mark};
+use super::{ExecutorOptions, NOT_POISONED, Permit, Pulse, admin, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
@@ -202,6 +202,7 @@ impl Slot {
         &self,
         options: &ExecutorOptions,
         permit: &Permit,
+        pulse: &Pulse,
         until: Instant,
     ) -> Result<Lent<'_>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
@@ -211,8 +212,8 @@ impl Slot {
         let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
         if !usable {
             inner.opened = None;
-            if !permit.holds(Instant::now()) {
-                return Err(refused("the permit has expired".to_owned()));
+            if let Some(void) = void(permit, pulse) {
+                return Err(refused(void.to_owned()));
             }
             match timeout_at(until, self.open(&mut inner, options, false)).await {
                 Ok(Ok(())) => {}
@@ -221,5 +222,14 @@ impl Slot {
             }
         }
         Ok(Lent { inner, opened_now: !usable })
+    }
+}
+
+/// Why a permit allows nothing any more.
+pub(super) fn void(permit: &Permit, pulse: &Pulse) -> Option<&'static str> {
+    match permit.holds(Instant::now()) {
+        false => Some("the permit has expired"),
+        true if !pulse.ran_since(permit.confirmed) => Some("this node paused after it was given the permit"),
+        true => None,
     }
 }

@@ -140,12 +140,8 @@ impl NodeBackend {
         let Some(primary) = cluster.primary_member() else { return Ok(()) };
         let older_than_ms = self.raft.read(|state| state.policy.switchover_long_statement_ms);
         let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
-        let permit = Permit {
-            recovery: "preflight".into(),
-            log_index: *self.raft.applied().borrow(),
-            term: self.raft.leadership().borrow().term,
-            expires: tokio::time::Instant::now() + BLOCKERS,
-        };
+        let (index, term) = (*self.raft.applied().borrow(), self.raft.leadership().borrow().term);
+        let permit = Permit::new("preflight", index, term, tokio::time::Instant::now(), BLOCKERS);
         match self.tools.ports.servers.run(permit, step, BLOCKERS).await {
             StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),
             StepEnd::Done(report) => {

@@ -184,12 +184,7 @@ impl Driver {
     }
 
     fn permit(&self, deadline: Duration) -> Permit {
-        Permit {
-            recovery: self.id.to_string(),
-            log_index: self.start_index,
-            term: self.term,
-            expires: Instant::now() + deadline,
-        }
+        Permit::new(self.id.to_string(), self.start_index, self.term, self.confirmed, deadline)
     }
 
     fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64) {

@@ -54,6 +54,7 @@ impl Fencer {
     }
 
     async fn fence(&self, order: StandingOrder) {
+        let asked = Instant::now();
         if let Err(error) = self.tools.ports.log.read_barrier().await {
             tracing::warn!(server = %order.target.address, %error, "a returned primary cannot be fenced by this node");
             return;
@@ -65,12 +66,8 @@ impl Fencer {
         if !stands {
             return;
         }
-        let permit = Permit {
-            recovery: format!("order {}", order.id),
-            log_index: order.id,
-            term: self.tools.leads().term,
-            expires: Instant::now() + ATTEMPT,
-        };
+        let term = self.tools.leads().term;
+        let permit = Permit::new(format!("order {}", order.id), order.id, term, asked, ATTEMPT);
         let step = Step { target: order.target.clone(), action: Action::Fence };
         let end = self.tools.ports.servers.run(permit, step.clone(), ATTEMPT).await;
         tracing::warn!(order = order.id, step = %step, end = %end, "a returned primary");

@@ -56,7 +56,7 @@ impl Answers {
     /// Does a delegated step, if it is allowed. Its time is measured from here.
     pub async fn delegate(&self, delegation: Delegation) -> StepEnd {
         let within = delegation.within.min(STEP_MAX);
-        let expires = Instant::now() + within;
+        let received = Instant::now();
         if let Err(why) = self.allowed(&delegation).await {
             return StepEnd::Refused { why };
         }
@@ -64,7 +64,8 @@ impl Answers {
             recovery: delegation.recovery.to_string(),
             log_index: delegation.recovery,
             term: delegation.term,
-            expires,
+            confirmed: received,
+            expires: received + within,
         };
         self.tools.ports.servers.run(permit, delegation.step, within).await
     }

@@ -7,6 +7,7 @@ use super::*;
 on_both! {
     another_server_under_that_address_is_refused,
     an_expired_permit_sends_nothing,
+    a_permit_from_before_a_pause_sends_nothing,
     a_frozen_server_ends_unknown_and_the_session_is_dropped,
     a_fence_sent_to_a_frozen_server_lands_when_it_thaws,
     a_session_cut_after_a_pause_is_opened_again,
@@ -42,6 +43,36 @@ async fn an_expired_permit_sends_nothing(install: Install) {
         // The second time over a session that is there.
         done(run(&executor, &target, Action::ReadFacts).await);
     }
+    assert!(server.facts().await.writable());
+}
+
+/// A leader that was stopped in the middle of a recovery goes on where it stood, with a permit that has time left, while
+/// others may have taken over.
+async fn a_permit_from_before_a_pause_sends_nothing(install: Install) {
+    let server = Server::start(&install, 1, &[]).await;
+    let executor = executor(1);
+    let target = server.target().await;
+    let pulse = executor.pulse();
+    pulse.beat(false);
+    let before = permit();
+    let step = Step { target: target.clone(), action: Action::Fence };
+    for open in [false, true] {
+        // What is confirmed after the pause allows reading, and leaves a session open for the second time.
+        pulse.beat(true);
+        let end = executor.run(&before, &step, PATIENCE).await;
+        let why = end.to_string();
+        assert!(
+            matches!(end, StepEnd::Refused { .. }) && why.contains("paused"),
+            "session open: {open}, {end}"
+        );
+        done(run(&executor, &target, Action::ReadFacts).await);
+    }
+    assert!(server.facts().await.writable());
+    // The loop that notices pauses has not come to its turn yet: the time since its last beat tells.
+    pulse.beat(false);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let end = executor.run(&permit(), &step, PATIENCE).await;
+    assert!(matches!(end, StepEnd::Refused { .. }), "{end}");
     assert!(server.facts().await.writable());
 }
 

@@ -53,7 +53,7 @@ fn executor(node: u64) -> Executor {
 }
 
 fn permit() -> Permit {
-    Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE }
+    Permit::new("r1", 7, 1, Instant::now(), 4 * PATIENCE)
 }
 
 async fn run(executor: &Executor, target: &Target, action: Action) -> StepEnd {

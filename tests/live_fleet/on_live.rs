@@ -432,8 +432,7 @@ impl Play<'_> {
         let action: Action =
             crate::action(self.stage.flavor, deed, |to| self.server(to).as_source(), &self.executed);
         let executor = self.executors.entry(node).or_insert_with(|| executor(node));
-        let permit =
-            Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE };
+        let permit = Permit::new("r1", 7, 1, Instant::now(), 4 * PATIENCE);
         let step = Step { target, action };
         let end = executor.run(&permit, &step, Duration::from_millis(within_ms)).await;
         let words = match line {

@@ -181,8 +181,8 @@ impl SimServers {
             .map_err(|_| refused(format!("another step is still running on {}", place.address)))?;
         if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
             inner.opened = None;
-            if !permit.holds(Instant::now()) {
-                return Err(refused("the permit has expired".to_owned()));
+            if !self.permitted(permit) {
+                return Err(refused("the permit holds no more".to_owned()));
             }
             match timeout_at(until, self.open(&mut inner, place)).await {
                 Ok(Ok(())) => {}
@@ -191,6 +191,12 @@ impl SimServers {
             }
         }
         Ok(inner)
+    }
+
+    /// As `Pulse` tells it: a permit from before a pause is void.
+    fn permitted(&self, permit: &Permit) -> bool {
+        let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
+        permit.holds(Instant::now()) && woke.is_none_or(|woke| woke <= permit.confirmed)
     }
 
     async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
@@ -265,7 +271,7 @@ impl Wire for StepWire<'_> {
             node: self.servers.node,
             server: self.server,
             permit: self.told.clone(),
-            in_time: self.permit.holds(Instant::now()),
+            in_time: self.servers.permitted(self.permit),
             target: self.step.target.server.clone(),
             action: self.step.action.name(),
             statements: statements.clone(),
@@ -284,7 +290,7 @@ impl Wire for StepWire<'_> {
     }
 
     fn permitted(&self) -> bool {
-        self.permit.holds(Instant::now())
+        self.servers.permitted(self.permit)
     }
 }
 

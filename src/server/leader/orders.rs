@@ -119,6 +119,7 @@ impl Rejoin {
 
     /// Each step after a read barrier of this term, and only while the order stands.
     async fn step(&self, target: &Target, action: Action, deadline: Duration) -> Result<StepEnd, String> {
+        let asked = Instant::now();
         self.tools.ports.log.read_barrier().await.map_err(|e| e.to_string())?;
         let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
@@ -127,12 +128,8 @@ impl Rejoin {
         if !stands {
             return Err("the standing order was revoked".into());
         }
-        let permit = Permit {
-            recovery: format!("order {}", self.order.id),
-            log_index: self.order.id,
-            term: self.term,
-            expires: Instant::now() + deadline,
-        };
+        let order = self.order.id;
+        let permit = Permit::new(format!("order {order}"), order, self.term, asked, deadline);
         let step = Step { target: target.clone(), action };
         let end = self.tools.ports.servers.run(permit, step.clone(), deadline).await;
         tracing::info!(order = self.order.id, step = %step, end = %end, "step");
