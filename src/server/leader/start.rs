@@ -17,7 +17,7 @@ use crate::{
     },
     model::server::ClusterId,
     raft::{Committed, ProposeError},
-    server::{group::SELF, observer::ObserverHandle, tools::Tools},
+    server::{group::SELF, observer::ObserverHandle, pause, tools::Tools},
 };
 
 /// Pause between two urgent rounds on the same cluster, milliseconds.
@@ -135,8 +135,9 @@ impl Leader {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
         let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
-        let proposed_ms = self.tools.now_ms();
+        let (node, proposed_ms) = (self.tools.node_id(), self.tools.now_ms());
         self.work.spawn(self.tools.task(async move {
+            pause::point(node, "start", "before").await;
             let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
             let _ = inbox.send(Message::Started { cluster, proposed_ms, result, reply }).await;
         }));
