@@ -42,7 +42,7 @@ impl Case {
             cut.wait_hit().await?;
         }
         stage.fault_is_in_place();
-        stage.record.reason = format!("node {} was {} at {}", leader.id, self.column(), self.point());
+        stage.record.reason = format!("node {} held at {}", leader.id, self.point());
         match (self.fate, self.after) {
             (Fate::Killed, After::Back) => {
                 start_again(stage, &leader)?;
