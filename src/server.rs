@@ -91,11 +91,12 @@ fn ports(config: &Config, raft: &Raft) -> Ports {
         replication: replication_account(config),
         nodes: raft.membership().nodes.keys().copied().collect(),
     });
+    let host = Arc::new(Machine::new(executor.pulse()));
     Ports {
         log: Arc::new(raft.clone()),
         peers: Arc::new(GrpcPeers::new(raft.clone())),
         servers: Arc::new(SqlServers::new(executor, account, config.node_id)),
-        host: Arc::new(Machine::new()),
+        host,
     }
 }
 

@@ -253,6 +253,7 @@ pub fn group(g: &pb::GroupStatus) -> Value {
             "role": enum_name(n.role().as_str_name(), "NODE_ROLE_"), "voter": n.voter, "applied": n.applied,
             "incarnation": text(&n.incarnation), "version": text(&n.version), "datacenter": text(&n.datacenter),
             "heard_ms": n.heard_ms, "feature_level": number(n.feature_level.into()),
+            "state_hash": text(&n.state_hash), "state_index": number(n.state_index),
         })),
     })
 }

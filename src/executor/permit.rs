@@ -1,5 +1,7 @@
 //! What allows a step (P1): a committed decision, as this node knows it, for a short time.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// The committed decision a step rests on.
@@ -11,15 +13,28 @@ pub struct Permit {
     pub log_index: u64,
     /// Term of that entry.
     pub term: u64,
-    /// When leadership, or the state, was last confirmed: a session that was opened later is not covered. Another leader,
-    /// elected since, may have seen this node's sessions gone from a server; none is to appear there after that.
-    pub covers: Instant,
+    /// When leadership, or what the log says, was last confirmed; nothing that came later rests on it. A process that slept
+    /// since knows nothing of what others decided meanwhile: the permit is void. And a session that was opened since is not
+    /// covered: another leader, elected meanwhile, may have seen this node's sessions gone from a server, and none is to
+    /// appear there after that.
+    pub confirmed: Instant,
     /// Until when, on this node's monotonic clock; no statement is sent later.
     pub expires: Instant,
 }
 
 impl Permit {
-    /// Whether a statement may still be sent.
+    /// What was confirmed at `confirmed` allows steps for `within` from now on.
+    pub fn new(
+        recovery: impl Into<String>,
+        log_index: u64,
+        term: u64,
+        confirmed: Instant,
+        within: Duration,
+    ) -> Self {
+        Self { recovery: recovery.into(), log_index, term, confirmed, expires: Instant::now() + within }
+    }
+
+    /// Whether a statement may still be sent, by its time.
     pub fn holds(&self, now: Instant) -> bool {
         now < self.expires
     }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ExecutorOptions, NOT_POISONED, Permit, admin, mark};
+use super::{ExecutorOptions, NOT_POISONED, Permit, Pulse, admin, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
@@ -56,8 +56,6 @@ pub(super) struct Slot {
 /// The slot of one server, lent to one step.
 pub(super) struct Lent<'a> {
     pub(super) inner: MutexGuard<'a, Inner>,
-    /// Whether the session was opened for this very step.
-    pub(super) opened_now: bool,
 }
 
 impl std::fmt::Debug for Slot {
@@ -227,32 +225,23 @@ impl Slot {
         }
     }
 
-    /// Lends the session to a step, if its permit covers it. One that were opened now is covered by no confirmation of the
-    /// past: it is opened first ([`Slot::ready`]), and confirmed then.
+    /// Lends the session to a step, if its permit covers it. None is opened here: no confirmation of the past would cover it.
+    /// It is opened first ([`Slot::ready`]), and confirmed then.
     pub(super) async fn lend(
         &self,
-        options: &ExecutorOptions,
         permit: &Permit,
+        pulse: &Pulse,
         until: Instant,
     ) -> Result<Lent<'_>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let mut inner = self.wait(until).await.map_err(refused)?;
-        let opened_now = !inner.is_open();
-        if opened_now {
-            if !permit.holds(Instant::now()) {
-                return Err(refused("the permit has expired".to_owned()));
-            }
-            if permit.covers < Instant::now() {
-                return Err(refused(format!(
-                    "there is no session to {} that its permit covers",
-                    self.address
-                )));
-            }
-            self.open_by(&mut inner, options, until).await.map_err(refused)?;
+        let inner = self.wait(until).await.map_err(refused)?;
+        if let Some(void) = void(permit, pulse) {
+            return Err(refused(void.to_owned()));
         }
-        match inner.opened.as_ref().is_some_and(|opened| opened.since <= permit.covers) {
-            true => Ok(Lent { inner, opened_now }),
-            false => Err(refused(format!("the session to {} is younger than its permit", self.address))),
+        match inner.opened.as_ref().filter(|opened| opened.session.is_open()) {
+            Some(opened) if opened.since <= permit.confirmed => Ok(Lent { inner }),
+            Some(_) => Err(refused(format!("the session to {} is younger than its permit", self.address))),
+            None => Err(refused(format!("there is no session to {}", self.address))),
         }
     }
 }
@@ -260,5 +249,14 @@ impl Slot {
 impl Inner {
     fn is_open(&self) -> bool {
         self.opened.as_ref().is_some_and(|opened| opened.session.is_open())
+    }
+}
+
+/// Why a permit allows nothing any more.
+pub(super) fn void(permit: &Permit, pulse: &Pulse) -> Option<&'static str> {
+    match permit.holds(Instant::now()) {
+        false => Some("the permit has expired"),
+        true if !pulse.ran_since(permit.confirmed) => Some("this node paused after it was given the permit"),
+        true => None,
     }
 }

@@ -20,7 +20,7 @@ use crate::{
             choose::Sets,
             step::{Action, Step, StepEnd},
         },
-        recovery::{Context, Effect, Event, Machine},
+        recovery::{Context, Effect, Event, Machine, Stage},
         replicated::{Change, Recovery, StepRecord},
     },
     executor::Permit,
@@ -99,14 +99,14 @@ impl Driver {
         let mut event = Event::Begin { resumed };
         let node = self.tools.node_id();
         let mut marks = Some(marks(&self.tools, &machine.recovery().cluster));
-        pause::point(node, "start", "before").await;
+        pause::point(node, "start", "after").await;
         loop {
             let stage = machine.stage();
             let effects = self.advance(&mut machine, event);
             if machine.stage() != stage {
                 tracing::info!(recovery = self.id, from = ?stage, to = ?machine.stage(), "recovery");
             }
-            if !self.carry_out(effects).await {
+            if !self.carry_out(effects, machine.stage()).await {
                 break;
             }
             if let Some(marks) = marks.take() {
@@ -132,8 +132,8 @@ impl Driver {
         })
     }
 
-    /// Whether to go on.
-    async fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
+    /// Whether to go on. `stage`: where the machine stands now.
+    async fn carry_out(&mut self, effects: Vec<Effect>, stage: Stage) -> bool {
         let acts = effects.iter().any(|e| matches!(e, Effect::Run { .. } | Effect::FenceEverywhere { .. }));
         if acts && !self.confirm().await {
             return false;
@@ -143,7 +143,7 @@ impl Driver {
             effects.into_iter().partition(|effect| matches!(effect, Effect::Propose(_)));
         for effect in others {
             match effect {
-                Effect::Run { id, step, deadline_ms } => self.run_step(id, step, deadline_ms),
+                Effect::Run { id, step, deadline_ms } => self.run_step(id, step, deadline_ms, stage),
                 Effect::FenceEverywhere { step, deadline_ms } => self.fence_everywhere(step, deadline_ms),
                 Effect::Record(records) => self.records.extend(records),
                 Effect::Over => return false,
@@ -182,23 +182,17 @@ impl Driver {
     }
 
     fn permit(&self, deadline: Duration) -> Permit {
-        Permit {
-            recovery: self.id.to_string(),
-            log_index: self.start_index,
-            term: self.term,
-            covers: self.confirmed,
-            expires: Instant::now() + deadline,
-        }
+        Permit::new(self.id.to_string(), self.start_index, self.term, self.confirmed, deadline)
     }
 
-    fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64) {
+    fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64, stage: Stage) {
         let deadline = Duration::from_millis(deadline_ms);
         let permit = self.permit(deadline);
         let (tools, events) = (self.tools.clone(), self.events.clone());
         let node = self.tools.node_id();
         self.work.spawn(self.tools.task(async move {
             let began_ms = tools.now_ms();
-            let point = pause_name(&step.action);
+            let point = pause_name(&step.action, stage);
             pause::point(node, point, "before").await;
             let end = run(&tools, permit, step.clone(), deadline).await;
             pause::point(node, point, "after").await;
@@ -308,9 +302,9 @@ async fn run(tools: &Tools, mut permit: Permit, step: Step, deadline: Duration) 
         Ok(since) => since,
         Err(why) => return StepEnd::Refused { why },
     };
-    if since > permit.covers {
+    if since > permit.confirmed {
         match confirmed(tools, permit.term).await {
-            Ok(began) => permit.covers = began,
+            Ok(began) => permit.confirmed = began,
             Err(why) => return StepEnd::Refused { why },
         }
     }
@@ -329,7 +323,7 @@ async fn delegate(tools: &Tools, node: u64, delegation: Delegation) -> StepEnd {
 }
 
 /// The rig's name for a step.
-fn pause_name(action: &Action) -> &'static str {
+fn pause_name(action: &Action, stage: Stage) -> &'static str {
     match action {
         Action::StopReceiver { .. } => "revoke",
         Action::Fence | Action::MakeReadOnly { .. } => "fence",
@@ -338,7 +332,8 @@ fn pause_name(action: &Action) -> &'static str {
         Action::Detach { .. } => "detach",
         Action::MakeWritable => "writable",
         Action::VerifyWrite { .. } => "verify",
-        Action::Point { .. } => "repoint",
+        Action::Point { .. } if stage == Stage::Ackers => "acker",
+        Action::Point { .. } if stage == Stage::Repoint => "repoint",
         _ => "other",
     }
 }

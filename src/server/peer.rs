@@ -68,7 +68,7 @@ impl Answers {
         if let Err(why) = self.tools.ports.servers.open(&delegation.step.target, within).await {
             return StepEnd::Refused { why };
         }
-        let covers = Instant::now();
+        let confirmed = Instant::now();
         if let Err(why) = self.allowed(&delegation).await {
             return StepEnd::Refused { why };
         }
@@ -76,7 +76,7 @@ impl Answers {
             recovery: delegation.recovery.to_string(),
             log_index: delegation.recovery,
             term: delegation.term,
-            covers,
+            confirmed,
             expires,
         };
         let left = expires.saturating_duration_since(Instant::now());

@@ -42,7 +42,7 @@ impl Tools {
     }
 
     /// A read barrier behind an open session: what a permit for a step there must follow. The session is opened where there
-    /// is none. Returns when the barrier began, which is what the permit covers; or a sentence.
+    /// is none. Returns when the barrier began, what the permit names as confirmed; or a sentence.
     pub async fn barrier_over_session(&self, target: &Target, within: Duration) -> Result<Instant, String> {
         self.ports.servers.open(target, within).await?;
         let began = Instant::now();

@@ -13,7 +13,7 @@ use quorate::{
         backend::{
             Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
             LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Program, Stamped,
-            UNKNOWN_AGE, Wish,
+            StateHash, UNKNOWN_AGE, Wish,
         },
     },
     core::replicated::{Change, Outcome, Refusal, State, recovery::Testimony},
@@ -282,7 +282,11 @@ fn node(id: u64, address: &str, role: NodeRole) -> NodeView {
         voter: true,
         applied: Some(10),
         incarnation: format!("inc{id}"),
-        program: Some(Program { version: "0.1.0".into(), feature_level: 1 }),
+        program: Some(Program {
+            version: "0.1.0".into(),
+            feature_level: 1,
+            state: Some(StateHash { index: 10, hash: "5ca1ab1e".into() }),
+        }),
         datacenter: String::new(),
         heard_ms: Some(3),
     }

@@ -63,11 +63,20 @@ pub fn explore(scenario: &'static Scenario, faults: u32, depth: usize) -> Explor
         layer = next;
         deep += 1;
     }
-    if std::env::var_os("SHOW").is_some() { for (id, world) in layer.iter().step_by(layer.len()/6+1) {
-        explorer.path(*id).iter().for_each(|p| println!("    {p}"));
-        println!("{:?}", world.flights.iter().map(|f| (f.node, f.step.to_string(), f.place, f.heard, f.term, f.cleared)).collect::<Vec<_>>());
- println!("{:?} {:?} {:?}", world.servers, world.memory, world.leader);
-    } }
+    if std::env::var_os("SHOW").is_some() {
+        for (id, world) in layer.iter().step_by(layer.len() / 6 + 1) {
+            explorer.path(*id).iter().for_each(|p| println!("    {p}"));
+            println!(
+                "{:?}",
+                world
+                    .flights
+                    .iter()
+                    .map(|f| (f.node, f.step.to_string(), f.place, f.heard, f.term, f.cleared))
+                    .collect::<Vec<_>>()
+            );
+            println!("{:?} {:?} {:?}", world.servers, world.memory, world.leader);
+        }
+    }
     let open: Vec<u32> = layer.iter().map(|(id, _)| *id).collect();
     if wrong.is_none() {
         wrong = explorer.stuck(&open);

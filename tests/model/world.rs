@@ -143,7 +143,7 @@ impl Flight {
             recovery: String::new(),
             log_index: self.under,
             term: self.term,
-            covers: expires,
+            confirmed: expires,
             expires,
         };
         permit.holds(instant(now_ms))

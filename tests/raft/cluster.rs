@@ -29,7 +29,29 @@ async fn three_nodes_elect_commit_and_go_on_after_a_restart() {
         group.applied(id, third.index).await;
         assert_eq!(group.raft(id).read(|state| state.log_time_ms), 30, "node {id}");
     }
+    // Replayed or live, at one index the state is one.
+    let then = one_state(&group).await;
+    let fourth = group.commit(40).await;
+    assert!(fourth.index > then.0);
+    for id in 1..=3 {
+        group.applied(id, fourth.index).await;
+    }
+    assert_ne!(one_state(&group).await.1, then.1);
     group.stop_all().await;
+}
+
+/// Log index and hash of the state, once all nodes tell the same index.
+async fn one_state(group: &Group) -> (u64, String) {
+    let told = eventually("one log index on all nodes", || async {
+        let mut told = Vec::new();
+        for id in 1..=3 {
+            told.push(group.raft(id).state_hash().await?);
+        }
+        told.iter().all(|(index, _)| *index == told[0].0).then_some(told)
+    })
+    .await;
+    assert_eq!(told, vec![told[0].clone(); 3]);
+    told[0].clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

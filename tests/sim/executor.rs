@@ -194,23 +194,21 @@ impl SimServers {
         until: Instant,
     ) -> Result<MutexGuard<'a, Inner>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let mut inner = place.wait(until).await.map_err(refused)?;
-        if !inner.is_open() {
-            if !permit.holds(Instant::now()) {
-                return Err(refused("the permit has expired".to_owned()));
-            }
-            if permit.covers < Instant::now() {
-                return Err(refused(format!(
-                    "there is no session to {} that its permit covers",
-                    place.address
-                )));
-            }
-            self.open_by(&mut inner, place, until).await.map_err(refused)?;
+        let inner = place.wait(until).await.map_err(refused)?;
+        if !self.permitted(permit) {
+            return Err(refused("the permit holds no more".to_owned()));
         }
-        match inner.opened.as_ref().is_some_and(|opened| opened.since <= permit.covers) {
-            true => Ok(inner),
-            false => Err(refused(format!("the session to {} is younger than its permit", place.address))),
+        match inner.opened.as_ref().filter(|opened| opened.session.is_open()) {
+            Some(opened) if opened.since <= permit.confirmed => Ok(inner),
+            Some(_) => Err(refused(format!("the session to {} is younger than its permit", place.address))),
+            None => Err(refused(format!("there is no session to {}", place.address))),
         }
+    }
+
+    /// As `Pulse` tells it: a permit from before a pause is void.
+    fn permitted(&self, permit: &Permit) -> bool {
+        let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
+        permit.holds(Instant::now()) && woke.is_none_or(|woke| woke <= permit.confirmed)
     }
 
     async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
@@ -296,7 +294,7 @@ impl Wire for StepWire<'_> {
             node: self.servers.node,
             server: self.server,
             permit: self.told.clone(),
-            in_time: self.permit.holds(Instant::now()),
+            in_time: self.servers.permitted(self.permit),
             target: self.step.target.server.clone(),
             action: self.step.action.name(),
             statements: statements.clone(),
@@ -315,7 +313,7 @@ impl Wire for StepWire<'_> {
     }
 
     fn permitted(&self) -> bool {
-        self.permit.holds(Instant::now())
+        self.servers.permitted(self.permit)
     }
 }
 

@@ -16,6 +16,7 @@ use quorate::server::{
     actors::{self, Actors},
     ports::{Host, Ports},
 };
+use tokio::time::Instant;
 
 /// One node.
 pub struct Node {
@@ -45,6 +46,8 @@ pub struct Process {
     pub pauses: Arc<Told<u64>>,
     /// Paused: what has come in meanwhile.
     pub held: Option<Vec<Due>>,
+    /// The end of its last pause that voids permits.
+    pub woke: Option<Instant>,
     /// Its part in the group.
     pub raft: Live,
     /// Its actors.
@@ -145,6 +148,9 @@ impl World {
         let boot = process.boot;
         if suspended {
             process.clocks.suspended(slept_ms);
+        }
+        if slept_ms > 200 {
+            process.woke = Some(Instant::now());
         }
         process.tasks.resume();
         self.note(Event::NodeResumed(node));
@@ -255,7 +261,8 @@ impl World {
         let raft = Live::restore(&entry.disk, now);
         let names = (self.seed, node, boot);
         let host = SimHost::new(tasks.clone(), clocks.clone(), pauses.clone(), names);
-        entry.process = Some(Process { boot, tasks, clocks, pauses, held: None, raft, actors: None });
+        entry.process =
+            Some(Process { boot, tasks, clocks, pauses, held: None, woke: None, raft, actors: None });
         self.note(Event::NodeStarted(node));
         self.begin_raft(node);
         Arc::new(host)

@@ -97,6 +97,16 @@ impl Raft {
         }
     }
 
+    /// The replicated state in short: the newest index applied here, and the hash of the state as of it. `None` before
+    /// anything was applied. A copy is made under the lock that `apply` takes; the rest is done beside it.
+    pub async fn state_hash(&self) -> Option<(u64, String)> {
+        let (image, last, _) = self.applied_image();
+        let index = last?.index();
+        // Only a panic ends such a task without a result, and the state has none to hash.
+        let hash = tokio::task::spawn_blocking(move || image.state.hash()).await.ok()?;
+        Some((index, hash))
+    }
+
     /// Returns, with the reason, when raft has stopped: after [`Raft::shutdown`], or because the disk failed or an
     /// entry needs a newer program. The node can then do nothing but end.
     pub async fn stopped(&self) -> String {

@@ -20,7 +20,7 @@ use crate::{
     },
     model::server::ClusterId,
     raft::{Committed, ProposeError},
-    server::{group::SELF, observer::ObserverHandle, tools::Tools},
+    server::{group::SELF, observer::ObserverHandle, pause, tools::Tools},
 };
 
 /// Pause between two urgent rounds on the same cluster, milliseconds.
@@ -139,8 +139,9 @@ impl Leader {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
         let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
-        let proposed = Instant::now();
+        let (node, proposed) = (self.tools.node_id(), Instant::now());
         self.work.spawn(self.tools.task(async move {
+            pause::point(node, "start", "before").await;
             let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
             let _ = inbox.send(Message::Started { cluster, proposed, result, reply }).await;
         }));

@@ -34,13 +34,20 @@ pub struct PeerApi {
 
 #[tonic::async_trait]
 impl PeerService for PeerApi {
-    async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        let state = match request.into_inner().with_state {
+            true => self.raft.state_hash().await,
+            false => None,
+        };
+        let (state_index, state_hash) = state.unwrap_or_default();
         Ok(Response::new(HelloResponse {
             node_id: self.raft.node_id(),
             group: self.raft.group().to_owned(),
             incarnation: self.raft.incarnation().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             feature_level: self.answers.level(),
+            state_hash,
+            state_index,
         }))
     }
 
