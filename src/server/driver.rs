@@ -135,7 +135,7 @@ impl Driver {
     /// Whether to go on. `stage`: where the machine stands now.
     async fn carry_out(&mut self, effects: Vec<Effect>, stage: Stage) -> bool {
         let acts = effects.iter().any(|e| matches!(e, Effect::Run { .. } | Effect::FenceEverywhere { .. }));
-        if acts && !self.confirm().await {
+        if acts && !(self.confirm().await && self.ours()) {
             return false;
         }
         // Steps first: a proposal of the same event goes beside them, not before.
@@ -179,6 +179,21 @@ impl Driver {
                 false
             }
         }
+    }
+
+    /// Whether the log still says that this node drives it. It does not once another recovery has superseded this one, which
+    /// this task learns of a moment later.
+    fn ours(&self) -> bool {
+        let (node, term) = (self.tools.node_id(), self.term);
+        let ours =
+            self.tools.read(|state| state.recoveries.get(&self.id).is_some_and(|r| r.driven_by(node, term)));
+        if !ours {
+            tracing::warn!(
+                recovery = self.id,
+                "the log gives it to this node no more; nothing more is done for it here"
+            );
+        }
+        ours
     }
 
     fn permit(&self, deadline: Duration) -> Permit {

@@ -64,6 +64,11 @@ async fn run_within(executor: &Executor, step: &Step, deadline: Duration) -> Ste
     }
 }
 
+/// Since when there is a session.
+async fn since(executor: &Executor, target: &Target) -> Instant {
+    executor.open(target, PATIENCE).await.expect("a session")
+}
+
 async fn run(executor: &Executor, target: &Target, action: Action) -> StepEnd {
     let step = Step { target: target.clone(), action };
     let end = run_within(executor, &step, PATIENCE).await;

@@ -90,7 +90,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, wanted: &[Wanted]) {
         let acts = wanted.iter().any(|w| matches!(w, Wanted::Run { .. } | Wanted::FenceEverywhere { .. }));
-        if acts && !self.confirms(node) {
+        if acts && !(self.confirms(node) && self.ours(node)) {
             return self.stop_driving(node);
         }
         for wanted in wanted {
@@ -111,6 +111,13 @@ impl World {
             }
         }
         self.propose_next(node);
+    }
+
+    fn ours(&self, node: usize) -> bool {
+        let this = &self.nodes[node];
+        let driver = this.driver.as_ref().expect("it just advanced");
+        let recovery = this.seen.value.recoveries.get(&driver.recovery);
+        recovery.is_some_and(|r| r.driven_by(Self::node_id(node), driver.term))
     }
 
     /// A step of the recovery that `driver` drives, to be carried out by `node`.

@@ -4,7 +4,7 @@
 use quorate::core::{
     analysis::Class,
     replicated::{
-        Change, Kind, MemberState, Outcome, Phase,
+        Change, Kind, MemberState, Outcome, Phase, Recovery,
         command::{AckScope, StartRecovery},
         recovery::{Revoked, Waiver},
     },
@@ -50,7 +50,8 @@ impl World {
     fn begin(&mut self, node: usize, id: u64, proposed_ms: u64) {
         let drives = self.nodes[node].driver.as_ref().is_some_and(|driver| driver.recovery == id);
         let state = self.state.clone();
-        let recovery = state.value.recoveries.get(&id).filter(|r| r.running());
+        let ours = |r: &&Recovery| r.driven_by(Self::node_id(node), self.term);
+        let recovery = state.value.recoveries.get(&id).filter(ours);
         let Some(recovery) = recovery.filter(|_| !drives) else { return };
         let late = self.now_ms - proposed_ms > state.value.policy.start_within_ms;
         if !(late && recovery.kind == Kind::Failover) {

@@ -43,7 +43,9 @@ impl World {
             Change::StartRecovery(_) => self.memory.died = false,
             Change::DecidePromotion { recovery, .. } => self.check_decided(state, *recovery),
             Change::Publish { .. } => self.check_published(state),
-            Change::FinishRecovery { recovery, ending, .. } => self.check_finished(state, *recovery, *ending),
+            Change::FinishRecovery { recovery, ending, reason, .. } => {
+                self.check_finished(state, *recovery, *ending, reason);
+            }
             _ => {}
         }
     }
@@ -72,7 +74,7 @@ impl World {
     }
 
     /// P4, P7: what was cancelled is undone, and no fence may come after; what failed has a reason.
-    fn check_finished(&mut self, state: &State, id: u64, ending: Ending) {
+    fn check_finished(&mut self, state: &State, id: u64, ending: Ending, reason: &str) {
         let recovery = &state.recoveries[&id];
         match ending {
             Ending::Succeeded => {}
@@ -80,17 +82,14 @@ impl World {
                 let candidate = recovery.decision.as_ref().map(|d| samples::number(&d.candidate.server));
                 let well = candidate.is_some_and(|c| self.servers[c].up()) && !self.memory.died;
                 if well {
-                    self.breaks(format!(
-                        "P4: recovery {id} failed with every server well: {}",
-                        recovery.reason
-                    ));
+                    self.breaks(format!("P4: recovery {id} failed with every server well: {}", reason));
                 }
             }
-            Ending::Cancelled => self.check_undone(recovery),
+            Ending::Cancelled => self.check_undone(recovery, reason),
         }
     }
 
-    fn check_undone(&mut self, recovery: &Recovery) {
+    fn check_undone(&mut self, recovery: &Recovery, reason: &str) {
         let old = samples::number(&recovery.old_primary.server);
         let server = self.servers[old];
         if server.life != Life::Dead && server.read_only {
@@ -111,13 +110,13 @@ impl World {
         }
         for revoked in &recovery.revoked {
             let at = samples::number(&revoked.target.server);
-            let named = recovery.reason.contains(&revoked.target.address.to_string());
+            let named = reason.contains(&revoked.target.address.to_string());
             let back = self.servers[at].receives && self.servers[at].source == Some(old);
             if self.servers[at].up() && !back && !named {
                 let who = samples::letter(at);
                 self.breaks(format!(
-                    "P7: recovery {} is cancelled, {who} does not follow again, and nobody says so",
-                    recovery.id
+                    "P7: recovery {} is cancelled, {who} does not follow again, and nobody says so: {}",
+                    recovery.id, reason
                 ));
             }
         }

@@ -129,8 +129,11 @@ impl Machine {
         if self.fences.opened() {
             reason += &format!("; {} was seen open", self.recovery.old_primary.address);
         }
-        if !self.undone.is_empty() {
-            reason += &format!("; could not be undone: {}", self.undone.join("; "));
+        let waiting = self.running.values().filter(|running| running.purpose == Purpose::Undo);
+        let unheard = waiting.map(|running| format!("{} has not ended", running.step));
+        let undone: Vec<String> = self.undone.iter().cloned().chain(unheard).collect();
+        if !undone.is_empty() {
+            reason += &format!("; could not be undone: {}", undone.join("; "));
         }
         reason
     }

@@ -175,3 +175,30 @@ fn nothing_is_sent_to_the_old_primary_once_the_recovery_has_ended() {
     assert_eq!(world.recovery().ending, Some(Ending::Cancelled), "{:?}", world.trace);
     assert!(!world.trace.contains(&"unfence db1".to_owned()), "{:?}", world.trace);
 }
+
+/// A node that was held up for longer than the replicas may take found that time over before it heard what had become of its
+/// steps, and named none of them.
+#[test]
+fn a_step_of_the_undo_that_has_not_ended_in_time_is_named() {
+    let mut world = World::new(Kind::Failover, None);
+    let refused = StepEnd::Refused { why: "nothing listens there".into() };
+    let (on_db2, _): (Vec<Effect>, Vec<Effect>) = world
+        .feed(Event::Begin { resumed: false })
+        .into_iter()
+        .partition(|e| matches!(e, Effect::Run { step, .. } if step.target.server == id(2)));
+    world.settle(on_db2);
+    assert!(world.trace.contains(&"stop_receiver db2".to_owned()), "{:?}", world.trace);
+    let undoes = |e: &Effect| matches!(e, Effect::Run { step, .. } if step.action.name() == "start_receiver");
+    let effects = world.feed(Event::Cancel { why: "withdrawn".into() });
+    let (held_up, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(undoes);
+    assert_eq!(held_up.len(), 3, "{held_up:?}");
+    world.settle(rest);
+    for node in 1..=3 {
+        let effects = world.feed(Event::FenceEnded { node, end: refused.clone() });
+        world.settle(effects);
+    }
+    world.wait(20_000);
+    let recovery = world.recovery();
+    assert_eq!(recovery.ending, Some(Ending::Cancelled), "{:?}", world.trace);
+    assert!(recovery.reason.contains("start_receiver on db2:3306 has not ended"), "{}", recovery.reason);
+}
