@@ -126,6 +126,10 @@ fn a_failover_supersedes_one_that_is_being_undone_and_inherits_its_fence() {
     world.fence = StepEnd::Refused { why: "connection refused".into() };
     world.machine = machine(&world);
     let effects = world.feed(Event::Begin { resumed: false });
+    // Found by the model: whoever undid the first one may still start a receiver that the second one stops.
+    let clears =
+        |e: &Effect| matches!(e, Effect::Run { step, .. } if step.action == Action::KillPredecessors);
+    assert!(effects.len() == 3 && effects.iter().all(clears), "{effects:?}");
     world.settle(effects);
     assert!(world.state.recoveries[&second].fence_unknown());
     // Where it can promote, it ends: the standing order deals with whatever comes back.
