@@ -11,6 +11,7 @@ mod flavor;
 mod group;
 mod install;
 mod judge;
+mod load;
 mod net;
 mod node;
 mod paths;
