@@ -6,6 +6,7 @@
 //! Reading order: [`Options`] and [`Raft`] (below), `types` (what the log carries), `store` (what is durable when),
 //! `machine` (what has been applied), `gate` (who may call whom), `network` and `service` (the two ends of a call).
 
+mod believe;
 mod error;
 mod gate;
 mod machine;

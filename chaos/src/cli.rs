@@ -7,6 +7,7 @@ use crate::{
     flavor::Flavor,
     install,
     kill_matrix::{self, KillMatrixArgs},
+    load::Load,
     model::{self, ModelArgs},
     net::reexec,
     process,
@@ -83,6 +84,17 @@ enum Verb {
         clusters: usize,
         /// How long
         #[arg(long, default_value_t = 45)]
+        seconds: u64,
+    },
+    /// Nodes under load: streams by the thousand, rude and broken clients, floods, and a failover meanwhile
+    Load {
+        #[command(flatten)]
+        stage: StageArgs,
+        /// Streams of events
+        #[arg(long, default_value_t = 10_000)]
+        watchers: usize,
+        /// How long each attack goes on
+        #[arg(long, default_value_t = 15)]
         seconds: u64,
     },
     /// Play seeds of the simulation: the real core and actors in a world of their own (docs/chaos.md)
@@ -185,6 +197,12 @@ fn dispatch(verb: Verb) -> Result<u8> {
             let (Show { flavor, nodes, shape, product }, run) = show(&stage)?;
             let cost = Cost { flavor, nodes, clusters, shape, seconds, product };
             to_the_end(&run, cost.measure(&run)).map(|()| 0)
+        }
+        Verb::Load { stage, watchers, seconds } => {
+            let (Show { flavor, nodes, shape, product }, run) = show(&stage)?;
+            let during = Duration::from_secs(seconds);
+            let load = Load { flavor, nodes, shape, watchers, during, product };
+            to_the_end(&run, load.play(&run))
         }
         Verb::Sim(args) => sim::run(&args),
         Verb::Model(args) => model::run(&args),

@@ -17,6 +17,7 @@ mod group;
 mod install;
 mod judge;
 mod kill_matrix;
+mod load;
 mod model;
 mod net;
 mod node;

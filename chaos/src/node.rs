@@ -113,6 +113,11 @@ impl Node {
         format!("{}:{}", self.place.ip, self.client_port)
     }
 
+    /// Where other nodes call it.
+    pub fn node_endpoint(&self) -> String {
+        format!("{}:{}", self.place.ip, self.node_port)
+    }
+
     /// The process, when it was started.
     pub fn process(&self) -> Option<Arc<Proc>> {
         self.slot().clone()

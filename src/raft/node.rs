@@ -4,6 +4,8 @@ mod change;
 mod duty;
 mod init;
 #[cfg(test)]
+mod liars;
+#[cfg(test)]
 mod oddities;
 #[cfg(test)]
 mod promises;
@@ -129,6 +131,7 @@ impl Raft {
             store: Mutex::new(Some(store)),
             options: options.clone(),
             refusing: Mutex::default(),
+            receiving: Default::default(),
         });
         let (duties, closed) = (Mutex::new(Some(duties)), tokio::sync::Mutex::new(Some(closed)));
         let inner = Inner { options, me, tls, peers, applied, shared, leadership, stopped, duties, closed };

@@ -80,13 +80,17 @@ impl Proposal {
     /// The command; the error says which version understands it.
     pub fn decode(&self) -> Result<Command, String> {
         rmp_serde::from_slice(&self.command).map_err(|error| {
+            let by = version(&self.version);
             format!(
-                "a command proposed by quorate {} is not understood by quorate {} ({error}); run {} or newer here",
-                self.version,
+                "a command proposed by quorate {by} is not understood by quorate {} ({error}); run {by} or newer here",
                 env!("CARGO_PKG_VERSION"),
-                self.version,
             )
         })
+    }
+
+    /// Whether this very version proposed it, and so must understand it.
+    pub fn is_of_this_version(&self) -> bool {
+        self.version == env!("CARGO_PKG_VERSION")
     }
 
     /// Size of the encoded command in bytes.
@@ -101,6 +105,11 @@ impl Proposal {
     }
 }
 
+/// A program's version as somebody else wrote it, made fit to be shown.
+pub fn version(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(40).collect()
+}
+
 /// Why a command could not be encoded.
 #[derive(Debug)]
 pub enum EncodeError {
@@ -113,7 +122,7 @@ pub enum EncodeError {
 // Never the content: logs and errors of the library print proposals.
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {} bytes by {}", self.command.len(), self.version)
+        write!(f, "command of {} bytes by {}", self.command.len(), version(&self.version))
     }
 }
 

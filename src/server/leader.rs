@@ -6,6 +6,7 @@
 
 pub mod gather;
 mod level;
+mod newcomers;
 mod orders;
 mod recoveries;
 pub mod start;

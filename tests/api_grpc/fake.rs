@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt;
 use quorate::{
     api::{
-        self, ClientTls,
+        self, ClientTls, Limits,
         backend::{
             Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
             LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Program, Stamped,
@@ -112,13 +112,22 @@ impl Fake {
     }
 
     pub async fn serve_with(self: &Arc<Self>, tls: Option<ClientTls>) -> SocketAddr {
+        self.serve_as(tls, Limits::default()).await
+    }
+
+    /// The same, for so many clients.
+    pub async fn serve_limited(self: &Arc<Self>, limits: Limits) -> SocketAddr {
+        self.serve_as(None, limits).await
+    }
+
+    async fn serve_as(self: &Arc<Self>, tls: Option<ClientTls>, limits: Limits) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let backend: Arc<dyn Backend> = self.clone();
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
             let _until_the_runtime_ends = stop;
-            api::serve(backend, listener, tls.as_ref(), stopped).await.unwrap();
+            api::serve(backend, listener, tls.as_ref(), limits, stopped).await.unwrap();
         });
         address
     }

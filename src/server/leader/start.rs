@@ -222,7 +222,14 @@ async fn ask(
     }
     let limit = Duration::from_millis(bound_ms + 500);
     let answer = timeout(limit, tools.ports.peers.urgent(node, cluster.clone(), bound_ms)).await.ok()?;
-    answer.map_err(|why| tracing::debug!(node, why, "no urgent verdict")).ok()
+    let verdict = answer.map_err(|why| tracing::debug!(node, why, "no urgent verdict")).ok()?;
+    // A node speaks for itself, of what it was asked; a majority is made of voters, not of voices.
+    if verdict.node != node || &verdict.cluster != cluster {
+        let (spoke_for, of) = (verdict.node, &verdict.cluster);
+        tracing::warn!(node, spoke_for, %of, asked = %cluster, "an urgent verdict is not believed");
+        return None;
+    }
+    Some(verdict)
 }
 
 /// The start that an agreed problem asks for: who is revoked, and what protects the cluster.
