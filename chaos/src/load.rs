@@ -6,6 +6,7 @@ mod seen;
 mod wire;
 
 use crate::{
+    depth::Depth,
     flavor::Flavor,
     install,
     judge::judge,
@@ -15,7 +16,7 @@ use crate::{
     product::Product,
     record::{Outcome, Record},
     run_dir::RunDir,
-    stage::{Setup, Stage},
+    stage::{Setup, Stage, Terms},
     topology::Shape,
     wait,
 };
@@ -86,6 +87,8 @@ impl Load {
             env: Vec::new(),
             seed: 1,
             pause_dir: None,
+            depth: Depth::Light,
+            terms: Terms::default(),
         };
         let mut stage = Stage::set(setup, &mut record).await?;
         let node = stage.group.node(stage.group.leader().await?);
@@ -150,7 +153,7 @@ impl Load {
         }
         drop(watchers);
         target.row("nothing any more", &[]).await;
-        judge(stage).await
+        judge(stage).await.map(drop)
     }
 
     /// An event that every stream must hear of.

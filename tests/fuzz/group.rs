@@ -90,6 +90,9 @@ impl Servers for Fleet {
     fn drop_all(&self) {}
     fn drop_busy(&self) {}
     fn set_nodes(&self, _: Vec<u64>) {}
+    fn open(&self, _: &Target, _: Duration) -> BoxFuture<'static, Result<tokio::time::Instant, String>> {
+        async { Err("no step is expected here".to_owned()) }.boxed()
+    }
     fn run(&self, _: Permit, _: Step, _: Duration) -> BoxFuture<'static, StepEnd> {
         async { StepEnd::Refused { why: "no step is expected here".into() } }.boxed()
     }
@@ -100,7 +103,7 @@ pub fn ports(raft: &Raft, fleet: Fleet) -> Ports {
         log: Arc::new(raft.clone()),
         peers: Arc::new(GrpcPeers::new(raft.clone())),
         servers: Arc::new(fleet),
-        host: Arc::new(Machine::new()),
+        host: Arc::new(Machine::new(Arc::default())),
     }
 }
 

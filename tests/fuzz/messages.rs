@@ -102,8 +102,8 @@ proptest! {
         a in odd_number(), b in odd_number(), text in odd_text(), bytes in prop::collection::vec(any::<u8>(), 0..60), spoils in spoils(),
     ) {
         let (t, p) = (|| text.clone(), || bytes.clone());
-        message(&node::HelloRequest { node_id: a, group: t(), incarnation: t(), version: t(), feature_level: b as u32 }, &spoils);
-        message(&node::HelloResponse { node_id: a, group: t(), incarnation: t(), version: t(), feature_level: b as u32 }, &spoils);
+        message(&node::HelloRequest { node_id: a, group: t(), incarnation: t(), version: t(), feature_level: b as u32, with_state: a & 1 == 1 }, &spoils);
+        message(&node::HelloResponse { node_id: a, group: t(), incarnation: t(), version: t(), feature_level: b as u32, state_hash: t(), state_index: a }, &spoils);
         message(&node::UrgentRequest { cluster: t(), subject: t(), epoch: b, bound_ms: a }, &spoils);
         message(&node::UrgentResponse { verdict_bytes: p() }, &spoils);
         message(&node::DelegateRequest { recovery: a, term: b, step_bytes: p(), expires_in_ms: a, order: a, log_index: b, epoch: a, deadline_ms: b }, &spoils);

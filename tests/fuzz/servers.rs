@@ -231,14 +231,15 @@ async fn step(script: Script, identity: Identity, action: Action) -> StepEnd {
         nodes: vec![1, 2, 3],
     });
     let deadline = WITHIN / 2;
-    let permit = Permit {
-        recovery: "7".into(),
-        log_index: 7,
-        term: 1,
-        expires: tokio::time::Instant::now() + deadline,
-    };
     let step = Step { target: Target { server: ServerId("s".into()), identity, address }, action };
-    timeout(DEADLINE, executor.run(&permit, &step, deadline)).await.expect("a step ends")
+    let ends = async {
+        if let Err(why) = executor.open(&step.target, deadline).await {
+            return StepEnd::Refused { why };
+        }
+        let permit = Permit::new("7", 7, 1, tokio::time::Instant::now(), deadline);
+        executor.run(&permit, &step, deadline).await
+    };
+    timeout(DEADLINE, ends).await.expect("a step ends")
 }
 
 #[test]

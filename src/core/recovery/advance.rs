@@ -29,13 +29,11 @@ impl Machine {
         self.sets = context.known.clone();
         if resumed || self.recovery.supersedes.is_some() {
             self.fences.inherited();
+            // Whatever a predecessor may have touched is undone with the rest.
+            self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
         }
         match resumed {
-            true => {
-                // Whatever a predecessor may have touched is undone with the rest.
-                self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
-                self.start_clear(context)
-            }
+            true => self.start_clear(context),
             false => match self.touched_by_others(context) {
                 targets if targets.is_empty() => self.start_work(context),
                 targets => self.clear(targets, context),
