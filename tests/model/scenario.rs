@@ -47,7 +47,7 @@ const BASE: Scenario = Scenario {
     drain: DrainPolicy::Wait,
     faults: 1,
     starts: 1,
-    depth: 14,
+    depth: 12,
     story: &[],
 };
 
@@ -82,7 +82,7 @@ pub const ALL: &[Scenario] = &[
             "node 1 is cut off",
             "node 2 is elected",
         ],
-        depth: 8,
+        depth: 7,
         ..BASE
     },
 ];
