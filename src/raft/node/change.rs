@@ -12,6 +12,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, ForwardReason, F
 
 use super::{Machine, Raft, Types};
 use crate::raft::error::ChangeError;
+use crate::raft::runtime;
 use crate::raft::types::NodeInfo;
 
 /// How long a new learner may take to receive what it lacks.
@@ -131,7 +132,8 @@ impl Raft {
     /// Log index of the entry that finished the change. Goes on when the caller does not wait for it.
     async fn change(&self, changes: Changes) -> Result<u64, ChangeError> {
         let raft = self.openraft().clone();
-        let changing = tokio::spawn(async move { change(&raft, changes).await });
+        let change = async move { change(&raft, changes).await };
+        let changing = runtime::within(self.inner.process.clone(), async { runtime::spawn(change) }).await;
         match tokio::time::timeout(COMMIT_TIMEOUT, changing).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => Err(ChangeError::Unknown { what: error.to_string() }),

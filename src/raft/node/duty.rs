@@ -14,7 +14,8 @@ use crate::raft::error::ChangeError;
 use crate::raft::machine::Machine;
 use crate::raft::options::Options;
 use crate::raft::peers::Peers;
-use crate::raft::store::dir::free_bytes;
+use crate::raft::ports::Disk;
+use crate::raft::runtime;
 use crate::raft::types::Types;
 
 /// Time between two looks at the free space.
@@ -27,13 +28,15 @@ pub fn start(
     raft: &Openraft,
     peers: Arc<Peers>,
     options: &Options,
+    disk: Arc<dyn Disk>,
     stopped: Arc<watch::Sender<Option<String>>>,
 ) -> (watch::Receiver<Leadership>, JoinSet<()>) {
     let (tx, rx) = watch::channel(Leadership::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(tell_who_leads(raft.clone(), peers, tx, stopped, options.data_dir.clone()));
-    tasks.spawn(finish_changes(raft.clone(), options.profile.election_timeout_max() * 2));
-    tasks.spawn(watch_room(raft.clone(), options.data_dir.clone(), options.free_bytes_min / 2));
+    let patience = options.profile.election_timeout_max() * 2;
+    tasks.spawn(runtime::task(tell_who_leads(raft.clone(), peers, tx, stopped, options.data_dir.clone())));
+    tasks.spawn(runtime::task(finish_changes(raft.clone(), patience)));
+    tasks.spawn(runtime::task(watch_room(raft.clone(), disk, options.free_bytes_min / 2)));
     (rx, tasks)
 }
 
@@ -117,10 +120,10 @@ async fn finish_changes(raft: Openraft, patience: Duration) {
 
 /// A node whose disk is nearly full stands for no election, and hands over if it leads: the entry that no longer fits
 /// must not be the leader's own.
-async fn watch_room(raft: Openraft, folder: PathBuf, low: u64) {
+async fn watch_room(raft: Openraft, disk: Arc<dyn Disk>, low: u64) {
     let mut electable = true;
     loop {
-        if let Ok(free) = free_bytes(&folder) {
+        if let Ok(free) = disk.free_bytes() {
             let now = may_lead(electable, free, low);
             if now != electable {
                 tracing::warn!(free_bytes = free, electable = now, "free space at the data directory");

@@ -1,6 +1,9 @@
 //! The check of everything in a database before it is used: it says what is wrong and changes nothing, except that
 //! deletions which were interrupted are finished.
 
+use std::ops::Bound;
+
+use super::base::Tree;
 use super::mark::Mark;
 use super::{PURGED, Store, StoreError, parts};
 use crate::raft::types::{LogId, Vote};
@@ -34,8 +37,9 @@ fn snapshot(store: &Store) -> Result<Option<LogId>, StoreError> {
 fn finish_purge(store: &Store, purged: Option<LogId>) -> Result<(), StoreError> {
     let Some(purged) = purged else { return Ok(()) };
     // Up to the next entry's key: with the parts of the last one.
-    for key in store.log.range(..purged.index().saturating_add(1).to_be_bytes()).keys() {
-        store.log.remove(key?)?;
+    let end = Bound::Excluded(purged.index().saturating_add(1).to_be_bytes().to_vec());
+    for pair in store.base.range(Tree::Log, Bound::Unbounded, end) {
+        store.base.remove(Tree::Log, &pair?.0)?;
     }
     Ok(())
 }
@@ -44,7 +48,8 @@ fn finish_purge(store: &Store, purged: Option<LogId>) -> Result<(), StoreError> 
 fn entries(store: &Store, purged: Option<LogId>, seen: Mark) -> Result<Option<LogId>, StoreError> {
     let mut before = purged;
     let begin = purged.map_or(0, |id| id.index() + 1);
-    for pair in store.log.range(begin.to_be_bytes()..) {
+    let begin = Bound::Included(begin.to_be_bytes().to_vec());
+    for pair in store.base.range(Tree::Log, begin, Bound::Unbounded) {
         let (key, value) = pair?;
         if !parts::is_entry(&key) {
             continue;
