@@ -72,6 +72,11 @@ impl Client {
         self.shared.acks().len()
     }
 
+    /// Whether no server takes writes just now, as far as it knows.
+    pub fn is_searching(&self) -> bool {
+        self.shared.current.load(Ordering::Relaxed) == 0
+    }
+
     /// The first acknowledgement of a write sent after `since` by a server other than `not`.
     pub fn first_elsewhere(&self, not: usize, since: Instant) -> Option<Ack> {
         self.shared.acks().iter().find(|a| a.server != not && a.sent >= since).copied()

@@ -77,8 +77,10 @@ async fn freeze(topology: &Topology, client: &Client) -> Result<()> {
     primary.signal(Signal::STOP)?;
     primary.process().context("no process")?.wait_stopped().await?;
     let stopped = Instant::now();
-    // Longer than the client's patience, so that it drops its connection at least once.
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    wait::until("the client to give its connection up", PATIENT, async || {
+        client.is_searching().then_some(())
+    })
+    .await?;
     let late = client.acks().iter().filter(|a| a.sent > stopped).count();
     ensure!(late == 0, "a stopped server acknowledged {late} writes");
     primary.signal(Signal::CONT)?;

@@ -9,21 +9,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     core::{
-        analysis::{Class, Severity},
+        analysis::Severity,
         replicated::{Cluster, State},
     },
     model::server::ServerId,
 };
-
-/// Stable name of a class.
-pub fn class_name(class: Class) -> &'static str {
-    match class {
-        Class::Primary => "primary",
-        Class::Intermediate => "intermediate",
-        Class::Settings => "settings",
-        Class::None => "none",
-    }
-}
 
 /// Stable name of a severity.
 pub fn severity_name(severity: Severity) -> &'static str {

@@ -155,7 +155,7 @@ pub enum Verb {
         /// Show the plan and every candidate with why or why not; change nothing.
         #[arg(long)]
         dry_run: bool,
-        /// End client sessions that hold transactions open instead of refusing.
+        /// End client sessions that hold transactions open, run statements or hold tables, instead of refusing.
         #[arg(long)]
         kill_writers: bool,
         /// Do not wait for the end.

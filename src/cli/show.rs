@@ -65,7 +65,7 @@ pub fn time(unix_ms: u64) -> String {
 
 /// A change that has nothing else to tell.
 pub fn changed(changed: &pb::Changed) -> String {
-    let prefix = if changed.log_index == 0 { "would do: " } else { "" };
+    let prefix = if changed.log_index == 0 { "dry run, nothing was changed; it would say: " } else { "" };
     match changed.effects.is_empty() {
         true => format!("{prefix}done (log index {})\n", changed.log_index),
         false => changed.effects.iter().map(|effect| format!("{prefix}{effect}\n")).collect(),

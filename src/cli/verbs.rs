@@ -78,7 +78,7 @@ pub async fn run(cli: Cli, out: &Printer) -> Result<(), CliError> {
                 validate_only: dry_run,
                 by: session.by.clone(),
             };
-            let answer = ask!(session, recovery, failover, request)?;
+            let answer = ask!(session, recovery, failover, request).map_err(operate::with_waiver)?;
             operate::finish(session, out, answer, no_wait).await
         }
         Verb::Nodes(verb) => nodes::run(session, out, verb).await,

@@ -1,7 +1,14 @@
 //! Values for tests: a cluster of `db1` (the primary) and replicas of it, all healthy. A test changes what it is about.
 
 use crate::{
-    core::replicated::{Cluster, Durability, Member, MemberState, command::Switch},
+    core::{
+        analysis::Class,
+        replicated::{
+            Cluster, Durability, Member, MemberState,
+            command::Switch,
+            recovery::{Kind, Phase, Recovery},
+        },
+    },
     model::{
         address::Address,
         facts::{Channel, Receiver, SemiSync, ServerFacts},
@@ -63,6 +70,42 @@ pub fn cluster(flavor: Flavor, members: u32) -> Cluster {
         retry_not_before_ms: 0,
         primary_since: None,
         witness: None,
+    }
+}
+
+/// A failover of [`cluster`] away from its primary, of which nothing was done yet.
+pub fn recovery(flavor: Flavor) -> Recovery {
+    Recovery {
+        id: 0,
+        cluster: ClusterId("c".into()),
+        kind: Kind::Failover,
+        class: Class::Primary,
+        code: None,
+        epoch: 1,
+        old_primary: member(flavor, 1).target(),
+        requested_by: None,
+        waived: vec![],
+        to: None,
+        kill_writers: false,
+        evidence: vec![],
+        revoked: vec![],
+        semi_sync: None,
+        owner: (1, 1),
+        side_effects: false,
+        phase: Phase::Started,
+        decision: None,
+        steps: vec![],
+        started_ms: 0,
+        started_wall_ms: 0,
+        ending: None,
+        reason: String::new(),
+        ended_ms: None,
+        ended_wall_ms: None,
+        left_behind: vec![],
+        acknowledged: None,
+        undo: None,
+        supersedes: None,
+        passed_over: vec![],
     }
 }
 

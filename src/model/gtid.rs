@@ -92,11 +92,21 @@ impl GtidSet {
         }
     }
 
-    /// Number of transactions, as far as the dialect can count them (MariaDB numbers need not be dense).
-    pub fn count(&self) -> u64 {
-        match self {
-            Self::MySql(set) => set.count(),
-            Self::MariaDb(set) => set.count(),
+    /// How many transactions of `other` are not here. MariaDB: by sequence numbers, which may have gaps.
+    pub fn lacks(&self, other: &Self) -> u64 {
+        match (self, other) {
+            (Self::MySql(a), Self::MySql(b)) => b.subtract(a).count(),
+            (Self::MariaDb(a), Self::MariaDb(b)) => a.lacks(b),
+            _ => u64::from(!other.is_empty()),
+        }
+    }
+
+    /// What is in both.
+    pub fn meet(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::MySql(a), Self::MySql(b)) => Self::MySql(a.subtract(&a.subtract(b))),
+            (Self::MariaDb(a), Self::MariaDb(b)) => Self::MariaDb(a.meet(b)),
+            _ => Self::empty(self.flavor()),
         }
     }
 }

@@ -119,8 +119,7 @@ pub struct Policy {
     pub allow_known_loss: bool,
     /// Whether a recovery proves the new primary by a write in Quorate's own schema. Default true.
     pub verify_by_write: bool,
-    /// Whether a primary may be chosen in another datacenter than the old one's. Default true; datacenters that
-    /// are in different regions are governed by `allow_other_region`.
+    /// Whether a primary may be chosen in another datacenter than the old one's. Default true.
     pub allow_other_datacenter: bool,
     /// Heartbeat period given to replicas that Quorate points. Default 500.
     pub heartbeat_ms: u64,
@@ -194,6 +193,22 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The keys whose value differs in `to`, in words: `lag_s 10 -> 30`.
+    pub fn changes(&self, to: &Self) -> Vec<String> {
+        let keys = |policy: &Self| match serde_json::to_value(policy) {
+            Ok(serde_json::Value::Object(keys)) => keys,
+            _ => unreachable!("a policy is a plain struct"),
+        };
+        let (before, after) = (keys(self), keys(to));
+        let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(value));
+        changed
+            .map(|(key, value)| {
+                let was = before.get(key).cloned().unwrap_or_default();
+                format!("{key} {was} -> {value}")
+            })
+            .collect()
+    }
+
     /// Checks the values against each other; the message names the key.
     pub fn check(&self) -> Result<(), String> {
         let at_least = |key: &str, value: u64, least: u64| match value >= least {
@@ -219,5 +234,19 @@ impl Policy {
         at_least("audit_keep", self.audit_keep, 100)?;
         at_least("recoveries_keep", self.recoveries_keep, 10)?;
         at_least("semi_sync_acks", self.semi_sync_acks.into(), 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_policy_is_told_by_key() {
+        let before = Policy::default();
+        let datacenters = BTreeMap::from([("db1".to_owned(), "dc1".to_owned())]);
+        let after = Policy { lag_s: 30, datacenters, ..Policy::default() };
+        assert_eq!(before.changes(&after), [r#"datacenters {} -> {"db1":"dc1"}"#, "lag_s 10 -> 30"]);
+        assert!(before.changes(&before).is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! What the API asks of the node: reads, submissions, discovery, plans, and changes of the group of nodes.
 
+mod planning;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
@@ -14,22 +16,13 @@ use crate::{
     },
     core::{
         analysis::Repair,
-        plan::{
-            choose::Sets,
-            preview,
-            step::{Action, Blocker, Step, StepEnd},
-        },
         replicated::{
-            Change, Cluster, Kind, Outcome, Refusal, State,
-            command::StartRecovery,
-            recovery::{Testimony, Waiver},
+            Change, Cluster, Kind, Outcome, Refusal, State, command::StartRecovery, recovery::Testimony,
             state::FEATURE_LEVEL,
         },
     },
-    executor::Permit,
     model::{
         address::Address,
-        facts::ServerFacts,
         server::{ClusterId, ServerId},
     },
     proto::node::v1::{HelloRequest, HelloResponse, peer_client::PeerClient},
@@ -38,18 +31,14 @@ use crate::{
         discovery::{DiscoverError, Discovery, Found},
         group::SubmitError,
         leader::{LeaderHandle, Message, start},
-        observer::{ObserverHandle, Seen, Views},
+        observer::{ObserverHandle, Views},
         tools::Tools,
     },
     session::{self, SessionError},
 };
 
-/// Bound of looking for long statements before a switchover.
-const BLOCKERS: Duration = Duration::from_secs(2);
 /// Bound of asking another node what it runs.
 const HELLO: Duration = Duration::from_millis(300);
-/// Facts older than this are not planned on, milliseconds.
-const FRESH_MS: u64 = 5_000;
 
 /// The node behind the API.
 pub struct NodeBackend {
@@ -77,45 +66,6 @@ impl NodeBackend {
         })
     }
 
-    /// What is planned on: facts of those who answer now.
-    fn sets(&self, cluster: &Cluster, seen: &Seen) -> Sets {
-        let mut sets = seen.sets.clone();
-        for (server, observation) in &seen.observations {
-            let fresh = observation.answered_ms.is_some_and(|at| seen.now_ms.saturating_sub(at) <= FRESH_MS);
-            if let (true, Some(facts)) = (fresh, &observation.facts)
-                && cluster.primary.as_ref() != Some(server)
-            {
-                sets.facts.insert(server.clone(), ServerFacts::clone(facts));
-            }
-        }
-        sets
-    }
-
-    fn wish(&self, cluster: &Cluster, wish: &Wish) -> preview::Wish {
-        preview::Wish {
-            kind: wish.kind,
-            to: wish.to.clone(),
-            waived: wish.waived.clone(),
-            kill_writers: wish.kill_writers,
-            revoked: start::revoked(cluster),
-            semi_sync: start::semi_sync(cluster),
-        }
-    }
-
-    /// What would refuse it now, besides the choice itself.
-    fn gates(&self, state: &State, cluster: &Cluster, wish: &Wish) -> Vec<Refusal> {
-        let mut refusals: Vec<Refusal> = state.slot_refusal(cluster, wish.kind).into_iter().collect();
-        if wish.kind == Kind::Switchover {
-            return refusals;
-        }
-        if !wish.waived.contains(&Waiver::Disabled) {
-            refusals.extend(state.automatic_pause(cluster));
-        }
-        let class = crate::core::analysis::Class::Primary;
-        refusals.extend(state.rate_refusal(cluster, wish.kind, class, &wish.waived));
-        refusals
-    }
-
     /// What each of these nodes runs, where it says so in time.
     async fn programs(&self, nodes: impl Iterator<Item = u64>) -> BTreeMap<u64, Program> {
         let raft = &self.raft;
@@ -130,30 +80,6 @@ impl NodeBackend {
             Some((node, Program { version, feature_level }))
         };
         futures::future::join_all(nodes.map(ask)).await.into_iter().flatten().collect()
-    }
-
-    /// A switchover refuses, naming the session, when a long statement or table lock would stretch its pause.
-    async fn blockers(&self, cluster: &Cluster) -> Result<(), Failure> {
-        let Some(primary) = cluster.primary_member() else { return Ok(()) };
-        let older_than_ms = self.raft.read(|state| state.policy.switchover_long_statement_ms);
-        let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
-        let permit = Permit {
-            recovery: "preflight".into(),
-            log_index: *self.raft.applied().borrow(),
-            term: self.raft.leadership().borrow().term,
-            expires: tokio::time::Instant::now() + BLOCKERS,
-        };
-        match self.tools.ports.servers.run(permit, step, BLOCKERS).await {
-            StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),
-            StepEnd::Done(report) => {
-                Err(Refusal::LongStatement { sessions: sessions(&report.blockers) }.into())
-            }
-            StepEnd::Refused { why } | StepEnd::Unknown { why } => Err(Failure::Server {
-                trouble: ServerTrouble::Unreachable,
-                address: primary.address.clone(),
-                why: format!("its sessions cannot be listed: {why}"),
-            }),
-        }
     }
 
     async fn commit_found(&self, wish: &DiscoverWish, found: Found) -> Result<Discovered, Failure> {
@@ -322,42 +248,7 @@ impl Backend for NodeBackend {
     }
 
     async fn plan(&self, wish: &Wish) -> Result<PlanView, Failure> {
-        let cluster = self.cluster(&wish.cluster)?;
-        let old_primary = cluster.primary.clone().ok_or_else(|| no_primary(&cluster))?;
-        let shown = self.views.of(&wish.cluster).unwrap_or_default();
-        let sets = self.sets(&cluster, &shown.seen);
-        let preview_wish = self.wish(&cluster, wish);
-        let (decision, mut refused_by, stages) = self.raft.read(|state| {
-            let decision = preview::decide(state, &cluster, &preview_wish, &sets);
-            let stages = decision
-                .as_ref()
-                .map(|d| preview::stages(state, &cluster, &preview_wish, d))
-                .unwrap_or_default();
-            (decision, self.gates(state, &cluster, wish), stages)
-        });
-        if wish.kind == Kind::Switchover
-            && !wish.kill_writers
-            && let Err(Failure::Refused(refusal)) = self.blockers(&cluster).await
-        {
-            refused_by.push(refusal);
-        }
-        let mut warnings = Vec::new();
-        if let crate::core::replicated::Durability::Unprotected { why } = &cluster.durability {
-            warnings.push(format!("unprotected: {why}"));
-        }
-        warnings.extend(decision.as_ref().ok().and_then(|d| d.unprotected.clone()));
-        let (candidate, considered, lost) = match decision {
-            Ok(d) => (Some(d.candidate.server.clone()), d.considered, Some(d.lost)),
-            Err(refusal) => {
-                let considered = match &refusal {
-                    Refusal::NoSafeCandidate { considered } => considered.clone(),
-                    _ => Vec::new(),
-                };
-                refused_by.push(refusal);
-                (None, considered, None)
-            }
-        };
-        Ok(PlanView { old_primary, candidate, considered, lost, stages, refused_by, warnings })
+        self.plan_now(wish).await
     }
 
     async fn start(&self, wish: &Wish, by: &str, request_id: Option<&str>) -> Result<u64, Failure> {
@@ -521,29 +412,8 @@ fn role(id: u64, voter: bool, peer: &PeerStatus, leader: Option<u64>, me: u64) -
     }
 }
 
-fn sessions(blockers: &[Blocker]) -> String {
-    let each: Vec<String> = blockers
-        .iter()
-        .map(|b| {
-            format!(
-                "connection {} of {}@{}: {} for {} ms ({})",
-                b.id, b.user, b.host, b.kind, b.for_ms, b.statement
-            )
-        })
-        .collect();
-    format!(
-        "{} would stretch the pause: {}. Wait for them, kill them, or switch over with --kill-writers",
-        if each.len() == 1 { "a session" } else { "sessions" },
-        each.join("; ")
-    )
-}
-
 fn short_id() -> String {
     uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect()
-}
-
-fn no_primary(cluster: &Cluster) -> Failure {
-    Failure::Refused(Refusal::Invalid(format!("cluster {} has no known primary", cluster.name())))
 }
 
 fn discover_failure(error: DiscoverError) -> Failure {

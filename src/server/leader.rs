@@ -31,10 +31,7 @@ use crate::{
     },
     model::server::{ClusterId, ServerId},
     raft::{Committed, Leadership, ProposeError},
-    server::{
-        discovery::Discovery, driver::Driven, group::SELF, observer::ObserverHandle, ports::Host,
-        tools::Tools,
-    },
+    server::{discovery::Discovery, driver::Driven, group::SELF, observer::ObserverHandle, tools::Tools},
 };
 
 /// Messages under way to the leader's task.
@@ -46,21 +43,21 @@ const CALM_TICK: Duration = Duration::from_millis(250);
 
 /// What the leader's task is told.
 pub enum Message {
-    /// A node's verdict; `age_ms` at its receipt here.
+    /// A node's verdict.
     Verdict {
         /// The verdict.
         verdict: Verdict,
-        /// Its age when it was received, milliseconds.
-        age_ms: u64,
-        /// When it was received, this node's milliseconds.
-        received_ms: u64,
+        /// No later than it was reached, this node's milliseconds; `None`: not known.
+        judged_ms: Option<u64>,
     },
-    /// An urgent round ended.
+    /// An urgent round ended for one node.
     RoundEnded {
         /// Which cluster.
         cluster: ClusterId,
-        /// What each node said.
-        verdicts: Vec<Verdict>,
+        /// When it was called, this node's milliseconds: no answer is older.
+        called_ms: u64,
+        /// What a node said.
+        verdict: Option<Verdict>,
     },
     /// A proposed start ended.
     Started {
@@ -110,7 +107,6 @@ pub enum Message {
 #[derive(Clone)]
 pub struct LeaderHandle {
     inbox: mpsc::Sender<Message>,
-    host: Arc<dyn Host>,
 }
 
 impl LeaderHandle {
@@ -126,16 +122,16 @@ impl LeaderHandle {
         answer.await.unwrap_or_default()
     }
 
-    /// A verdict from a peer or from this node.
-    pub async fn verdict(&self, verdict: Verdict, age_ms: u64) {
-        self.tell(Message::Verdict { verdict, age_ms, received_ms: self.host.now_ms() }).await;
+    /// A verdict from a peer or from this node, reached no earlier than `judged_ms` of this node's.
+    pub async fn verdict(&self, verdict: Verdict, judged_ms: Option<u64>) {
+        self.tell(Message::Verdict { verdict, judged_ms }).await;
     }
 }
 
 /// Starts the task and returns its mailbox.
 pub fn lead(tools: Tools, observer: ObserverHandle, discovery: Arc<Discovery>) -> LeaderHandle {
     let (inbox, messages) = mpsc::channel(INBOX);
-    let (host, spawner) = (tools.ports.host.clone(), tools.clone());
+    let spawner = tools.clone();
     let leader = Leader {
         tools,
         observer,
@@ -156,7 +152,7 @@ pub fn lead(tools: Tools, observer: ObserverHandle, discovery: Arc<Discovery>) -
         work: JoinSet::new(),
     };
     spawner.start(leader.run(messages));
-    LeaderHandle { inbox, host }
+    LeaderHandle { inbox }
 }
 
 struct Leader {
@@ -244,10 +240,10 @@ impl Leader {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Verdict { verdict, age_ms, received_ms } => {
-                self.hear_verdict(verdict, age_ms, received_ms)
+            Message::Verdict { verdict, judged_ms } => self.hear_verdict(verdict, judged_ms),
+            Message::RoundEnded { cluster, called_ms, verdict } => {
+                self.round_ended(&cluster, called_ms, verdict);
             }
-            Message::RoundEnded { cluster, verdicts } => self.round_ended(&cluster, verdicts),
             Message::Started { cluster, proposed_ms, result, reply } => {
                 self.started(&cluster, proposed_ms, result, reply);
             }

@@ -129,7 +129,7 @@ impl Observer {
         let at_ms = self.tools.now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
         self.take_in(&id, &server, at_ms, outcome(event.outcome, event.fresh));
         let Some(scene) = self.scenes.get(&id) else { return };
-        if scene.servers.get(&server).is_some_and(|watched| watched.ordered) {
+        if scene.servers.get(&server).is_some_and(|watched| watched.standing.ordered()) {
             self.tell_answered(scene, &server);
         }
         if scene.primary.as_ref() == Some(&server) {
@@ -233,7 +233,7 @@ impl Observer {
         }
         scene.said = Some((weight, now));
         let verdict = self.verdict(id, found);
-        if self.out.try_send(Sighting::Verdict(verdict)).is_err() {
+        if self.out.try_send(Sighting::Verdict { verdict, judged_ms: now }).is_err() {
             tracing::warn!(cluster = %id, "the reporter is behind; a verdict was dropped");
         }
     }
@@ -261,7 +261,7 @@ impl Observer {
     }
 
     fn start_urgent(&mut self, id: ClusterId, bound_ms: u64, reply: oneshot::Sender<Option<Verdict>>) {
-        let Some(scene) = self.scenes.get_mut(&id).filter(|scene| scene.primary.is_some()) else {
+        let Some(scene) = self.scenes.get_mut(&id).filter(|scene| scene.primary_probe().is_some()) else {
             let _ = reply.send(None);
             return;
         };

@@ -18,7 +18,11 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     server::{
-        group::SubmitError, leader::LeaderHandle, observer::ObserverHandle, ports::Delegation, tools::Tools,
+        group::SubmitError,
+        leader::LeaderHandle,
+        observer::ObserverHandle,
+        ports::{Delegation, Judged, Stamp},
+        tools::Tools,
     },
 };
 
@@ -41,11 +45,15 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Takes a verdict in, `age_ms` old at the sender. Returns the term in which this node leads; 0 when it does not.
-    pub async fn report(&self, verdict: Verdict, age_ms: u64) -> u64 {
-        self.leader.verdict(verdict, age_ms).await;
+    /// Takes a verdict in, if this node leads, and answers with a stamp for the next one.
+    pub async fn report(&self, verdict: Verdict, judged: Option<Judged>) -> Option<Stamp> {
         let leadership = self.tools.leads();
-        if leadership.is_leader { leadership.term } else { 0 }
+        if !leadership.is_leader {
+            return None;
+        }
+        let now = Stamp { term: leadership.term, at_ms: self.tools.now_ms() };
+        self.leader.verdict(verdict, judged.and_then(|judged| judged.at_ms(now))).await;
+        Some(now)
     }
 
     /// This node's part of an urgent round; `None` for a cluster that it does not watch.

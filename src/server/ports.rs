@@ -89,10 +89,44 @@ pub struct Delegation {
     pub within: Duration,
 }
 
+/// A moment of a leader, by its own clock. It stamps its answers to reports with it, so that it can tell how old what
+/// comes later is, however long that lay in a cut connection or in a frozen process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The leader's term: a stamp of another leadership says nothing.
+    pub term: u64,
+    /// The leader's monotonic milliseconds.
+    pub at_ms: u64,
+}
+
+/// When a verdict was reached, by the leader's clock: no earlier than `since_ms` after `stamp`, or before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The newest stamp its node had heard of.
+    pub stamp: Stamp,
+    /// From the hearing of the stamp to the verdict, the node's monotonic milliseconds; negative where the verdict came
+    /// first.
+    pub since_ms: i64,
+}
+
+impl Judged {
+    /// The moment by the clock of the leader of `now`, no later than that; `None` where it was another leadership.
+    pub fn at_ms(&self, now: Stamp) -> Option<u64> {
+        let at_ms = self.stamp.at_ms.saturating_add_signed(self.since_ms);
+        (self.stamp.term == now.term).then_some(at_ms.min(now.at_ms))
+    }
+}
+
 /// The other nodes, as one asks them. An error says in words why there is no answer; bounds are the caller's.
 pub trait Peers: Send + Sync + 'static {
-    /// A verdict to the leader, with its age in milliseconds.
-    fn report(&self, node: u64, verdict: Verdict, age_ms: u64) -> BoxFuture<'static, Result<(), String>>;
+    /// A verdict to the leader, and when it was reached, if this node has a stamp to tell it by. Answered with a new
+    /// stamp; `None` by a node that does not lead.
+    fn report(
+        &self,
+        node: u64,
+        verdict: Verdict,
+        judged: Option<Judged>,
+    ) -> BoxFuture<'static, Result<Option<Stamp>, String>>;
     /// A node's part of an urgent round.
     fn urgent(
         &self,

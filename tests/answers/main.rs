@@ -127,7 +127,7 @@ fn mysql_8_4_primary_with_a_cdc_client() {
         dumps.iter().map(|dump| dump.host.as_str()).collect::<Vec<_>>(),
         ["10.0.0.3", "10.0.0.4", "kafka-1"]
     );
-    assert_eq!(facts.executed.count(), 80);
+    assert_eq!(GtidSet::empty(facts.executed.flavor()).lacks(&facts.executed), 80);
 }
 
 #[test]

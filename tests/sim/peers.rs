@@ -16,7 +16,7 @@ use quorate::{
     },
     server::{
         peer::Answers,
-        ports::{Delegation, Peers},
+        ports::{Delegation, Judged, Peers, Stamp},
     },
 };
 use tokio::sync::oneshot;
@@ -64,13 +64,9 @@ impl SimPeers {
 }
 
 impl Peers for SimPeers {
-    fn report(&self, node: u64, verdict: Verdict, age_ms: u64) -> Answered<()> {
+    fn report(&self, node: u64, verdict: Verdict, judged: Option<Judged>) -> Answered<Option<Stamp>> {
         self.call(node, CALL_MS, move |answers| {
-            async move {
-                answers.report(verdict, age_ms).await;
-                Ok(())
-            }
-            .boxed()
+            async move { Ok(answers.report(verdict, judged).await) }.boxed()
         })
     }
 

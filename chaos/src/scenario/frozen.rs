@@ -99,6 +99,7 @@ async fn rules(stage: &Stage<'_>, rule: &str) -> Result<()> {
 
 async fn stays_open(stage: &mut Stage<'_>) -> Result<()> {
     let since = Instant::now();
+    // Absence has no fact to wait for: three probes of a primary and the standing orders' pace would show it.
     tokio::time::sleep(Duration::from_secs(3)).await;
     if stage.watch().first(1, Seen::ReadOnly, since).is_some() {
         stage.record.violations.push("the primary became read-only after the recovery had ended".into());

@@ -60,21 +60,24 @@ pub async fn flap(stage: &mut Stage<'_>) -> Result<()> {
         .address();
     let since = std::time::Instant::now();
     second.kill().await?;
-    let blocked = wait::every(
+    // Agreed on, and refused: what a second recovery would have begun with is over by then.
+    let refused = wait::every(
         Duration::from_millis(100),
-        "the group to say that it is blocked",
+        "the group to refuse a second recovery",
         Duration::from_secs(30),
         async || {
-            let clusters = stage.group.json(&["clusters"]).await.ok()?;
-            clusters.as_array()?.iter().any(|c| c["blocked"] == true).then_some(())
+            let events = stage.group.events().await.ok()?;
+            let is_refusal = |e: &serde_json::Value| {
+                e["kind"] == "recovery_refused"
+                    && e["text"].as_str().is_some_and(|text| text.starts_with("CLUSTER_BLOCKED"))
+            };
+            events.iter().any(is_refusal).then_some(())
         },
     )
     .await;
-    if let Err(error) = blocked {
+    if let Err(error) = refused {
         stage.record.violations.push(format!("{error:#}"));
     }
-    // Long enough for a verdict and a recovery, if one came.
-    tokio::time::sleep(Duration::from_secs(4)).await;
     if let Some(change) = stage.watch().first_writable_elsewhere(second.number, since) {
         stage
             .record

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Addresses, alias_of, class_name, severity_name};
+use super::{Addresses, alias_of, severity_name};
 use crate::{
     api::{
         backend::{LiveServer, ProblemView},
@@ -44,7 +44,7 @@ pub fn block(state: &State, block: &Block) -> pb::Block {
         recovery: block.recovery,
         cluster: block.cluster.0.clone(),
         alias: alias_of(state, &block.cluster),
-        class: class_name(block.class).to_owned(),
+        class: block.class.name().to_owned(),
         left_ms: if block.lifted.is_some() { 0 } else { block.until_ms.saturating_sub(now_ms) },
         lifted: block.lifted.is_some(),
         lifted_by,
@@ -95,7 +95,7 @@ pub fn problem(cluster: &Cluster, problem: &ProblemView) -> pb::Problem {
         cluster: cluster.id.0.clone(),
         alias: cluster.alias.clone().unwrap_or_default(),
         code: problem.code.to_string(),
-        class: class_name(problem.class).to_owned(),
+        class: problem.class.name().to_owned(),
         severity: severity_name(problem.severity).to_owned(),
         server: problem.server.as_ref().map(|s| addresses.name(s)).unwrap_or_default(),
         text: problem.text.clone(),
@@ -280,15 +280,17 @@ impl MemberView<'_> {
         let fresh = age_ms <= interval.saturating_mul(3);
         let of_primary = primary.and_then(|p| self.live.get(p)).and_then(|o| o.facts.as_ref());
         let ahead = match of_primary {
-            Some((of_primary, _)) if !is_primary && fresh => ahead_of(facts, of_primary),
+            Some((of_primary, its_age_ms)) if !is_primary && fresh && *its_age_ms <= age_ms => {
+                ahead_of(facts, of_primary)
+            }
             _ => String::new(),
         };
         live(facts, self.cluster.channel_of(member, facts), age_ms, fresh, ahead)
     }
 }
 
-/// What a replica has executed and the primary has not. The two are read within a probe interval of each other, so what
-/// the primary itself wrote meanwhile does not count: that came from there.
+/// What a replica has executed and the primary, read no earlier, has not: just after a change of roles the new primary's
+/// last reading may lack what the old one wrote. What the primary itself wrote does not count in any case.
 fn ahead_of(replica: &ServerFacts, primary: &ServerFacts) -> String {
     let ahead = replica.executed.subtract(&primary.in_hand());
     let ahead = ahead.subtract(&ahead.written_by(&primary.identity));

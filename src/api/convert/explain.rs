@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Addresses, class_name};
+use super::Addresses;
 use crate::{
     api::backend::UNKNOWN_AGE,
     core::{
@@ -30,7 +30,7 @@ pub fn witness(verdict: &Verdict, voter: bool, addresses: &Addresses) -> pb::Wit
         Finding::Healthy => {}
         Finding::Blind { why } => witness.text = why.clone(),
         Finding::Failure { class, evidence, .. } => {
-            witness.class = class_name(*class).to_owned();
+            witness.class = class.name().to_owned();
             witness.hard = evidence.hard;
             witness.text = evidence.text.clone();
             witness.primary = match &evidence.primary {
@@ -113,7 +113,7 @@ fn judge(
         Ok(agreed) => pb::Agreement {
             agreed: true,
             code: agreed.code.to_string(),
-            class: class_name(agreed.class).to_owned(),
+            class: agreed.class.name().to_owned(),
             hard: agreed.hard,
             have: agreed.nodes.len() as u32,
             need,

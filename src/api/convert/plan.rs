@@ -64,7 +64,9 @@ fn action_text(action: &Action) -> String {
         Action::ReadFacts => "read its sets and settings".into(),
         Action::Fence => "make it refuse client writes".into(),
         Action::Unfence { .. } => "accept client writes again".into(),
+        Action::Drain { until, .. } if until.is_empty() => "apply all it received".into(),
         Action::Drain { until, .. } => format!("apply all it received, at least {until}"),
+        Action::Detach { until, .. } if until.is_empty() => "forget its source".into(),
         Action::Detach { until, .. } => format!("forget its source once {until} is applied"),
         Action::Point { options, .. } => format!("replicate from {}", options.source),
         Action::EnableSemiSyncSource { acks } => format!("semi-sync source on, {acks} acknowledgements"),
@@ -77,7 +79,9 @@ fn action_text(action: &Action) -> String {
         Action::ListBlockers { older_than_ms } => {
             format!("look for statements and transactions older than {older_than_ms} ms")
         }
-        Action::KillWriters => "end client sessions that hold transactions open".into(),
+        Action::KillWriters => {
+            "end client sessions that hold transactions open, run statements or hold tables".into()
+        }
         Action::KillPredecessors => "end the sessions of other nodes' executors".into(),
     }
 }

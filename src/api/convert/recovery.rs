@@ -1,6 +1,6 @@
 //! Records of recoveries and role changes.
 
-use super::{Addresses, alias_of, class_name, explain::witness};
+use super::{Addresses, alias_of, explain::witness};
 use crate::{
     core::replicated::{
         Ending, Kind, Phase, Recovery, State,
@@ -20,7 +20,7 @@ pub fn record(state: &State, recovery: &Recovery) -> pb::RecoveryRecord {
         cluster: recovery.cluster.0.clone(),
         alias: alias_of(state, &recovery.cluster),
         kind: kind(recovery.kind).into(),
-        class: class_name(recovery.class).to_owned(),
+        class: recovery.class.name().to_owned(),
         code: recovery.code.map(|c| c.to_string()).unwrap_or_default(),
         state: ending(recovery.ending).into(),
         phase: phase(recovery.phase).into(),

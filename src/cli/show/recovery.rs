@@ -142,8 +142,8 @@ fn witness_line(w: &pb::Witness) -> String {
 pub fn plan(plan: &pb::Plan, paint: Paint) -> String {
     let name = cluster_name(&plan.alias, &plan.cluster);
     let mut text = match plan.kind() {
-        pb::Kind::Switchover => format!("a switchover of {name} now"),
-        pb::Kind::Forced => format!("a forced failover of {name} now"),
+        pb::Kind::Switchover => format!("if {name} were switched over now"),
+        pb::Kind::Forced => format!("if {name} were failed over by force now"),
         _ => format!("if the primary of {name} ({}) died now", or_dash(&plan.old_primary)),
     };
     match plan.new_primary.as_str() {

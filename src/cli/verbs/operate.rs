@@ -32,6 +32,22 @@ pub fn waiver(waive: Waive) -> pb::Waiver {
     }
 }
 
+/// Names the rule to waive against this refusal, where there is one.
+pub fn with_waiver(error: CliError) -> CliError {
+    let rule = match error.reason.as_str() {
+        "NO_MAJORITY_VERDICT" | "PRIMARY_STILL_ANSWERS" => "verdict",
+        "CLUSTER_BLOCKED" => "block",
+        "RECOVERIES_DISABLED" | "DOWNTIME" | "MAINTENANCE" => "disabled",
+        "POSSIBLE_DATA_LOSS" | "TOO_FEW_ACKERS" => "loss",
+        _ => return error,
+    };
+    let text = format!(
+        "{}\nIf you know better: --waive {rule} (`quorate failover --help` says what that means)",
+        error.text
+    );
+    CliError { text, ..error }
+}
+
 /// Prints the plan of a dry run, or waits for the end of what was started.
 pub async fn finish(
     session: &mut Session,

@@ -165,7 +165,7 @@ pub const STRUCTURE_ROWS: &[Row] = &[
         severity: Severity::Warning,
         repair: Repair::Nothing,
         describes: "the primary has no replica in service: if it dies there is nothing to promote",
-        applies: |d| d.reach == Reach::Answering && d.replicas.is_empty(),
+        applies: |d| d.reach == Reach::Answering && d.replicas.is_empty() && !d.recovery_runs,
         says: sentences::without_replicas,
     },
 ];

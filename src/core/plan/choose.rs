@@ -1,7 +1,10 @@
 //! The second decision of a recovery: who is promoted, what it must hold, what is lost.
 //!
-//! Completeness of received transactions comes first; then promotion rule, datacenter, how much is still to apply, and
-//! the address as the last tie-break. Every member gets a sentence that says why it was chosen or passed over.
+//! Completeness of received transactions comes first (in a switchover, which waits for equality: not to lag); then whether the others can replicate from its version, promotion
+//! rule, datacenter, how much is still to apply, and the address as the last tie-break. Every member gets a sentence that says why it was chosen or passed over.
+
+#[cfg(test)]
+mod tests;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -51,12 +54,33 @@ impl Sets {
     }
 }
 
+/// A replica that lags this much or more comes after those that do not when a switchover waits for equality, seconds.
+const SWITCHOVER_LAG_S: u64 = 2;
+
 struct Candidate<'a> {
     member: &'a Member,
     facts: &'a ServerFacts,
     channel: &'a Channel,
     in_hand: GtidSet,
     rule: PromotionRule,
+    /// A server that would follow it and is of an older series: servers replicate from their own and older series only
+    /// (MySQL 8.4 manual, 19.5.2; MariaDB's replication compatibility table).
+    older: Option<(String, String)>,
+}
+
+impl Candidate<'_> {
+    /// Too far behind to be waited for gladly.
+    fn lags(&self) -> bool {
+        self.channel.lag_s.is_none_or(|lag| lag >= SWITCHOVER_LAG_S)
+    }
+
+    fn against_it(&self) -> Option<String> {
+        let (address, version) = self.older.as_ref()?;
+        Some(format!(
+            "its version {} is newer than that of {address} ({version}), which may not be able to follow it",
+            self.facts.version.text
+        ))
+    }
 }
 
 /// Chooses. Pure: the same sets give the same decision.
@@ -165,7 +189,7 @@ fn eligible<'a>(
     let Some(facts) = sets.facts.get(&member.server) else {
         return Err(match recovery.kind {
             Kind::Switchover => "not reached".into(),
-            _ => "its receiver was not seen stopped, so what it holds is unknown".into(),
+            _ => "it was not reached, or its receiver was not seen stopped: what it holds is unknown".into(),
         });
     };
     if facts.channels.len() > 1 || member.channels > 1 {
@@ -199,7 +223,24 @@ fn eligible<'a>(
     if let Some(shrunk) = sets.shrunk(&member.server) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
-    Ok(Candidate { member, facts, channel, in_hand, rule })
+    let older = older_follower(state, recovery, member, facts, sets);
+    Ok(Candidate { member, facts, channel, in_hand, rule, older })
+}
+
+/// The oldest of those that would follow `member`, where its series is older than that one's.
+fn older_follower(
+    state: &State,
+    recovery: &Recovery,
+    member: &Member,
+    facts: &ServerFacts,
+    sets: &Sets,
+) -> Option<(String, String)> {
+    let series = |facts: &ServerFacts| (facts.version.number.0, facts.version.number.1);
+    let members = &state.clusters.get(&recovery.cluster)?.members;
+    let followers = members.values().filter(|m| m.server != member.server && is_sibling(recovery, m));
+    let versions = followers.filter_map(|m| Some((m, sets.facts.get(&m.server)?)));
+    let (oldest, its_facts) = versions.min_by_key(|(m, facts)| (series(facts), m.address.clone()))?;
+    (series(its_facts) < series(facts)).then(|| (oldest.address.to_string(), its_facts.version.text.clone()))
 }
 
 /// A candidate that holds transactions of its own which nobody else knows is passed over where another is left.
@@ -306,14 +347,18 @@ fn best<'a, 'b>(
         }
     }
     *candidates = kept;
+    let is_switchover = recovery.kind == Kind::Switchover;
+    let missing = |c: &Candidate<'_>| c.in_hand.lacks(held);
     candidates.sort_by_cached_key(|c| {
         (
-            recovery.to.as_ref() != Some(&c.member.server) && recovery.kind == Kind::Switchover,
-            held.subtract(&c.in_hand).count(),
+            (is_switchover && recovery.to.as_ref() != Some(&c.member.server)),
+            // A switchover waits for equality: what is on its way now says nothing, only that one lags.
+            if is_switchover { u64::from(c.lags()) } else { missing(c) },
             recovery.to.as_ref() != Some(&c.member.server),
+            c.older.is_some(),
             c.rule,
             state.datacenter_of(&c.member.address) != old_datacenter,
-            c.in_hand.subtract(&c.facts.executed).count(),
+            missing(c).saturating_add(c.facts.executed.lacks(&c.in_hand)),
             c.member.address.clone(),
         )
     });
@@ -322,7 +367,8 @@ fn best<'a, 'b>(
         return Err(Refusal::NoSafeCandidate { considered: std::mem::take(considered) });
     };
     let missing = held.subtract(&first.in_hand);
-    if recovery.semi_sync.is_some() && !missing.is_empty() && !recovery.waived.contains(&Waiver::Loss) {
+    let may_lack = is_switchover || recovery.waived.contains(&Waiver::Loss);
+    if recovery.semi_sync.is_some() && !missing.is_empty() && !may_lack {
         return Err(Refusal::PossibleDataLoss {
             why: format!(
                 "no candidate holds everything that the ackers received; {} lacks {missing}",
@@ -330,7 +376,7 @@ fn best<'a, 'b>(
             ),
         });
     }
-    explain(first, &candidates[1..], held, considered);
+    explain(recovery.kind, first, &candidates[1..], held, considered);
     Ok(first)
 }
 
@@ -354,36 +400,51 @@ fn check_wish(
 }
 
 fn explain(
+    kind: Kind,
     chosen: &Candidate<'_>,
     others: &[Candidate<'_>],
     held: &GtidSet,
     considered: &mut Vec<Considered>,
 ) {
+    let lacks = held.subtract(&chosen.in_hand);
+    let holds = match (lacks.is_empty(), kind) {
+        (true, _) => "holds everything that was received".to_owned(),
+        (false, Kind::Switchover) => format!("is waited for until it holds everything, {lacks} now"),
+        (false, _) => format!("holds most (lacks {lacks})"),
+    };
+    let to_apply = chosen.facts.executed.lacks(&chosen.in_hand);
+    let against = chosen.against_it().map(|against| format!("; {against}")).unwrap_or_default();
     considered.push(Considered {
         server: chosen.member.server.clone(),
         address: chosen.member.address.to_string(),
         chosen: true,
-        why: format!(
-            "holds {}, {} still to apply, rule {}",
-            match held.subtract(&chosen.in_hand).is_empty() {
-                true => "everything that was received".to_owned(),
-                false => format!("most (lacks {})", held.subtract(&chosen.in_hand)),
-            },
-            chosen.in_hand.subtract(&chosen.facts.executed).count(),
-            chosen.rule
-        ),
+        why: format!("{holds}, {to_apply} still to apply, rule {}{against}", chosen.rule),
     });
     for other in others {
-        let lacks = held.subtract(&other.in_hand);
-        let why = if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
-            format!("it lacks {lacks}")
-        } else if other.rule != chosen.rule {
-            format!("its promotion rule is {}, the chosen one's {}", other.rule, chosen.rule)
-        } else {
-            "as complete as the chosen one, which comes first by datacenter, lag or address".into()
-        };
-        considered.push(passed(other.member, why));
+        considered.push(passed(other.member, behind(kind, chosen, other, held)));
     }
+}
+
+/// Why one comes after the chosen one: the first rule by which they differ.
+fn behind(kind: Kind, chosen: &Candidate<'_>, other: &Candidate<'_>, held: &GtidSet) -> String {
+    let lacks = held.subtract(&other.in_hand);
+    if kind == Kind::Switchover {
+        if other.lags() && !chosen.lags() {
+            return match other.channel.lag_s {
+                Some(lag) => format!("it lags by {lag} s"),
+                None => "how far it lags is not known".into(),
+            };
+        }
+    } else if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
+        return format!("it lacks {lacks}");
+    }
+    if let (None, Some(against)) = (&chosen.older, other.against_it()) {
+        return against;
+    }
+    if other.rule != chosen.rule {
+        return format!("its promotion rule is {}, the chosen one's {}", other.rule, chosen.rule);
+    }
+    "as good as the chosen one, which comes first by datacenter, lag or address".into()
 }
 
 fn check_loss(state: &State, recovery: &Recovery, lost: &GtidSet) -> Result<(), Refusal> {

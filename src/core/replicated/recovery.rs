@@ -14,6 +14,8 @@
 //! These are the committed phases. Everything between two of them is re-derived from the servers when another leader
 //! resumes it: a step record helps the reader, and is never trusted by a resumption.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,6 +55,18 @@ pub enum Phase {
     Published,
     /// Over.
     Ended,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Started => "started",
+            Self::Decided => "decided",
+            Self::Intent => "intent",
+            Self::Published => "published",
+            Self::Ended => "ended",
+        })
+    }
 }
 
 /// How it ended.

@@ -11,6 +11,8 @@ use crate::{
 
 /// Pause between two looks at sessions that are being killed.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
+/// InnoDB renews its list of transactions when nobody has read it for 100 ms.
+const LIST_RENEWED_AFTER: Duration = Duration::from_millis(110);
 /// Unknown thread id: it has gone by itself.
 const NO_SUCH_THREAD: u16 = 1094;
 /// Not the owner of that thread: its account has SYSTEM_USER (MySQL 8.4 manual, 8.2.11), ours has not.
@@ -160,14 +162,27 @@ pub(super) fn ids<'a>(clients: &'a [Client], chosen: impl Fn(&Client) -> bool + 
     clients.iter().filter(|client| chosen(client)).map(|client| client.id).collect()
 }
 
-/// Kills client sessions that hold transactions open or run statements.
+/// Kills client sessions that hold transactions open, run statements or hold tables, as far as the server shows them.
+/// Two looks: at the first, InnoDB's list may be an old one.
 pub(super) async fn kill_writers(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
-    let clients = clients(run).await?;
-    let killed = kill(run, &ids(&clients, Client::is_writer)).await?;
+    let mut killed = kill_writers_seen(run).await?;
+    if run.left() > LIST_RENEWED_AFTER {
+        tokio::time::sleep(LIST_RENEWED_AFTER).await;
+        let more = kill_writers_seen(run).await?;
+        killed.done += more.done;
+        killed.not_ours = more.not_ours;
+    }
     if !killed.not_ours.is_empty() {
         return Err(run.unknown(format!("{NOT_KILLED}: connections {:?}", killed.not_ours)));
     }
     Ok(StepEnd::Done(StepReport { killed: killed.done, ..StepReport::default() }))
+}
+
+async fn kill_writers_seen(run: &mut Run<'_>) -> Result<Killed, StepEnd> {
+    let clients = clients(run).await?;
+    let mut writers: BTreeSet<u64> = ids(&clients, Client::is_writer).into_iter().collect();
+    writers.extend(table_locks(run).await?.iter().map(|holder| holder.id));
+    kill(run, &writers.into_iter().collect::<Vec<_>>()).await
 }
 
 impl Client {

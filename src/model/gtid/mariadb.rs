@@ -40,9 +40,19 @@ impl MariaDbGtids {
         }
     }
 
-    /// Sum of the sequence numbers' pairs: the number of pairs, since MariaDB's numbers need not be dense.
-    pub fn count(&self) -> u64 {
-        self.last.len() as u64
+    /// How far this one is behind `other`, in sequence numbers, all pairs together: as many transactions at most, since
+    /// the numbers may have gaps.
+    pub fn lacks(&self, other: &Self) -> u64 {
+        let behind = |(pair, theirs): (&(u32, u32), &u64)| {
+            theirs.saturating_sub(self.last.get(pair).copied().unwrap_or(0))
+        };
+        other.last.iter().map(behind).fold(0, u64::saturating_add)
+    }
+
+    /// Pair by pair, the less far of both.
+    pub fn meet(&self, other: &Self) -> Self {
+        let less = |(pair, mine): (&(u32, u32), &u64)| Some((*pair, *mine.min(other.last.get(pair)?)));
+        Self { last: self.last.iter().filter_map(less).collect() }
     }
 
     /// The part that one server wrote.

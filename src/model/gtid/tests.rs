@@ -117,6 +117,9 @@ proptest! {
         again.merge(&y);
         prop_assert_eq!(again, both);
         prop_assert!(x.subtract(&x).is_empty());
+        let (x, y) = (GtidSet::MySql(x), GtidSet::MySql(y));
+        prop_assert_eq!(x.lacks(&y), n.difference(&m).count() as u64);
+        prop_assert_eq!(model(&x.meet(&y).to_string()), m.intersection(&n).cloned().collect::<Model>());
     }
 
     #[test]
@@ -152,6 +155,11 @@ proptest! {
         let mut again = rest;
         again.merge(&y);
         prop_assert_eq!(again, both);
+        let behind = n.iter().map(|(pair, last)| last.saturating_sub(m.get(pair).copied().unwrap_or(0)));
+        prop_assert_eq!(x.lacks(&y), behind.sum::<u64>());
+        let shared: Positions =
+            m.iter().filter_map(|(pair, last)| Some((*pair, *last.min(n.get(pair)?)))).collect();
+        prop_assert_eq!(positions(&x.meet(&y).to_string()), shared);
     }
 
     #[test]

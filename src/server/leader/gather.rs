@@ -37,8 +37,8 @@ impl Remembered {
 #[derive(Debug, Clone)]
 struct Held {
     verdict: Verdict,
-    /// This node's milliseconds at which its age was zero.
-    born_ms: u64,
+    /// No later than it was reached, this node's milliseconds; `None`: not known.
+    judged_ms: Option<u64>,
 }
 
 /// Newest verdict of each node on each cluster.
@@ -52,25 +52,37 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Takes a verdict in; an older one of the same node changes nothing.
-    pub fn take(&mut self, verdict: Verdict, age_ms: u64, received_ms: u64) {
+    /// Takes a verdict in; an older one of the same node changes nothing. One of unknown age ends what its node said
+    /// before, unless it says the same again: then that stands, as old as it is.
+    pub fn take(&mut self, verdict: Verdict, judged_ms: Option<u64>) {
         let of_cluster = self.held.entry(verdict.cluster.clone()).or_default();
-        let newer = of_cluster.get(&verdict.node).is_none_or(|held| {
-            held.verdict.incarnation != verdict.incarnation || held.verdict.sequence <= verdict.sequence
+        let takes_its_place = of_cluster.get(&verdict.node).is_none_or(|held| {
+            let same_process = held.verdict.incarnation == verdict.incarnation;
+            let newer = !same_process || held.verdict.sequence <= verdict.sequence;
+            newer && !(judged_ms.is_none() && same_process && says_the_same(&held.verdict, &verdict))
         });
-        if newer {
-            let held = Held { born_ms: received_ms.saturating_sub(age_ms), verdict };
-            of_cluster.insert(held.verdict.node, held);
+        if takes_its_place {
+            of_cluster.insert(verdict.node, Held { verdict, judged_ms });
         }
     }
 
-    /// What is held on a cluster, each with its age now.
+    /// What is held on a cluster, each with the most it can be old now. What is of unknown age is left out.
     pub fn testimonies(&self, cluster: &ClusterId, now_ms: u64) -> Vec<Testimony> {
         let of_cluster = self.held.get(cluster).into_iter().flat_map(BTreeMap::values);
         of_cluster
-            .map(|h| Testimony { verdict: h.verdict.clone(), age_ms: now_ms.saturating_sub(h.born_ms) })
+            .filter_map(|held| {
+                let age_ms = now_ms.saturating_sub(held.judged_ms?);
+                Some(Testimony { verdict: held.verdict.clone(), age_ms })
+            })
             .collect()
     }
+}
+
+/// Whether two verdicts of one node count the same.
+fn says_the_same(one: &Verdict, other: &Verdict) -> bool {
+    let counts = |v: &Verdict| v.failure().map(|(class, code, evidence)| (class, code, evidence.hard));
+    (one.epoch, &one.subject, one.label()) == (other.epoch, &other.subject, other.label())
+        && counts(one) == counts(other)
 }
 
 #[cfg(test)]
@@ -95,13 +107,13 @@ mod tests {
         let (mut gathered, mut remembered) = (Gathered::default(), Remembered::default());
         let mut logged = 1_000;
         for sequence in 1_001..20_000 {
-            gathered.take(verdict(sequence), 0, 0);
+            gathered.take(verdict(sequence), Some(0));
             if remembered.is_behind(2, sequence, || logged) {
                 remembered.goes_to_log(2, sequence);
                 logged = sequence;
             }
         }
-        gathered.take(verdict(logged + RESTART_GAP), 0, 70_000);
+        gathered.take(verdict(logged + RESTART_GAP), Some(70_000));
         let held = gathered.testimonies(&ClusterId("c".into()), 70_000);
         assert_eq!((held[0].verdict.sequence, held[0].age_ms), (logged + RESTART_GAP, 0));
         assert!(logged > 19_000, "the log knows only of {logged}");
@@ -110,8 +122,26 @@ mod tests {
     #[test]
     fn an_older_verdict_does_not_take_the_place_of_a_newer() {
         let mut gathered = Gathered::default();
-        gathered.take(verdict(7), 0, 100);
-        gathered.take(verdict(6), 0, 200);
+        gathered.take(verdict(7), Some(100));
+        gathered.take(verdict(6), Some(200));
         assert_eq!(gathered.testimonies(&ClusterId("c".into()), 200)[0].age_ms, 100);
+    }
+
+    #[test]
+    fn a_verdict_of_unknown_age_counts_for_nobody_and_ends_what_was_said_before() {
+        let mut gathered = Gathered::default();
+        gathered.take(verdict(7), Some(100));
+        gathered.take(Verdict { finding: Finding::Blind { why: "paused".into() }, ..verdict(8) }, None);
+        assert_eq!(gathered.testimonies(&ClusterId("c".into()), 200), []);
+    }
+
+    /// As after an election: the answer to the urgent round, and a report that was sent before a stamp was heard.
+    #[test]
+    fn the_same_again_of_unknown_age_leaves_what_is_known_as_old_as_it_is() {
+        let mut gathered = Gathered::default();
+        gathered.take(verdict(7), Some(100));
+        gathered.take(verdict(8), None);
+        let held = gathered.testimonies(&ClusterId("c".into()), 200);
+        assert_eq!((held[0].verdict.sequence, held[0].age_ms), (7, 100));
     }
 }

@@ -24,7 +24,8 @@ use crate::{
 const ROUND_PAUSE_MS: u64 = 150;
 
 impl Leader {
-    pub(super) fn hear_verdict(&mut self, verdict: Verdict, age_ms: u64, received_ms: u64) {
+    /// A verdict of unknown age counts for nothing: it only makes the leader ask.
+    pub(super) fn hear_verdict(&mut self, verdict: Verdict, judged_ms: Option<u64>) {
         if !self.leadership.is_leader {
             return;
         }
@@ -35,7 +36,7 @@ impl Leader {
         }
         let failing = verdict.failure().is_some_and(|(_, code, _)| rows::repair(code) != Repair::Nothing);
         let unproven = verdict.failure().is_some_and(|(_, _, evidence)| evidence.needs_witness);
-        self.gathered.take(verdict, age_ms, received_ms);
+        self.gathered.take(verdict, judged_ms);
         self.judge(&cluster);
         self.consider_witness(&cluster);
         if (failing || unproven) && !self.gathered.starting.contains(&cluster) {
@@ -186,19 +187,18 @@ impl Leader {
                 (self.tools.clone(), self.observer.clone(), self.inbox.clone(), id.clone());
             self.work.spawn(self.tools.task(async move {
                 let verdict = ask(&tools, &observer, node, &cluster, bound_ms).await;
-                let verdicts = verdict.into_iter().collect();
-                let _ = inbox.send(Message::RoundEnded { cluster, verdicts }).await;
+                let _ = inbox.send(Message::RoundEnded { cluster, called_ms: now, verdict }).await;
             }));
         }
     }
 
-    pub(super) fn round_ended(&mut self, id: &ClusterId, verdicts: Vec<Verdict>) {
+    pub(super) fn round_ended(&mut self, id: &ClusterId, called_ms: u64, verdict: Option<Verdict>) {
         if !self.leadership.is_leader {
             return;
         }
-        for verdict in verdicts {
+        if let Some(verdict) = verdict {
             self.log_verdict(&verdict);
-            self.gathered.take(verdict, 0, self.tools.now_ms());
+            self.gathered.take(verdict, Some(called_ms));
         }
         self.judge(id);
         self.consider_witness(id);

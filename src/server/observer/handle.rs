@@ -69,7 +69,12 @@ pub struct Seen {
 #[derive(Debug, Clone)]
 pub enum Sighting {
     /// A verdict that is new, or still holds and is worth repeating.
-    Verdict(Verdict),
+    Verdict {
+        /// It.
+        verdict: Verdict,
+        /// When it was reached, this node's monotonic milliseconds.
+        judged_ms: u64,
+    },
     /// A server answered that a standing order may be about.
     Answered {
         /// Who.

@@ -28,8 +28,7 @@ pub(super) struct Watched {
     pub watch: Watch,
     pub probe: Box<dyn Probe>,
     pub target: Target,
-    /// A standing order may be about it: whatever it answers is told.
-    pub ordered: bool,
+    pub standing: Standing,
     pub settings: ProbeSettings,
 }
 
@@ -38,7 +37,7 @@ pub(super) struct Wish {
     pub cluster: ClusterId,
     pub target: Target,
     pub is_primary: bool,
-    pub ordered: bool,
+    pub standing: Standing,
     pub settings: ProbeSettings,
 }
 
@@ -49,7 +48,7 @@ impl Wish {
             cluster: cluster.id.clone(),
             target: member.target(),
             is_primary,
-            ordered: ordered(member),
+            standing: Standing::of(member),
             settings: settings(member, is_primary, policy),
         }
     }
@@ -133,18 +132,18 @@ impl Scene {
             is_primary == as_primary
                 && w.target.address == member.address
                 && w.target.identity == member.identity
-                && w.ordered == ordered(member)
+                && w.standing == Standing::of(member)
                 && w.settings == settings(member, is_primary, policy)
         })
     }
 
     /// Begins to watch a server with this prober.
     pub fn begin(&mut self, wish: Wish, probe: Box<dyn Probe>, now_ms: u64) {
-        let Wish { target, is_primary, ordered, settings, .. } = wish;
+        let Wish { target, is_primary, standing, settings, .. } = wish;
         let server = target.server.clone();
         let (watch, observation) = Watch::begun(now_ms);
         self.set_primary(&server, is_primary);
-        self.put(server, (Watched { watch, probe, target, ordered, settings }, observation));
+        self.put(server, (Watched { watch, probe, target, standing, settings }, observation));
     }
 
     /// Watches a server otherwise from now on.
@@ -160,7 +159,11 @@ impl Scene {
             watched.probe.set(wish.settings);
         }
         watched.target = wish.target;
-        watched.ordered = wish.ordered;
+        if watched.standing != wish.standing {
+            // Fenced or rejoined a moment ago: what was read before shows it as it was.
+            watched.standing = wish.standing;
+            watched.probe.reprobe();
+        }
         if as_primary != wish.is_primary {
             watched.watch.begin_rhythm(seen, now_ms);
             self.round = Round::default();
@@ -259,8 +262,27 @@ impl Scene {
     }
 }
 
-fn ordered(member: &Member) -> bool {
-    matches!(member.state, MemberState::Replaced | MemberState::Quarantined { .. })
+/// How a member stands in its cluster, as far as that changes how it is watched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    InService,
+    Replaced,
+    Quarantined,
+}
+
+impl Standing {
+    fn of(member: &Member) -> Self {
+        match member.state {
+            MemberState::Normal | MemberState::Changed { .. } => Self::InService,
+            MemberState::Replaced => Self::Replaced,
+            MemberState::Quarantined { .. } => Self::Quarantined,
+        }
+    }
+
+    /// A standing order may be about it: whatever it answers is told.
+    pub fn ordered(self) -> bool {
+        self != Self::InService
+    }
 }
 
 fn settings(member: &Member, is_primary: bool, policy: &Policy) -> ProbeSettings {

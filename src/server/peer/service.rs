@@ -18,7 +18,7 @@ use crate::{
     server::{
         group::SubmitError,
         ports::{
-            Delegation,
+            Delegation, Judged,
             peers::{decode, encode},
         },
     },
@@ -46,7 +46,7 @@ impl PeerService for PeerApi {
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
-        let mut leader_term = 0;
+        let mut stamp = None;
         for report in request.into_inner().reports {
             let verdict: Verdict = decode(&report.verdict_bytes).map_err(Status::invalid_argument)?;
             // A node speaks for itself only.
@@ -56,15 +56,17 @@ impl PeerService for PeerApi {
             if !own {
                 return Err(Status::permission_denied("a node reports its own verdicts only"));
             }
-            leader_term = self.answers.report(verdict, report.age_ms).await;
+            let since_ms = report.since_ms;
+            let judged = report.stamp.map(|stamp| Judged { stamp: stamp.into(), since_ms });
+            stamp = self.answers.report(verdict, judged).await;
         }
-        Ok(Response::new(ReportResponse { leader_term }))
+        Ok(Response::new(ReportResponse { stamp: stamp.map(Into::into) }))
     }
 
     async fn urgent(&self, request: Request<UrgentRequest>) -> Result<Response<UrgentResponse>, Status> {
         let UrgentRequest { cluster, bound_ms, .. } = request.into_inner();
         let verdict = self.answers.urgent(ClusterId(cluster), bound_ms).await.ok_or_else(not_watched)?;
-        Ok(Response::new(UrgentResponse { verdict_bytes: encode(&verdict), age_ms: 0 }))
+        Ok(Response::new(UrgentResponse { verdict_bytes: encode(&verdict) }))
     }
 
     async fn delegate(

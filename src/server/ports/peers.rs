@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::{BoxFuture, FutureExt as _};
 use tonic::{Response, Status};
 
-use super::{Delegation, Peers};
+use super::{Delegation, Judged, Peers, Stamp};
 use crate::{
     core::{
         analysis::Verdict,
@@ -17,8 +17,8 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     proto::node::v1::{
-        DelegateRequest, HelloRequest, MarksRequest, Report, ReportRequest, SubmitRequest, UrgentRequest,
-        peer_client::PeerClient,
+        self as v1, DelegateRequest, HelloRequest, MarksRequest, Report, ReportRequest, SubmitRequest,
+        UrgentRequest, peer_client::PeerClient,
     },
     raft::{PeerChannel, Raft},
 };
@@ -41,11 +41,17 @@ impl GrpcPeers {
 }
 
 impl Peers for GrpcPeers {
-    fn report(&self, node: u64, verdict: Verdict, age_ms: u64) -> BoxFuture<'static, Result<(), String>> {
-        let report = Report { verdict_bytes: encode(&verdict), age_ms };
+    fn report(
+        &self,
+        node: u64,
+        verdict: Verdict,
+        judged: Option<Judged>,
+    ) -> BoxFuture<'static, Result<Option<Stamp>, String>> {
+        let (stamp, since_ms) = judged.map_or((None, 0), |j| (Some(j.stamp.into()), j.since_ms));
+        let report = Report { verdict_bytes: encode(&verdict), stamp, since_ms };
         let request = ReportRequest { reports: vec![report], applied: *self.raft.applied().borrow() };
         let client = self.client(node);
-        async move { said(client?.report(request).await).map(drop) }.boxed()
+        async move { Ok(said(client?.report(request).await)?.stamp.map(Stamp::from)) }.boxed()
     }
 
     fn urgent(
@@ -112,6 +118,18 @@ impl Peers for GrpcPeers {
             Ok((answer.index, decode(&answer.outcome_bytes)?))
         }
         .boxed()
+    }
+}
+
+impl From<Stamp> for v1::Stamp {
+    fn from(Stamp { term, at_ms }: Stamp) -> Self {
+        Self { term, at_ms }
+    }
+}
+
+impl From<v1::Stamp> for Stamp {
+    fn from(v1::Stamp { term, at_ms }: v1::Stamp) -> Self {
+        Self { term, at_ms }
     }
 }
 

@@ -76,7 +76,7 @@ impl World {
         let cluster = samples::cluster(Flavor::MySql, 4);
         state.clusters.insert(cluster.id.clone(), cluster);
         let mut world = World {
-            machine: Machine::new(placeholder(), Policy::default(), 0),
+            machine: Machine::new(samples::recovery(Flavor::MySql), Policy::default(), 0),
             state,
             known: Sets { old_primary: Some(set(&format!("{OLD}:1-10"))), ..Sets::default() },
             fencers: BTreeSet::from([1, 2, 3]),
@@ -266,41 +266,6 @@ impl World {
             .iter()
             .rposition(|t| t.starts_with(what))
             .unwrap_or_else(|| panic!("no {what} in {:?}", self.trace))
-    }
-}
-
-pub(super) fn placeholder() -> Recovery {
-    Recovery {
-        id: 0,
-        cluster: ClusterId("c".into()),
-        kind: Kind::Failover,
-        class: Class::Primary,
-        code: None,
-        epoch: 1,
-        old_primary: member(1).target(),
-        requested_by: None,
-        waived: vec![],
-        to: None,
-        kill_writers: false,
-        evidence: vec![],
-        revoked: vec![],
-        semi_sync: None,
-        owner: (1, 1),
-        side_effects: false,
-        phase: Phase::Ended,
-        decision: None,
-        steps: vec![],
-        started_ms: 0,
-        started_wall_ms: 0,
-        ending: None,
-        reason: String::new(),
-        ended_ms: None,
-        ended_wall_ms: None,
-        left_behind: vec![],
-        acknowledged: None,
-        undo: None,
-        supersedes: None,
-        passed_over: vec![],
     }
 }
 

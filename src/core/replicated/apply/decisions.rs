@@ -55,7 +55,7 @@ impl State {
         let agreed = agreement::agree(&question, evidence)?;
         match agreed.class == recovery.class {
             true => Ok(()),
-            false => Err(Refusal::Invalid(format!("the voters agree on class {:?}", agreed.class))),
+            false => Err(Refusal::Invalid(format!("the voters agree on class {}", agreed.class))),
         }
     }
 }

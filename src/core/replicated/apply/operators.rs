@@ -98,8 +98,9 @@ impl State {
                 "of all clusters".to_owned()
             }
         };
-        let text =
-            format!("automatic recoveries {scope} {}: {why}", if enabled { "enabled" } else { "disabled" });
+        let what = if enabled { "enabled" } else { "disabled" };
+        let because = if why.trim().is_empty() { String::new() } else { format!(": {why}") };
+        let text = format!("automatic recoveries {scope} {what}{because}");
         self.audit(context, EventKind::Switched, id, None, None, text);
         Ok(Done::default())
     }
@@ -182,7 +183,7 @@ impl State {
                 self.rules.insert(server.clone(), Rule { rule, by: context.command.by.clone(), until_ms });
             }
         }
-        let text = format!("promotion rule of {address}: {rule:?}");
+        let text = format!("promotion rule of {address}: {rule}");
         self.audit(context, EventKind::Policy, Some(&id), Some(address), None, text);
         Ok(Done::default())
     }
@@ -201,12 +202,16 @@ impl State {
             });
         }
         policy.check().map_err(Refusal::Invalid)?;
+        let changes = self.policy.changes(policy).join(", ");
         self.policy = policy.clone();
         self.policy_version += 1;
         for cluster in self.clusters.values_mut() {
             cluster.generation += 1;
         }
-        let text = format!("policy version {}", self.policy_version);
+        let text = match changes.as_str() {
+            "" => format!("policy version {}: nothing differs", self.policy_version),
+            _ => format!("policy version {}: {changes}", self.policy_version),
+        };
         self.audit(context, EventKind::Policy, None, None, None, text);
         Ok(Done::default())
     }

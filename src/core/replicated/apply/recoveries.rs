@@ -181,7 +181,7 @@ impl State {
         let agreed = agreement::agree(&question, &start.evidence)?;
         match agreed.class == start.class {
             true => Ok(agreed.code),
-            false => Err(Refusal::Invalid(format!("the voters agree on class {:?}", agreed.class))),
+            false => Err(Refusal::Invalid(format!("the voters agree on class {}", agreed.class))),
         }
     }
 
@@ -208,7 +208,7 @@ impl State {
             recovery.evidence = evidence.to_vec();
         }
         let cluster = recovery.cluster.clone();
-        let text = format!("node {} takes recovery {id} over in phase {:?}", owner.0, recovery.phase);
+        let text = format!("node {} takes recovery {id} over in phase {}", owner.0, recovery.phase);
         self.audit(context, EventKind::TakenOver, Some(&cluster), None, Some(id), text);
         Ok(Done { id: Some(id), ..Done::default() })
     }
@@ -473,7 +473,7 @@ impl State {
         };
         self.blocks.insert(ended.id, block);
         let text = format!(
-            "further automatic recoveries of class {:?} are blocked for {} s or until acknowledged",
+            "further automatic recoveries of class {} are blocked for {} s or until acknowledged",
             ended.class,
             self.policy.block_for_ms / 1_000
         );
@@ -582,7 +582,7 @@ pub(super) fn wrong(recovery: &Recovery, needs: &str) -> Refusal {
     Refusal::WrongPhase {
         recovery: recovery.id,
         is: format!(
-            "{:?}{}, owned by node {} in term {}",
+            "{}{}, owned by node {} in term {}",
             recovery.phase,
             if recovery.undoing() { " (being undone)" } else { "" },
             recovery.owner.0,

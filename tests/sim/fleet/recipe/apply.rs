@@ -105,6 +105,6 @@ fn missing(facts: &ServerFacts, channel: &Channel, until: &GtidSet) -> String {
     let rest = goal.subtract(&facts.executed);
     match rest.is_empty() {
         true => "relay log not at its end".to_owned(),
-        false => format!("{} transactions or positions missing ({rest})", rest.count()),
+        false => format!("{} transactions missing ({rest})", facts.executed.lacks(&goal)),
     }
 }

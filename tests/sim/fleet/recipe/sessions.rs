@@ -16,6 +16,8 @@ use super::{
 
 /// Pause between two looks at sessions that are being killed, milliseconds.
 const LOOK_AFTER_MS: u64 = 5;
+/// InnoDB renews its list of transactions when nobody has read it for 100 ms.
+const LIST_RENEWED_AFTER_MS: u64 = 110;
 /// Node numbers whose sessions are looked for besides those that are known.
 const NODES_TRIED: u64 = 32;
 /// Kills in one round trip.
@@ -92,12 +94,25 @@ impl<W: Wire> Run<'_, W> {
     }
 
     pub(super) async fn kill_writers(&mut self) -> Result<StepEnd, StepEnd> {
-        let clients = self.clients().await?;
-        let killed = self.kill(&ids(&clients, is_writer)).await?;
+        let mut killed = self.kill_writers_seen().await?;
+        if self.wire.left_ms() > LIST_RENEWED_AFTER_MS {
+            self.wire.sleep(LIST_RENEWED_AFTER_MS).await;
+            let more = self.kill_writers_seen().await?;
+            killed = Killed { done: killed.done + more.done, ..more };
+        }
         if !killed.not_ours.is_empty() {
             return Err(self.unknown(format!("may not be killed: connections {:?}", killed.not_ours)));
         }
         Ok(StepEnd::Done(StepReport { killed: killed.done, ..StepReport::default() }))
+    }
+
+    async fn kill_writers_seen(&mut self) -> Result<Killed, StepEnd> {
+        let clients = self.clients().await?;
+        let mut writers: BTreeSet<u64> = ids(&clients, is_writer).into_iter().collect();
+        if let Reply::Clients(lockers) = self.ask(Statement::ListTableLocks).await? {
+            writers.extend(lockers.iter().map(|client| client.id));
+        }
+        self.kill(&writers.into_iter().collect::<Vec<_>>()).await
     }
 
     pub(super) async fn list_blockers(&mut self, older_than_ms: u64) -> Result<StepEnd, StepEnd> {
