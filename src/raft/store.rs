@@ -83,6 +83,9 @@ impl Store {
         let store =
             Store { flusher, base, folder, saving: Default::default(), _guard: guard, _closed: closed };
         no_panic(|| verify::verify(&store, seen))?;
+        // What a killed process had written and not synced is read here like all else, and will be relied on without
+        // being written again: an acknowledged entry, a vote.
+        store.base.sync()?;
         Ok((Arc::new(store), ended))
     }
 
