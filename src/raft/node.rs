@@ -2,6 +2,7 @@
 
 mod change;
 mod duty;
+mod handover;
 mod init;
 #[cfg(test)]
 mod oddities;
@@ -102,7 +103,7 @@ impl Raft {
         options.check()?;
         let tls = options.tls.as_ref().map(|files| Tls::read(&options, files)).transpose()?;
         let disk = Arc::new(HereDisk { folder: options.data_dir.clone() });
-        let net = Tcp::new(&options.group, options.profile, tls.clone());
+        let net = Tcp::ways(&options.group, options.profile, tls.clone());
         Raft::start(options, Ports { disk, net, process: None }, tls).await
     }
 

@@ -63,6 +63,18 @@ where
     })
 }
 
+/// The same in that process.
+pub fn spawn_within<T>(process: Option<Arc<dyn Process>>, task: T) -> JoinHandle<T::Output>
+where
+    T: Future + Send + 'static,
+    T::Output: Send + 'static,
+{
+    match process {
+        Some(process) => PROCESS.sync_scope(process, || spawn(task)),
+        None => tokio::spawn(task),
+    }
+}
+
 /// Work that may take long without waiting: beside the tasks, where there is more than one thread to a process.
 pub async fn long<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     match PROCESS.try_with(|_| ()) {

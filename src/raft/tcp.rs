@@ -17,8 +17,8 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// For a node of `group`.
-    pub fn new(group: &str, profile: Profile, tls: Option<Tls>) -> Arc<dyn Net> {
+    /// Those of a node of `group`.
+    pub fn ways(group: &str, profile: Profile, tls: Option<Tls>) -> Arc<dyn Net> {
         Arc::new(Tcp { group: group.to_owned(), profile, tls })
     }
 
