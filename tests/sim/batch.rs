@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -85,18 +85,20 @@ pub fn all(batches: Vec<Batch>) -> ExitCode {
 fn run(batch: Batch) -> bool {
     let Batch { tier, seeds, jobs, bound } = batch;
     let began = Instant::now();
-    let next = AtomicU64::new(seeds.start);
+    let stories = stories(tier);
+    // What was found before comes first.
+    let (next_story, next) = (AtomicUsize::new(0), AtomicU64::new(seeds.start));
     let sum = Mutex::new(Sum::default());
-    for (seed, story) in stories(tier) {
-        let report = play(tier, *seed, false);
-        if !report.violations.is_empty() {
-            println!("again: {story}");
-        }
-        take(tier, &mut sum.lock().expect(POISON), report, true);
-    }
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
+                while let Some((seed, story)) = stories.get(next_story.fetch_add(1, Relaxed)) {
+                    let report = play(tier, *seed, false);
+                    if !report.violations.is_empty() {
+                        println!("again: {story}");
+                    }
+                    take(tier, &mut sum.lock().expect(POISON), report, true);
+                }
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
                     let late = bound.is_some_and(|bound| began.elapsed() >= bound);
@@ -104,15 +106,21 @@ fn run(batch: Batch) -> bool {
                     if seed >= seeds.end || late && seed != seeds.start {
                         return;
                     }
-                    let twice = seed.is_multiple_of(twice_every(tier));
-                    let report = play(tier, seed, twice);
-                    let same = !twice || play(tier, seed, true).lines == report.lines;
+                    let (report, same) = maybe_twice(tier, seed);
                     take(tier, &mut sum.lock().expect(POISON), report, same);
                 }
             });
         }
     });
     summary(tier, &sum.into_inner().expect(POISON), began.elapsed(), jobs)
+}
+
+/// A seed's report, and whether it came out the same where it was played twice.
+fn maybe_twice(tier: Tier, seed: u64) -> (Report, bool) {
+    let twice = seed.is_multiple_of(twice_every(tier));
+    let report = play(tier, seed, twice);
+    let same = !twice || play(tier, seed, true).lines == report.lines;
+    (report, same)
 }
 
 fn play(tier: Tier, seed: u64, keep: bool) -> Report {
