@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 /// What is handed on to the simulation.
 #[derive(Args)]
 pub struct SimArgs {
-    /// Which tier: `a` is the model log
+    /// Which tier: `a` is the model log, `b` the product's own Raft
     #[arg(long, default_value = "a")]
     tier: String,
     /// Seeds, as A..B (B not among them)

@@ -13,6 +13,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::runtime;
 use super::store::Store;
 use super::types::{LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types, version};
 use crate::core::replicated::{Outcome, State};
@@ -209,7 +210,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let image = self.image.clone();
-        let data = tokio::task::spawn_blocking(move || image.encode()).await.map_err(io::Error::other)??;
+        let data = runtime::long(move || image.encode()).await??;
         self.store.save_snapshot(&self.meta, &data).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }

@@ -10,12 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::replicated::{Command, Outcome};
 
-// `TokioRuntime` is re-exported as deprecated in favour of a crate of its own; one dependency fewer is worth it.
-#[allow(deprecated)]
 mod declared {
-    use openraft::impls::TokioRuntime;
-
     use super::{NodeInfo, Proposal, Reply};
+    use crate::raft::runtime::Runtime;
 
     openraft::declare_raft_types!(
         /// Standard Raft: one leader a term (`leader_id_std`), so that a term alone names a leader.
@@ -24,7 +21,7 @@ mod declared {
             R = Reply,
             Node = NodeInfo,
             LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
-            AsyncRuntime = TokioRuntime,
+            AsyncRuntime = Runtime,
     );
 }
 

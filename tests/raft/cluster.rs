@@ -171,6 +171,26 @@ async fn the_leaders_office_is_handed_over_on_request() {
     group.stop_all().await;
 }
 
+/// The one that it was handed to lacks an entry and can win no election, and the third is down: nobody but the leader
+/// that gave its office away can lead. Found by the simulation (tier B, seed 2634).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_office_that_nobody_takes_is_given_up() {
+    let mut group = Group::running(3, |_| {}).await;
+    group.commit(10).await;
+    let behind = group.leader().await % 3 + 1;
+    group.stop(behind).await;
+    group.commit(11).await;
+    let leader = group.leader().await;
+    let third = (1..=3).find(|id| ![leader, behind].contains(id)).expect("three nodes");
+    group.stop(third).await;
+    let end = group.raft(leader).transfer_leader(behind).await;
+    assert!(matches!(end, Err(ChangeError::Refused { .. })), "{end:?}");
+    group.start(behind).await;
+    group.commit(12).await;
+    group.start(third).await;
+    group.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_is_made_only_in_the_term_it_was_prepared_in() {
     let mut group = Group::running(3, |_| {}).await;

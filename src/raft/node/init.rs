@@ -52,10 +52,10 @@ impl Raft {
     pub async fn identify(&self, node_id: u64, address: &str) -> Result<Identified, InitError> {
         let unreachable =
             |what: String| InitError::Unreachable { node: node_id, address: address.to_owned(), what };
-        let channel = self.inner.peers.dial_lazily(node_id, address).map_err(unreachable)?;
+        let line = self.inner.peers.dial_lazily(node_id, address).map_err(unreachable)?;
         let mut request = Request::new(IdentifyRequest { group: self.group().to_owned() });
         request.set_timeout(self.inner.options.profile.answer_timeout());
-        let answer = RaftClient::new(channel).identify(request).await;
+        let answer = RaftClient::new(line).identify(request).await;
         let said = answer.map_err(|status| unreachable(network::say(&status)))?.into_inner();
         if said.node_id != node_id || said.group != self.group() {
             let found = format!("node {} of group {}", said.node_id, said.group);

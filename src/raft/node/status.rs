@@ -8,7 +8,6 @@ use openraft::Instant;
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Leadership, Membership, Raft};
-use crate::raft::store::dir::free_bytes;
 use crate::raft::store::sync::SyncStats;
 
 /// One node, seen from inside. Log indexes; `None` where there is nothing yet.
@@ -92,7 +91,7 @@ impl Raft {
             refused: self.inner.shared.refusing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             sync: store.as_ref().map(|store| store.flusher().stats()),
             disk_bytes: store.as_ref().and_then(|store| store.bytes_on_disk().ok()),
-            free_bytes: free_bytes(&self.inner.options.data_dir).ok(),
+            free_bytes: self.inner.disk.free_bytes().ok(),
             stopped: self.inner.stopped.borrow().clone(),
         }
     }

@@ -9,13 +9,15 @@ use quorate::{
 };
 
 use super::{Check, account::changed};
-use crate::{trace::Event, world::World};
+use crate::{fleet::ServerNo, trace::Event, world::World};
 
 /// See above.
 #[derive(Default)]
 pub struct Candidate {
     /// When each recovery started, true time: what a server is given after its set was read, nobody sees.
     started: BTreeMap<u64, u64>,
+    /// When each server was last published as the primary, true time: then the others are given what it alone held.
+    published: BTreeMap<ServerNo, u64>,
 }
 
 impl Check for Candidate {
@@ -26,6 +28,9 @@ impl Check for Candidate {
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
         if let Some((Change::StartRecovery(_), id)) = changed(event) {
             self.started.entry(id).or_insert(at);
+        }
+        if let (Some((Change::Publish { .. }, _)), Some(primary)) = (changed(event), world.primary()) {
+            self.published.insert(primary, at);
         }
         let Some((
             Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. },
@@ -48,8 +53,10 @@ impl Check for Candidate {
             return wrong("which policy rules out");
         }
         let started = self.started.get(recovery).copied().unwrap_or(at);
-        let written = world.server_at(&candidate.address).and_then(|no| world.errant.get(&no));
-        let errant = written.is_some_and(|written| *written < started);
+        let no = world.server_at(&candidate.address);
+        let written = no.and_then(|no| world.errant.get(&no));
+        let published = no.and_then(|no| self.published.get(&no));
+        let errant = written.is_some_and(|written| *written < started && published <= Some(written));
         if errant && record.kind == Kind::Failover {
             return wrong("which holds an errant row");
         }

@@ -8,7 +8,7 @@ use quorate::{core::plan::step::Action, model::server::ServerId};
 use super::{Check, p1_permitted::changes};
 use crate::{
     trace::{Event, Permitted},
-    world::{POISON, World},
+    world::World,
 };
 
 /// See above.
@@ -56,10 +56,8 @@ fn recovery(permit: &Permitted) -> Option<u64> {
 
 fn owned(world: &World, node: u64, permit: &Permitted) -> Result<(), String> {
     let Some(id) = recovery(permit) else { return Ok(()) };
-    let process = world.nodes.get(&node).and_then(|node| node.process.as_ref());
-    let Some(process) = process else { return Ok(()) };
-    let state = process.raft.replica.state.lock().expect(POISON);
-    match state.recoveries.get(&id).map(|recovery| recovery.owner) {
+    let owner = world.reads(node, |state| state.recoveries.get(&id).map(|recovery| recovery.owner));
+    match owner.flatten() {
         // The other way round it is about to be stopped: it has just heard of a newer leader.
         Some((_, term)) if term < permit.term => Err(format!(
             "node {node} begins a step of recovery {id} in term {} and has not taken it over from term {term}",
