@@ -150,7 +150,7 @@ impl Live {
             state: Mutex::new(state),
             applied: Told::new(applied),
             leadership: Told::new(leadership),
-            config: Mutex::new(disk.config()),
+            config: Mutex::new(disk.config().clone()),
         };
         Self {
             replica: Arc::new(replica),
@@ -228,7 +228,7 @@ impl World {
         self.group.committed.push(entry.clone());
         let outcome = apply(&mut self.group.state, index, entry);
         if let Load::Config(config) = &entry.load {
-            self.group.members_ever.extend(config.voters.clone());
+            self.group.members_ever.extend(config.named());
         }
         self.note(Event::Committed { index, entry: entry.clone(), outcome });
     }
@@ -240,7 +240,7 @@ fn apply(state: &mut State, index: u64, entry: &Entry) -> Option<Outcome> {
         Load::Blank => None,
         Load::Command(command) => Some(state.apply(index, command)),
         Load::Config(config) => {
-            state.set_voters(config.voters.clone());
+            state.set_voters(config.named());
             None
         }
     }
