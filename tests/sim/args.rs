@@ -2,10 +2,13 @@
 
 use std::{ops::Range, thread::available_parallelism, time::Duration};
 
-use super::real::Tier;
+use super::{
+    real::Tier,
+    scenario::{Kind, Sort},
+};
 
 /// How it is called.
-pub const USAGE: &str = "usage: sim [--tier a|b] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
+pub const USAGE: &str = "usage: sim [--tier a|b] [--kind storm|observers|flap] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
 without arguments: a batch of each tier, which end after some 40 s";
 /// What `cargo test` runs: of each tier, from which seed on, and for how long. The first of tier B is one that is played
 /// twice and compared.
@@ -25,8 +28,8 @@ pub enum Wish {
     Batches(Vec<Batch>),
     /// One seed.
     One {
-        /// Of which tier.
-        tier: Tier,
+        /// Of which sort.
+        sort: Sort,
         /// Which.
         seed: u64,
         /// With all that happened.
@@ -34,6 +37,8 @@ pub enum Wish {
     },
     /// One seed of tier B, its report for the process that asked, on standard output.
     Told {
+        /// Of which sort.
+        sort: Sort,
         /// Which.
         seed: u64,
         /// With all that happened.
@@ -46,8 +51,8 @@ pub enum Wish {
 /// Many seeds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Of which tier.
-    pub tier: Tier,
+    /// Of which sort.
+    pub sort: Sort,
     /// Which.
     pub seeds: Range<u64>,
     /// At once.
@@ -58,8 +63,8 @@ pub struct Batch {
 
 /// Reads it.
 pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let (mut tier, mut seeds, mut jobs, mut seed, mut verbose) = (None, None, None, None, false);
-    let mut told = false;
+    let (mut tier, mut kind, mut seeds, mut jobs, mut seed) = (None, None, None, None, None);
+    let (mut verbose, mut told) = (false, false);
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -69,6 +74,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
                 "b" => tier = Some(Tier::B),
                 other => return Err(format!("there is no tier {other}")),
             },
+            "--kind" => {
+                let name = value()?;
+                kind = Some(Kind::named(&name).ok_or_else(|| format!("there is no kind {name}"))?);
+            }
             "--seeds" => seeds = Some(range(&value()?)?),
             "--jobs" => jobs = Some(value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?),
             "--seed" => seed = Some(value()?.parse().map_err(|_| "--seed needs a number".to_owned())?),
@@ -81,19 +90,19 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
             other => return Err(format!("what is {other}?")),
         }
     }
-    let of = tier.unwrap_or_default();
+    let sort = Sort { tier: tier.unwrap_or_default(), kind };
     Ok(match (seed, seeds) {
-        (Some(seed), _) if told => Wish::Told { seed, keep: verbose },
-        (Some(seed), _) => Wish::One { tier: of, seed, verbose },
+        (Some(seed), _) if told => Wish::Told { sort, seed, keep: verbose },
+        (Some(seed), _) => Wish::One { sort, seed, verbose },
         (None, Some(seeds)) => {
-            Wish::Batches(vec![Batch { tier: of, seeds, jobs: jobs.unwrap_or(1), bound: None }])
+            Wish::Batches(vec![Batch { sort, seeds, jobs: jobs.unwrap_or(1), bound: None }])
         }
         (None, None) => {
             let wanted = BOUNDS.into_iter().filter(|(bounded, ..)| tier.is_none_or(|tier| tier == *bounded));
             let jobs = jobs.unwrap_or_else(|| available_parallelism().map_or(1, usize::from).min(JOBS_MAX));
             let batch = |(tier, from, bound)| {
                 let seeds = from..from + BOUND_SEEDS;
-                Batch { tier, seeds, jobs, bound: Some(bound) }
+                Batch { sort: Sort { tier, kind }, seeds, jobs, bound: Some(bound) }
             };
             Wish::Batches(wanted.map(batch).collect())
         }

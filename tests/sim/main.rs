@@ -34,8 +34,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
         Ok(args::Wish::Batches(batches)) => batch::all(batches),
-        Ok(args::Wish::One { tier, seed, verbose }) => batch::one(tier, seed, verbose),
-        Ok(args::Wish::Told { seed, keep }) => alone::tell(seed, keep),
+        Ok(args::Wish::One { sort, seed, verbose }) => batch::one(sort, seed, verbose),
+        Ok(args::Wish::Told { sort, seed, keep }) => alone::tell(sort, seed, keep),
         Ok(args::Wish::Nothing) => ExitCode::SUCCESS,
         Err(what) => {
             eprintln!("{what}\n{}", args::USAGE);
