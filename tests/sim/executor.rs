@@ -171,6 +171,9 @@ impl SimServers {
     }
 
     async fn ready(self, place: Arc<Place>, until: Instant) -> Result<Instant, String> {
+        if !place.inner.try_lock().is_ok_and(|inner| inner.is_open()) {
+            self.note(|node| Event::SessionSought { node, server: place.server });
+        }
         let mut inner = place.wait(until).await?;
         if !inner.is_open() {
             self.open_by(&mut inner, &place, until).await?;

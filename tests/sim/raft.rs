@@ -188,6 +188,22 @@ impl Live {
     pub fn applied(&self) -> u64 {
         self.applied
     }
+
+    /// For the reader of a run that came to a stop.
+    pub fn in_words(&self, disk: &Disk) -> String {
+        let peer = |(id, p): (&u64, &Progress)| format!("{id}: matched {}, next {}", p.matched, p.next);
+        let peers: Vec<String> = self.peers.iter().map(peer).collect();
+        let (last, base) = (disk.log.last(), disk.log.base());
+        format!(
+            "{:?} in term {}, log from {base} to {last:?}, commit {}, applied {}, {} barriers; {}",
+            self.role,
+            disk.term,
+            self.commit,
+            self.applied,
+            self.barriers.len(),
+            peers.join("; ")
+        )
+    }
 }
 
 fn encode(state: &State) -> Vec<u8> {

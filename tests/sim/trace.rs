@@ -132,6 +132,13 @@ pub enum Event {
         /// The voters.
         voters: Vec<u64>,
     },
+    /// A step asks for a session that its node does not have, or not free.
+    SessionSought {
+        /// Which node.
+        node: u64,
+        /// To which server.
+        server: ServerNo,
+    },
     /// A step began.
     StepBegan {
         /// Executing node.
@@ -267,6 +274,9 @@ impl fmt::Display for Event {
                 write!(f, "node {node} is given a snapshot at {index}")
             }
             Self::Membership { by, voters } => write!(f, "node {by} proposes the voters {voters:?}"),
+            Self::SessionSought { node, server } => {
+                write!(f, "node {node} has no free session to server {} and waits for one", server.0)
+            }
             Self::StepBegan { node, step, permit } => {
                 write!(f, "node {node} begins {step} (recovery {}, term {})", permit.recovery, permit.term)
             }

@@ -1,10 +1,13 @@
 //! P5, I13: revoked before decided, decided and drained before writable, intent before writable, published before the
 //! rest is re-pointed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate::{
-    core::replicated::{Change, Kind, Phase, Recovery},
+    core::{
+        plan::step::Target,
+        replicated::{Change, Kind, Phase, Recovery},
+    },
     model::server::ServerId,
 };
 
@@ -20,6 +23,10 @@ use crate::{
 pub struct Barriers {
     /// Whose receiver was to be stopped, done or unknown by its deadline, for which recovery.
     revoked: BTreeSet<(u64, ServerId)>,
+    /// When each recovery started, true time.
+    started: BTreeMap<u64, u64>,
+    /// When a node last had no session to a server for a step, and asked for one: what it then cannot have it cannot use.
+    sought: BTreeMap<(u64, ServerNo), u64>,
 }
 
 impl Check for Barriers {
@@ -27,7 +34,13 @@ impl Check for Barriers {
         "P5 barriers in order"
     }
 
-    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
+        if let Event::SessionSought { node, server } = event {
+            self.sought.insert((*node, *server), at);
+        }
+        if let Some((Change::StartRecovery(_), id)) = changed(event) {
+            self.started.entry(id).or_insert(at);
+        }
         if let Event::StepBegan { step, permit, .. } = event
             && step.action.name() == "stop_receiver"
             && let Ok(id) = permit.recovery.parse()
@@ -72,14 +85,25 @@ impl Barriers {
         if recovery.kind == Kind::Switchover {
             return Ok(());
         }
-        let missing =
-            recovery.revoked.iter().find(|r| !self.revoked.contains(&(id, r.target.server.clone())));
-        match missing {
+        let tried = |target: &Target| {
+            self.revoked.contains(&(id, target.server.clone())) || self.was_sought(world, recovery, target)
+        };
+        match recovery.revoked.iter().find(|revoked| !tried(&revoked.target)) {
             None => Ok(()),
             Some(missed) => {
                 Err(format!("recovery {id} is decided and {} was never revoked", missed.target.address))
             }
         }
+    }
+}
+
+impl Barriers {
+    /// Whether the node that drives a recovery asked for a session to a server since that began: a step without one ends
+    /// before it begins.
+    fn was_sought(&self, world: &World, recovery: &Recovery, target: &Target) -> bool {
+        let sought =
+            world.server_at(&target.address).and_then(|server| self.sought.get(&(recovery.owner.0, server)));
+        sought.is_some_and(|at| self.started.get(&recovery.id).is_some_and(|started| started <= at))
     }
 }
 
