@@ -21,6 +21,7 @@
 //! | `i16_relay_log` | | I16 |
 //! | `converges` | P4, L1, L2 | I15, I17 |
 //! | `false_failover` | P2 | I3, L4 |
+//! | `l3_refusals` | P7 | L3 |
 
 pub mod account;
 mod converges;
@@ -30,6 +31,7 @@ mod i11_one_writable;
 mod i14_candidate;
 mod i16_relay_log;
 mod i7_switches;
+mod l3_refusals;
 mod one_leader;
 mod p10_log_time;
 mod p1_permitted;
@@ -96,6 +98,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<i14_candidate::Candidate>::default(),
         Box::<i16_relay_log::RelayLog>::default(),
         Box::<false_failover::FalseFailover>::default(),
+        Box::<l3_refusals::Refusals>::default(),
     ]
 }
 

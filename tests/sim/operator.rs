@@ -18,6 +18,9 @@ use super::{
     world::{Sim, World},
 };
 
+/// How a refusal begins.
+const REFUSED: &str = "refused: ";
+
 /// A wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -62,6 +65,7 @@ impl World {
 }
 
 async fn ask(sim: Sim, actors: Actors, operation: Operation, request: String) {
+    let Some(asked) = sim.try_with(|world| world.now) else { return };
     let answer = match operation {
         Operation::Switchover => role_change(&sim, &actors, Kind::Switchover, &request).await,
         Operation::Force => role_change(&sim, &actors, Kind::Forced, &request).await,
@@ -72,8 +76,9 @@ async fn ask(sim: Sim, actors: Actors, operation: Operation, request: String) {
         Err(what) => (None, what),
     };
     sim.try_with(|world| {
-        let what = format!("{operation:?}: {what}");
-        world.note(Event::OperatorTold { request, index, what });
+        let refused = what.starts_with(REFUSED);
+        let (what, after_ms) = (format!("{operation:?}: {what}"), world.now - asked);
+        world.note(Event::OperatorTold { request, index, refused, after_ms, what });
     });
 }
 
@@ -88,7 +93,7 @@ async fn change(
     let limit = std::time::Duration::from_secs(12);
     let submitted = tokio::time::timeout(limit, submitted).await.map_err(|_| "no answer".to_owned())?;
     match submitted.map_err(|error| error.to_string())? {
-        (_, Outcome::Refused(refusal)) => Ok((None, format!("refused: {refusal}"))),
+        (_, Outcome::Refused(refusal)) => Ok((None, format!("{REFUSED}{refusal}"))),
         // A repeated request is answered with the first one's outcome.
         (_, Outcome::Done { id, .. }) => Ok((Some(id), "done".into())),
         (_, Outcome::None) => Ok((None, "nothing".into())),
@@ -134,7 +139,7 @@ async fn role_change(
     let limit = std::time::Duration::from_secs(12);
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(Ok(id))) => Ok((Some(id), format!("recovery {id}"))),
-        Ok(Ok(Err(refusal))) => Ok((None, format!("refused: {refusal}"))),
+        Ok(Ok(Err(refusal))) => Ok((None, format!("{REFUSED}{refusal}"))),
         _ => Err("no answer: the node leads no more".into()),
     }
 }
