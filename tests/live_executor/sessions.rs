@@ -6,6 +6,7 @@ use super::*;
 
 on_both! {
     executor_sessions_of_other_nodes_are_ended,
+    a_receiver_that_was_stopped_is_not_started_by_another_node,
     a_session_left_behind_by_this_node_is_ended_first,
     blockers_are_listed_and_writers_killed,
 }
@@ -68,6 +69,32 @@ async fn executor_sessions_of_other_nodes_are_ended(install: Install) {
     // The predecessor finds its session gone before it sends anything, and opens another only for a step.
     done(run(&others[0], &target, Action::ReadFacts).await);
     assert!(since(&others[0], &target).await >= before);
+}
+
+/// Another node, which led before, is at it when this one stops the receiver: whatever that had sent, it stays stopped.
+async fn a_receiver_that_was_stopped_is_not_started_by_another_node(install: Install) {
+    let (_primary, replica) = pair(&install).await;
+    let target = replica.target().await;
+    let executor = executor(1);
+    executor.prepare(&target);
+    let stop = Action::StopReceiver { channel: channel() };
+    for _ in 0..5 {
+        let other = super::executor(2);
+        let start = Action::StartReceiver { channel: channel() };
+        done(run(&other, &target, start.clone()).await);
+        let at_it = {
+            let target = target.clone();
+            tokio::spawn(
+                async move { while let StepEnd::Done(_) = run(&other, &target, start.clone()).await {} },
+            )
+        };
+        let report = done(run(&executor, &target, stop.clone()).await);
+        assert!(report.note.contains("ended 1 executor sessions of other nodes"), "{}", report.note);
+        at_it.await.expect("it is told that its session is gone");
+        assert_eq!(replica.facts().await.channels[0].receiver, Receiver::Stopped, "{}", report.note);
+    }
+    let report = done(run(&executor, &target, stop).await);
+    assert!(!report.note.contains("sessions of other nodes"), "{}", report.note);
 }
 
 async fn a_session_left_behind_by_this_node_is_ended_first(install: Install) {

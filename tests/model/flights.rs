@@ -149,7 +149,9 @@ impl World {
 
     fn land(&mut self, flight: &Flight) -> Ended {
         self.check_landing(flight);
-        if flight.step.action == Action::KillPredecessors {
+        // A stop whose sender is gone is the one statement, and nobody looks behind it.
+        let looks_behind = matches!(flight.step.action, Action::StopReceiver { .. }) && !flight.heard;
+        if looks_behind || flight.step.action == Action::KillPredecessors {
             self.clear(flight.node, flight.server);
         }
         let end = servers::carry_out(&mut self.servers, flight.server, &flight.step.action);

@@ -1,5 +1,6 @@
 //! Stopping and starting the receiver, and the statements that name a channel.
 
+use super::sessions::Others;
 use crate::{
     core::plan::step::StepEnd,
     executor::batch::{Run, Stopped, done},
@@ -81,15 +82,38 @@ pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Ch
         && !is_applied(facts, channel)
 }
 
-/// Stops the receiver. The facts are those after the stop.
+/// Stops the receiver, for good: what another node had sent to start it again, before this recovery began, has landed by then
+/// or never will. The facts are those after that.
 pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
+    let others = Others::of(run);
+    let (facts, seen) = stop_once(run, name, &others).await?;
+    if seen.is_empty() {
+        return Ok(done(facts));
+    }
+    let (facts, killed) = others.end(run, facts, seen).await?;
+    run.note(format!("ended {killed} executor sessions of other nodes"));
+    match channel(&facts, name).is_none_or(|channel| channel.receiver == Receiver::Stopped) {
+        true => Ok(done(facts)),
+        false => {
+            run.note("one of them had started the receiver again");
+            Ok(done(stop_once(run, name, &others).await?.0))
+        }
+    }
+}
+
+/// The facts after the stop, and which sessions of other nodes were there.
+async fn stop_once(
+    run: &mut Run<'_>,
+    name: &str,
+    others: &Others,
+) -> Result<(ServerFacts, Vec<u64>), StepEnd> {
     let words = run.words()?;
     if run.flavor() == Flavor::MariaDb {
-        let facts = run.facts().await?;
-        let Some(channel) = channel(&facts, name) else { return Ok(nothing_received(run, facts)) };
+        let (facts, seen) = others.look(run).await?;
+        let Some(channel) = channel(&facts, name) else { return Ok(nothing_received(run, facts, seen)) };
         if channel.receiver == Receiver::Stopped {
             run.note("the receiver was stopped already");
-            return Ok(done(facts));
+            return Ok((facts, seen));
         }
         if !channel.applier_running && !is_applied(&facts, channel) {
             // With the receiver running this keeps the relay log; after the stop it would delete it.
@@ -97,19 +121,19 @@ pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepE
             run.note("started the applier first: relay log was not applied");
         }
     }
-    match run.change(&[words.verb("STOP", "IO_THREAD", name)]).await {
-        Ok(after) => Ok(done(after)),
+    match others.after(run, &[words.verb("STOP", "IO_THREAD", name)]).await {
+        Ok(after) => Ok(after),
         Err(stopped) if is_no_channel(&stopped) => {
-            let facts = run.facts().await?;
-            Ok(nothing_received(run, facts))
+            let (facts, seen) = others.look(run).await?;
+            Ok(nothing_received(run, facts, seen))
         }
         Err(stopped) => Err(run.ended(stopped)),
     }
 }
 
-fn nothing_received(run: &mut Run<'_>, facts: ServerFacts) -> StepEnd {
+fn nothing_received(run: &mut Run<'_>, facts: ServerFacts, seen: Vec<u64>) -> (ServerFacts, Vec<u64>) {
     run.note("there is no such channel: nothing is received");
-    done(facts)
+    (facts, seen)
 }
 
 /// Starts the receiver.

@@ -218,6 +218,13 @@ impl<W: Wire> Run<'_, W> {
 
     /// Runs `statements` under the identity guard and reads the facts behind them, all in one round trip.
     async fn change(&mut self, statements: &[Statement]) -> Result<Arc<ServerFacts>, Stopped> {
+        Ok(self.change_and_read(statements).await?.0)
+    }
+
+    async fn change_and_read(
+        &mut self,
+        statements: &[Statement],
+    ) -> Result<(Arc<ServerFacts>, Vec<Reply>), Stopped> {
         let result = self.guarded(statements).await;
         let begun = match &result {
             Ok(_) => statements.len(),
@@ -228,7 +235,8 @@ impl<W: Wire> Run<'_, W> {
         result
     }
 
-    async fn guarded(&mut self, statements: &[Statement]) -> Result<Arc<ServerFacts>, Stopped> {
+    /// The facts, and the replies before them.
+    async fn guarded(&mut self, statements: &[Statement]) -> Result<(Arc<ServerFacts>, Vec<Reply>), Stopped> {
         let mut all = self.lead();
         let lead = all.len();
         all.extend_from_slice(statements);
@@ -238,7 +246,7 @@ impl<W: Wire> Run<'_, W> {
             Some(error) if replies.len() < lead => Err(Stopped::End(self.mismatch(&error).await)),
             Some(error) => Err(Stopped::At(replies.len() - lead, error)),
             None => match replies.pop() {
-                Some(Reply::Facts(facts)) => Ok(facts),
+                Some(Reply::Facts(facts)) => Ok((facts, replies)),
                 _ => Err(Stopped::End(self.unknown("no facts"))),
             },
         }
@@ -259,7 +267,7 @@ impl<W: Wire> Run<'_, W> {
     /// The same, for statements that change nothing.
     async fn look(&mut self, statements: &[Statement]) -> Result<Arc<ServerFacts>, StepEnd> {
         let result = self.guarded(statements).await;
-        result.map_err(|stopped| self.ended(stopped))
+        result.map(|(facts, _)| facts).map_err(|stopped| self.ended(stopped))
     }
 
     /// The same, for statements of which none may fail.

@@ -1,5 +1,7 @@
 //! `src/executor/actions/receiver.rs`.
 
+use std::sync::Arc;
+
 use quorate::{
     core::plan::step::StepEnd,
     model::{
@@ -37,27 +39,43 @@ fn is_no_channel(stopped: &Stopped) -> bool {
 
 impl<W: Wire> Run<'_, W> {
     pub(super) async fn stop_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
+        let (facts, seen) = self.stop_once(name).await?;
+        if seen.is_empty() {
+            return Ok(done(facts));
+        }
+        let (facts, killed) = self.end_others(facts, seen).await?;
+        self.note(format!("ended {killed} executor sessions of other nodes"));
+        match channel(&facts, name).is_none_or(|found| found.receiver == Receiver::Stopped) {
+            true => Ok(done(facts)),
+            false => {
+                self.note("one of them had started the receiver again");
+                Ok(done(self.stop_once(name).await?.0))
+            }
+        }
+    }
+
+    async fn stop_once(&mut self, name: &str) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
         if self.flavor() == Flavor::MariaDb {
-            let facts = self.facts().await?;
+            let (facts, seen) = self.look_for_others().await?;
             let Some(found) = channel(&facts, name) else {
                 self.note("there is no such channel: nothing is received");
-                return Ok(done(facts));
+                return Ok((facts, seen));
             };
             if found.receiver == Receiver::Stopped {
                 self.note("the receiver was stopped already");
-                return Ok(done(facts));
+                return Ok((facts, seen));
             }
             if !found.applier_running && !is_applied(&facts, found) {
                 self.change_all(&[Statement::Start(name.to_owned(), Thread::Applier)]).await?;
                 self.note("started the applier first: relay log was not applied");
             }
         }
-        match self.change(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
-            Ok(after) => Ok(done(after)),
+        match self.before_others(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
+            Ok(after) => Ok(after),
             Err(stopped) if is_no_channel(&stopped) => {
-                let facts = self.facts().await?;
+                let seen = self.look_for_others().await?;
                 self.note("there is no such channel: nothing is received");
-                Ok(done(facts))
+                Ok(seen)
             }
             Err(stopped) => Err(self.ended(stopped)),
         }
