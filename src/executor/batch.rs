@@ -104,6 +104,18 @@ impl<'a> Run<'a> {
         self.lent.inner.opened.as_ref()?.predecessor
     }
 
+    /// Whether other nodes' sessions were seen gone in the permit's term.
+    pub(super) fn is_alone(&self) -> bool {
+        self.lent.inner.opened.as_ref().is_some_and(|opened| opened.alone_in == Some(self.permit.term))
+    }
+
+    /// They were seen gone.
+    pub(super) fn set_alone(&mut self) {
+        if let Some(opened) = self.lent.inner.opened.as_mut() {
+            opened.alone_in = Some(self.permit.term);
+        }
+    }
+
     /// Tries to take this node's mark; who holds it otherwise.
     pub(super) async fn take_mark(&mut self) -> Result<Option<u64>, StepEnd> {
         let sql = self.options.marks().take(self.options.node);

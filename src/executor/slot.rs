@@ -34,6 +34,9 @@ pub(super) struct Opened {
     since: Instant,
     /// Connection id of an earlier session of this node that still holds the mark.
     pub(super) predecessor: Option<u64>,
+    /// The term in which other nodes' sessions were seen gone from the server. No earlier leader can confirm anything in it, so
+    /// whatever they open since carries nothing of before.
+    pub(super) alone_in: Option<u64>,
 }
 
 pub(super) struct Inner {
@@ -192,7 +195,7 @@ impl Slot {
             inner.reader = FactsReader::new(&options.account.user);
         }
         inner.reader.prepare(&mut session, PING_WITHIN).await?;
-        inner.opened = Some(Opened { session, since: Instant::now(), predecessor });
+        inner.opened = Some(Opened { session, since: Instant::now(), predecessor, alone_in: None });
         Ok(())
     }
 

@@ -162,7 +162,8 @@ impl SimServers {
         let answer = session.run(first, PING_WITHIN).await?;
         match &answer.replies[..] {
             [_, Reply::Mark(holder), Reply::Profile(profile)] => {
-                let slot = Slot { profile: profile.clone(), predecessor: *holder, is_open: true };
+                let slot =
+                    Slot { profile: profile.clone(), predecessor: *holder, is_open: true, alone_in: None };
                 inner.opened = Some(Opened { session, slot, since: Instant::now() });
                 Ok(())
             }
@@ -314,6 +315,10 @@ impl Wire for StepWire<'_> {
 
     fn permitted(&self) -> bool {
         self.servers.permitted(self.permit)
+    }
+
+    fn term(&self) -> u64 {
+        self.permit.term
     }
 }
 

@@ -88,6 +88,7 @@ impl Machine {
         let mut effects = match running.purpose {
             Purpose::Clear => self.clear_ended(&server, &end, context),
             Purpose::Revoke | Purpose::Read => {
+                self.note_late_stop(context);
                 if let Some(facts) = end.facts() {
                     self.sets.facts.insert(server, facts.clone());
                 }

@@ -85,12 +85,12 @@ pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Ch
 /// Stops the receiver, for good: what another node had sent to start it again, before this recovery began, has landed by then
 /// or never will. The facts are those after that.
 pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
-    let others = Others::of(run);
+    let others = Others::unless_gone(run);
     let (facts, seen) = stop_once(run, name, &others).await?;
-    if seen.is_empty() {
+    let (facts, killed) = others.end(run, facts, seen).await?;
+    if killed == 0 {
         return Ok(done(facts));
     }
-    let (facts, killed) = others.end(run, facts, seen).await?;
     run.note(format!("ended {killed} executor sessions of other nodes"));
     match channel(&facts, name).is_none_or(|channel| channel.receiver == Receiver::Stopped) {
         true => Ok(done(facts)),

@@ -290,7 +290,8 @@ pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, Step
 
 /// The executor sessions of the group's other nodes on this server, by their marks.
 pub(super) struct Others {
-    question: String,
+    /// None where they are known to be gone.
+    question: Option<String>,
 }
 
 impl Others {
@@ -300,7 +301,12 @@ impl Others {
         let nodes: BTreeSet<u64> = run.options.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
         let select = |node: u64| format!("SELECT IS_USED_LOCK({}) AS id", literal(&marks.of(node)));
         let selects: Vec<String> = nodes.into_iter().filter(|node| *node != own).map(select).collect();
-        Self { question: selects.join(" UNION ALL ") }
+        Self { question: Some(selects.join(" UNION ALL ")) }
+    }
+
+    /// None of them is looked for where they were seen gone in this term.
+    pub(super) fn unless_gone(run: &Run<'_>) -> Self {
+        if run.is_alone() { Self { question: None } } else { Self::of(run) }
     }
 
     /// Does `statements`, and then sees which of them are there.
@@ -309,7 +315,8 @@ impl Others {
         run: &mut Run<'_>,
         statements: &[String],
     ) -> Result<(ServerFacts, Vec<u64>), Stopped> {
-        let (facts, holders) = run.change_and_ask(statements, &self.question).await?;
+        let Some(question) = &self.question else { return Ok((run.change(statements).await?, Vec::new())) };
+        let (facts, holders) = run.change_and_ask(statements, question).await?;
         Ok((facts, holders.rows().filter_map(|row| row.number("id")).collect()))
     }
 
@@ -343,6 +350,7 @@ impl Others {
                 tokio::time::sleep(LOOK_AFTER).await;
             }
         }
+        run.set_alone();
         Ok((facts, killed))
     }
 

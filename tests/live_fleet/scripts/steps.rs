@@ -293,6 +293,9 @@ pub fn scripts() -> Vec<Script> {
                     step(2, Deed::StopReceiver),
                     step(2, Deed::StopReceiver),
                     Line::OtherStep(2, Deed::ReadFacts, LONG_MS),
+                    // Not again in one term over one session.
+                    step(2, Deed::StopReceiver),
+                    Line::NewExecutor,
                     step(2, Deed::StopReceiver),
                 ];
                 after(pair(), lines)

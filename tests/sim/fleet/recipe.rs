@@ -34,6 +34,8 @@ pub trait Wire: Send {
     fn left_ms(&self) -> u64;
     /// Whether the permit still holds.
     fn permitted(&self) -> bool;
+    /// The permit's term.
+    fn term(&self) -> u64;
 }
 
 /// The node on whose behalf steps are run.
@@ -56,7 +58,10 @@ pub struct Slot {
     pub predecessor: Option<u64>,
     /// Whether the session can still be used; after a step that lost it, the next one opens another.
     pub is_open: bool,
+    /// The term in which other nodes' sessions were seen gone.
+    pub alone_in: Option<u64>,
 }
+
 /// How many seconds a session's statements wait for locks, unless they say otherwise (`SessionOptions::lock_wait_s`).
 const LOCK_WAIT_S: u64 = 1;
 
@@ -66,7 +71,7 @@ pub async fn open(wire: &mut impl Wire, node: &Node) -> Result<Slot, Gone> {
     let predecessor = holder(first.replies.last());
     let second = wire.send(vec![Statement::AskProfile]).await?;
     match second.replies.into_iter().next() {
-        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor, is_open: true }),
+        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor, is_open: true, alone_in: None }),
         _ => Err(Gone("it does not say what it is".to_owned())),
     }
 }

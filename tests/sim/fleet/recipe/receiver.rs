@@ -40,10 +40,10 @@ fn is_no_channel(stopped: &Stopped) -> bool {
 impl<W: Wire> Run<'_, W> {
     pub(super) async fn stop_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
         let (facts, seen) = self.stop_once(name).await?;
-        if seen.is_empty() {
+        let (facts, killed) = self.end_others(facts, seen).await?;
+        if killed == 0 {
             return Ok(done(facts));
         }
-        let (facts, killed) = self.end_others(facts, seen).await?;
         self.note(format!("ended {killed} executor sessions of other nodes"));
         match channel(&facts, name).is_none_or(|found| found.receiver == Receiver::Stopped) {
             true => Ok(done(facts)),
@@ -56,7 +56,7 @@ impl<W: Wire> Run<'_, W> {
 
     async fn stop_once(&mut self, name: &str) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
         if self.flavor() == Flavor::MariaDb {
-            let (facts, seen) = self.look_for_others().await?;
+            let (facts, seen) = self.look_for_any().await?;
             let Some(found) = channel(&facts, name) else {
                 self.note("there is no such channel: nothing is received");
                 return Ok((facts, seen));
@@ -70,10 +70,10 @@ impl<W: Wire> Run<'_, W> {
                 self.note("started the applier first: relay log was not applied");
             }
         }
-        match self.before_others(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
+        match self.before_any(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
             Ok(after) => Ok(after),
             Err(stopped) if is_no_channel(&stopped) => {
-                let seen = self.look_for_others().await?;
+                let seen = self.look_for_any().await?;
                 self.note("there is no such channel: nothing is received");
                 Ok(seen)
             }

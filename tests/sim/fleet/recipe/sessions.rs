@@ -153,14 +153,29 @@ impl<W: Wire> Run<'_, W> {
         Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
     }
 
+    fn is_alone(&self) -> bool {
+        self.slot.alone_in == Some(self.wire.term())
+    }
+
     fn others(&self) -> Statement {
         let nodes: BTreeSet<u64> = self.node.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
         let others = nodes.into_iter().filter(|node| *node != self.node.number);
         Statement::MarkHolders(others.map(|node| mark(&self.node.group, node)).collect())
     }
 
+    /// Does `statements`, and then sees which executor sessions of other nodes are there, unless they were seen gone.
+    pub(super) async fn before_any(
+        &mut self,
+        statements: &[Statement],
+    ) -> Result<(Arc<ServerFacts>, Vec<u64>), Stopped> {
+        match self.is_alone() {
+            true => Ok((self.change(statements).await?, Vec::new())),
+            false => self.before_others(statements).await,
+        }
+    }
+
     /// Does `statements`, and then sees which executor sessions of other nodes are there.
-    pub(super) async fn before_others(
+    async fn before_others(
         &mut self,
         statements: &[Statement],
     ) -> Result<(Arc<ServerFacts>, Vec<u64>), Stopped> {
@@ -172,7 +187,12 @@ impl<W: Wire> Run<'_, W> {
         }
     }
 
-    pub(super) async fn look_for_others(&mut self) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
+    pub(super) async fn look_for_any(&mut self) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
+        let seen = self.before_any(&[]).await;
+        seen.map_err(|stopped| self.ended(stopped))
+    }
+
+    async fn look_for_others(&mut self) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
         let seen = self.before_others(&[]).await;
         seen.map_err(|stopped| self.ended(stopped))
     }
@@ -197,6 +217,7 @@ impl<W: Wire> Run<'_, W> {
                 self.wire.sleep(LOOK_AFTER_MS).await;
             }
         }
+        self.slot.alone_in = Some(self.wire.term());
         Ok((facts, killed))
     }
 
