@@ -49,7 +49,7 @@ pub async fn evidence(stage: &Stage<'_>, acks: &[Ack]) -> Result<Evidence> {
         states,
         usage: stage.meter.peaks(),
         thawed: stage.thawed.clone(),
-        voters: group.nodes.len(),
+        voters: stage.voters,
         fresh_for_ms: setting("verdict_fresh_for_ms", FRESH_FOR_MS),
         block_for_ms: setting("block_for_ms", BLOCK_FOR_MS),
     })

@@ -65,6 +65,10 @@ pub struct Terms {
 pub struct Stage<'a> {
     /// This process's directory.
     pub run_dir: &'a RunDir,
+    /// Loopback or namespaces.
+    pub net: &'a Net,
+    /// Voters of the group when the run began.
+    pub voters: usize,
     /// The servers.
     pub topology: Topology,
     /// The nodes.
@@ -114,6 +118,8 @@ impl<'a> Stage<'a> {
         let meter = Meter::start(&group);
         let mut stage = Stage {
             run_dir,
+            net,
+            voters: group.nodes.len(),
             topology,
             group,
             rng: StdRng::seed_from_u64(seed),
@@ -139,6 +145,10 @@ impl<'a> Stage<'a> {
         // Any server will do; a replica shows that both directions are followed.
         let through = self.topology.servers[self.rng.random_range(0..self.topology.servers.len())].address();
         self.group.discover(&self.topology, &through).await.context("the topology was not adopted")?;
+        if self.semi_sync {
+            // Before it is known a recovery would follow the asynchronous rules, and be another story.
+            self.group.wait_durability("semi_sync").await?;
+        }
         self.client = Some(Client::start(&self.topology, self.depth));
         self.watch = Some(Watch::start(&self.topology, self.depth));
         wait::until("the client's first 100 writes", Duration::from_secs(30), async || {
