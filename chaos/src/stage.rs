@@ -95,6 +95,8 @@ pub struct Stage<'a> {
     pub terms: Terms,
     /// Watches the nodes' memory and disk.
     pub meter: Meter,
+    /// Servers that were cut off with the old primary.
+    pub cut_off: Vec<usize>,
     /// Nodes that were thawed.
     pub thawed: Vec<Thawed>,
     /// What the rig did, and when (Unix milliseconds).
@@ -133,6 +135,7 @@ impl<'a> Stage<'a> {
             depth,
             terms,
             meter,
+            cut_off: Vec::new(),
             thawed: Vec::new(),
             told: Vec::new(),
         };

@@ -93,7 +93,10 @@ async fn lead(stage: &Stage<'_>, node: u64) -> Result<()> {
 
 /// A file system of its own for one node's state, so that it alone can be full.
 struct SmallDisk {
+    /// What the node knows as its directory.
     at: PathBuf,
+    /// Where the file system is; the node's directory is one of it, beside what fills it.
+    root: PathBuf,
 }
 
 impl SmallDisk {
@@ -101,17 +104,16 @@ impl SmallDisk {
     async fn under(stage: &Stage<'_>, node: &Node) -> Result<SmallDisk> {
         node.kill().await?;
         let at = node.data_dir();
-        let aside = at.with_extension("aside");
-        std::fs::rename(&at, &aside)?;
-        std::fs::create_dir_all(&at)?;
-        let (from, to) = (format!("{}/.", aside.display()), at.display().to_string());
-        process::run("mount", &["-t", "tmpfs", "-o", SMALL, "tmpfs", &to])
+        let root = at.with_extension("small");
+        std::fs::create_dir_all(&root)?;
+        process::run("mount", &["-t", "tmpfs", "-o", SMALL, "tmpfs", &root.display().to_string()])
             .map_err(|error| rig_failure(format!("a small file system: {error:#}")))?;
-        process::run("cp", &["-a", &from, &to])?;
-        std::fs::remove_dir_all(&aside)?;
+        let (from, inside) = (at.display().to_string(), root.join("data").display().to_string());
+        process::run("cp", &["-a", &from, &inside])?;
+        process::run("mount", &["--bind", &inside, &from])?;
         node.launch(stage.run_dir)?;
         stage.group.wait_ready().await?;
-        Ok(SmallDisk { at })
+        Ok(SmallDisk { at, root })
     }
 
     /// Writes until there is no room, and sees that there is none.
@@ -135,18 +137,16 @@ impl SmallDisk {
     }
 
     fn filler(&self) -> PathBuf {
-        self.at.join("filler")
+        self.root.join("filler")
     }
 
     /// The node must not run. Its state goes back to the disk of the others.
     fn unmount(self) -> Result<()> {
-        let aside = self.at.with_extension("aside");
-        std::fs::create_dir_all(&aside)?;
-        let (from, to) = (format!("{}/.", self.at.display()), aside.display().to_string());
-        process::run("cp", &["-a", &from, &to])?;
-        process::run("umount", &[&self.at.display().to_string()])?;
-        std::fs::remove_dir(&self.at)?;
-        std::fs::rename(&aside, &self.at)?;
+        let (at, inside) = (self.at.display().to_string(), self.root.join("data").display().to_string());
+        process::run("umount", &[&at])?;
+        std::fs::remove_dir_all(&self.at)?;
+        process::run("cp", &["-a", &inside, &at])?;
+        process::run("umount", &[&self.root.display().to_string()])?;
         Ok(())
     }
 }

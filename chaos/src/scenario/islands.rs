@@ -27,6 +27,7 @@ pub async fn primary_datacenter(stage: &mut Stage<'_>) -> Result<()> {
     let node = if stage.record.variant == "with the leader" { leader } else { leader % count + 1 };
     let replica = stage.topology.servers.len();
     let cuts = places::island(stage, &[node], &[1, replica])?;
+    stage.cut_off.push(replica);
     let since = stage.mark_fault();
     for cut in &cuts {
         cut.wait_hit().await?;
