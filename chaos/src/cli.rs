@@ -176,8 +176,9 @@ fn dispatch(verb: Verb) -> Result<u8> {
         }
         Verb::List => {
             for scenario in Scenario::value_variants() {
-                let needs = if scenario.needs_partitions() { " (needs namespaces)" } else { "" };
-                println!("{:<26}{}; ends {:?}{needs}", scenario.name(), scenario.about(), scenario.demand());
+                let needs = if scenario.needs_namespaces() { " (needs namespaces)" } else { "" };
+                let ends: Vec<String> = scenario.demand().iter().map(|end| format!("{end:?}")).collect();
+                println!("{:<27}{}; ends {}{needs}", scenario.name(), scenario.about(), ends.join(" or "));
             }
             Ok(0)
         }

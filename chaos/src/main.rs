@@ -22,6 +22,7 @@ mod model;
 mod net;
 mod node;
 mod paths;
+mod pause;
 mod process;
 mod product;
 mod record;

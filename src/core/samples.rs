@@ -106,6 +106,7 @@ pub fn recovery(flavor: Flavor) -> Recovery {
         undo: None,
         supersedes: None,
         passed_over: vec![],
+        voters: vec![],
     }
 }
 

@@ -109,6 +109,7 @@ impl State {
             undo: None,
             supersedes: self.clusters[&start.cluster].slot,
             passed_over: Vec::new(),
+            voters: self.voters.keys().copied().collect(),
         };
         let what = match start.kind {
             Kind::Failover => "failover",
@@ -202,10 +203,12 @@ impl State {
         }
         let recovery = recovery.clone();
         self.check_takeover(&recovery, evidence)?;
+        let voters = self.voters.keys().copied().collect();
         let recovery = self.running_mut(id)?;
         recovery.owner = owner;
         if !evidence.is_empty() {
             recovery.evidence = evidence.to_vec();
+            recovery.voters = voters;
         }
         let cluster = recovery.cluster.clone();
         let text = format!("node {} takes recovery {id} over in phase {}", owner.0, recovery.phase);
