@@ -4,6 +4,7 @@ use crate::{
     cost::Cost,
     flavor::Flavor,
     install,
+    mutants::{self, MutantsArgs},
     net::reexec,
     process,
     product::Build,
@@ -76,6 +77,8 @@ enum Verb {
     },
     /// Play seeds of the simulation: the real core and actors in a world of their own (docs/chaos.md)
     Sim(SimArgs),
+    /// Make each planted mistake and see that a check of the simulation or a test catches it (docs/safety.md)
+    Mutants(MutantsArgs),
     /// Examine the rig itself, without Quorate
     Selftest {
         /// Only this flavour
@@ -191,6 +194,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
             to_the_end(&run, cost.measure(&run)).map(|()| 0)
         }
         Verb::Sim(args) => sim::run(&args),
+        Verb::Mutants(args) => mutants::run(&args),
         Verb::Selftest { flavor } => examine(&flavors(flavor)),
     }
 }

@@ -1,11 +1,10 @@
 //! `cargo chaos sim`: builds the simulation with its own profile and runs it. The simulation itself is `tests/sim`, which
 //! knows nothing of this rig.
 
-use crate::{paths, rig_error::rig_failure};
+use crate::{paths, targets};
 use anyhow::Result;
 use clap::Args;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// What is handed on to the simulation.
 #[derive(Args)]
@@ -32,7 +31,9 @@ pub struct SimArgs {
 
 /// Builds and runs it; its exit code is this one's.
 pub fn run(args: &SimArgs) -> Result<u8> {
-    let mut command = Command::new(build(if args.dev { "dev" } else { "sim" })?);
+    let profile = if args.dev { "dev" } else { "sim" };
+    let programs = targets::build(profile, None, &["sim"].into())?;
+    let mut command = Command::new(&programs["sim"]);
     command.current_dir(paths::root()).args(["--tier", &args.tier, "--jobs", &args.jobs.to_string()]);
     if let Some(seeds) = &args.seeds {
         command.args(["--seeds", seeds]);
@@ -45,25 +46,4 @@ pub fn run(args: &SimArgs) -> Result<u8> {
     }
     let status = command.status()?;
     Ok(status.code().map_or(2, |code| code as u8))
-}
-
-/// Builds the target; returns the program that cargo names.
-fn build(profile: &str) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["test", "--quiet", "--package", "quorate", "--test", "sim", "--no-run"])
-        .args(["--profile", if profile == "dev" { "test" } else { profile }, "--message-format", "json"])
-        .current_dir(paths::root())
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !built.status.success() {
-        return Err(rig_failure(format!("the simulation does not build ({})", built.status)));
-    }
-    let messages = String::from_utf8_lossy(&built.stdout);
-    let program = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut program = program.filter_map(|message| {
-        let is_it = message["target"]["name"] == "sim";
-        message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
-    });
-    program.next().ok_or_else(|| rig_failure("cargo names no program for the simulation"))
 }

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 use self::mark::MarkFile;
 use self::sync::{DurableSync, Flusher};
 use super::types::{LogId, Vote};
+use crate::mistake::{Mistake, planted};
 
 const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
@@ -148,6 +149,9 @@ impl Store {
     /// Remembers the vote; durable on return.
     pub async fn save_vote(&self, vote: &Vote) -> io::Result<()> {
         self.meta.insert(VOTE, record::encode(VOTE, vote)?)?;
+        if planted(Mistake::VoteNotFlushed) {
+            return Ok(());
+        }
         self.flusher.vote(*vote).await
     }
 

@@ -29,6 +29,8 @@ const FAULTS_MIN: usize = 3;
 const SHOWN: usize = 3;
 /// Every so many seeds one is run twice and compared.
 const TWICE_EVERY: u64 = 101;
+/// What a panic is called where a check would be.
+pub const PANIC: &str = "no panic";
 
 #[derive(Default)]
 struct Sum {
@@ -105,7 +107,7 @@ pub fn run(seeds: Range<u64>, jobs: usize, bound: Option<Duration>) -> ExitCode 
 }
 
 /// A panic of a run is a violation with a seed, not the end of the batch.
-fn guarded(seed: u64, keep: bool) -> Report {
+pub fn guarded(seed: u64, keep: bool) -> Report {
     let scenario = generate::scenario(seed);
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run::run(seed, &scenario, keep)));
     ran.unwrap_or_else(|panic| {
@@ -114,7 +116,7 @@ fn guarded(seed: u64, keep: bool) -> Report {
         let what = what.unwrap_or_else(|| "a panic without words".into());
         Report {
             seed,
-            violations: vec![Violation { at: 0, check: "no panic", what }],
+            violations: vec![Violation { at: 0, check: PANIC, what }],
             simulated_ms: 0,
             faults: 0,
             counts: Counts::default(),

@@ -12,6 +12,7 @@ use super::{
     raft::Timing,
     rng::Rng,
     scenario::{Kind, NodePlan, Scenario, ServerPlan},
+    together,
 };
 
 /// Before this nothing is harmed: the cluster is taken under care and looked at, milliseconds.
@@ -46,7 +47,7 @@ pub fn scenario(seed: u64) -> Scenario {
         false => Timing { heartbeat_ms: 250, election_max_ms: 2_000 },
     };
     let far = if datacenters > 1 { *rng.pick(&[2, 5, 20]) } else { 1 };
-    Scenario {
+    let mut scenario = Scenario {
         kind,
         faults: faults(kind, semi_sync.is_some(), servers.len(), datacenters, rng),
         operations: operations(kind, faulty_until, rng),
@@ -61,7 +62,9 @@ pub fn scenario(seed: u64) -> Scenario {
         faulty_until,
         end: faulty_until + HEALED_MS,
         clients: (0..rng.range(1, 3)).map(|_| *rng.pick(&[100, 250, 600])).collect(),
-    }
+    };
+    scenario.faults.extend(together::faults(seed, &scenario));
+    scenario
 }
 
 fn node(at: u64, datacenters: u8, rng: &mut Rng) -> NodePlan {
@@ -263,11 +266,13 @@ fn any(semi_sync: bool, servers: usize, datacenters: u8, rng: &mut Rng) -> Fault
     }
 }
 
-/// What harms one node's view only, or one direction of it.
+/// What harms the nodes' view only, or one direction of it.
 fn observers(rng: &mut Rng) -> Planned {
     let who = WhoNode::Leader;
-    let fault = match rng.range(0, 7) {
+    let fault = match rng.range(0, 8) {
         0 => Fault::CutNodeServer(who, Who::Primary),
+        // Of a majority too: its replicas hear the primary all the time.
+        7 => Fault::CutMajority(Who::Primary),
         1 => Fault::CutServerNode(Who::Primary, who),
         2 => Fault::FlapNodeServer(who, Who::Primary, rng.range(200, 2_000)),
         3 => Fault::IsolateNode(WhoNode::Other(rng.range(0, 4) as usize)),

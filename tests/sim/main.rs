@@ -11,6 +11,7 @@ mod fault;
 mod fleet;
 mod generate;
 mod host;
+mod hunt;
 mod lines;
 mod net;
 mod node;
@@ -23,6 +24,7 @@ mod run;
 mod scenario;
 mod session;
 mod stories;
+mod together;
 mod told;
 mod trace;
 mod world;
@@ -30,9 +32,15 @@ mod world;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(unknown) = quorate::mistake::chosen() {
+        eprintln!("{unknown}");
+        return ExitCode::from(2);
+    }
     match args::parse(std::env::args().skip(1)) {
         Ok(args::Wish::Batch { seeds, jobs, bound }) => batch::run(seeds, jobs, bound),
         Ok(args::Wish::One { seed, verbose }) => batch::one(seed, verbose),
+        Ok(args::Wish::Hunt(hunt)) => hunt::run(&hunt),
+        Ok(args::Wish::Mistakes) => hunt::list(),
         Ok(args::Wish::Nothing) => ExitCode::SUCCESS,
         Err(what) => {
             eprintln!("{what}\n{}", args::USAGE);

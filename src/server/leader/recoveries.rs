@@ -9,6 +9,7 @@ use crate::{
         recovery::Event,
         replicated::{Change, Kind, Outcome, Phase, Recovery, recovery::Testimony},
     },
+    mistake::{Mistake, planted},
     model::server::ClusterId,
     raft::{Committed, ProposeError},
     server::{driver, group::SELF},
@@ -30,7 +31,7 @@ impl Leader {
             self.tools.read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
         let Some(recovery) = recovery.filter(Recovery::running) else { return };
         let late = self.tools.now_ms().saturating_sub(proposed_ms) > start_within_ms;
-        match late && recovery.kind == Kind::Failover {
+        match late && recovery.kind == Kind::Failover && !planted(Mistake::LateStartExecuted) {
             true => self.resume_later(&recovery),
             false => self.drive(recovery, false, None),
         }

@@ -1,6 +1,6 @@
 //! P2, P12, I2, I3: an automatic recovery starts only on the verdicts of a majority of the voters, each its own, of the
 //! incarnation that votes, about this primary and epoch; and each of those nodes has really failed to hear it: refused
-//! or cut off, or silent for as long as policy says.
+//! or cut off, or silent for as long as policy says and through an urgent round besides.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,11 @@ impl Check for Majority {
             let votes = state.voters.get(&verdict.node) == Some(&verdict.incarnation);
             let about = verdict.epoch == start.epoch && verdict.subject == start.subject;
             let fresh = testimony.age_ms <= state.policy.verdict_fresh_for_ms;
-            if votes && about && fresh && verdict.failure().is_some_and(|(class, ..)| class == start.class) {
+            // Silence counts only where it went on through an urgent round.
+            let fails = verdict.failure().is_some_and(|(class, _, evidence)| {
+                class == start.class && (evidence.hard || evidence.urgent_round_done)
+            });
+            if votes && about && fresh && fails {
                 nodes.insert(verdict.node);
                 saw(world, at, testimony)?;
             }
@@ -54,11 +58,14 @@ fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     let hard = verdict.failure().is_some_and(|(_, _, evidence)| evidence.hard);
     let since = at.saturating_sub(testimony.age_ms + LATE_MS);
     let silence = world.group.state.policy.silence_ms * 9 / 10;
-    let LastSeen { answered, gone, gap } = seen;
+    let LastSeen { answered, gone, gap, silent_round } = seen;
     let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
         || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);
     let turned_away = gone.is_some_and(|gone| gone >= since);
-    match turned_away || (!hard && heard_nothing) {
+    // A round holds as long as there was no answer after it.
+    let unanswered = |round: u64| round >= since || answered.is_none_or(|answered| round > answered);
+    let asked_urgently = silent_round.is_some_and(unanswered);
+    match turned_away || (!hard && heard_nothing && asked_urgently) {
         true => Ok(()),
         false => Err(format!("node {} says {}, and has seen {seen:?}", verdict.node, verdict.label())),
     }
