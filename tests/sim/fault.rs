@@ -104,6 +104,8 @@ pub enum When {
 /// A point in a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
+    /// Its start is proposed.
+    Proposed,
     /// Its start is committed.
     Started,
     /// A step of this name begins.
