@@ -5,8 +5,11 @@ pub mod backend;
 mod call;
 mod convert;
 mod desk;
+mod door;
 mod events;
 mod forward;
+mod home;
+mod limit;
 mod listener;
 mod nodes;
 mod operations;
@@ -16,12 +19,14 @@ mod status;
 mod topology;
 
 pub use self::{
-    listener::{ClientTls, ListenError, bind, serve},
+    door::Door,
+    listener::{ClientTls, Limits, ListenError, bind, serve},
     status::{DOMAIN, ErrorInfo, error_info},
 };
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tonic::service::{Interceptor, InterceptorLayer, Routes, RoutesBuilder};
 
 use self::{backend::Backend, call::Port, desk::Desk};
@@ -51,14 +56,18 @@ pub fn peer_routes<G>(backend: Arc<dyn Backend>, gate: G) -> Routes
 where
     G: Interceptor + Clone + Send + Sync + 'static,
 {
-    Routes::from(
-        mounted(Desk { backend, port: Port::Nodes }).into_axum_router().layer(InterceptorLayer::new(gate)),
-    )
+    let applied = backend.applied();
+    let routes = mounted(Desk { backend, applied, port: Port::Nodes });
+    let limited = limit::limited(
+        routes,
+        limit::Rules { places: Some(limit::Places::of_nodes()), ..Default::default() },
+    );
+    Routes::from(limited.into_axum_router().layer(InterceptorLayer::new(gate)))
 }
 
 /// The client services, for the client port.
-pub fn routes(backend: Arc<dyn Backend>) -> Routes {
-    mounted(Desk { backend, port: Port::Clients })
+fn routes(backend: Arc<dyn Backend>, applied: watch::Receiver<u64>) -> Routes {
+    mounted(Desk { backend, applied, port: Port::Clients })
 }
 
 fn mounted(desk: Desk) -> Routes {

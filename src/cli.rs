@@ -16,7 +16,10 @@ use std::{
 
 use clap::Parser;
 
-use self::{args::Color, show::paint::Paint};
+use self::{
+    args::Color,
+    show::paint::{Paint, harmless},
+};
 pub use self::{
     args::{Cli, NodesVerb, Verb},
     error::{CliError, EXIT_FAILED, EXIT_NO_LEADER, EXIT_UNREACHABLE, EXIT_USAGE},
@@ -46,7 +49,7 @@ impl Printer {
         human: impl FnOnce(Paint) -> String,
     ) -> Result<(), CliError> {
         let text = if self.json { format!("{:#}\n", json()) } else { human(self.paint) };
-        write_out(&text)
+        write_out(&harmless(&text, self.json))
     }
 
     /// Prints one object a line, for streams.
@@ -56,7 +59,7 @@ impl Printer {
         human: impl FnOnce(Paint) -> String,
     ) -> Result<(), CliError> {
         let text = if self.json { format!("{}\n", json()) } else { human(self.paint) };
-        write_out(&text)
+        write_out(&harmless(&text, self.json))
     }
 }
 
@@ -86,9 +89,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 /// Prints an error to the standard error output, as JSON with `--json`.
 pub fn report(error: &CliError, json: bool) -> ExitCode {
-    match json {
-        true => eprintln!("{}", error.json()),
-        false => eprintln!("{}", error.human()),
-    }
+    let text = if json { error.json().to_string() } else { error.human() };
+    eprintln!("{}", harmless(&text, json));
     ExitCode::from(error.exit)
 }

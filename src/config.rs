@@ -44,6 +44,9 @@ pub struct Config {
     pub servers: Servers,
     /// What replicas are given when Quorate points them at a source.
     pub replication: Replication,
+    /// How many clients there may be at once.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Timings of a group.
@@ -55,6 +58,22 @@ pub enum Profile {
     Lan,
     /// Round trips up to some 100 ms.
     Wan,
+}
+
+/// How many clients there may be at once.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections to the client port. Default 1024.
+    pub client_connections: usize,
+    /// Open event streams, and waits for the end of a recovery, of all clients together. Default 16384.
+    pub client_streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { client_connections: 1_024, client_streams: 16_384 }
+    }
 }
 
 /// Ports.

@@ -10,6 +10,7 @@ mod admin;
 mod batch;
 mod mark;
 mod permit;
+mod pulse;
 mod slot;
 
 use std::{
@@ -20,8 +21,8 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use self::permit::Permit;
 use self::{batch::Run, mark::Marks, slot::Slot};
+pub use self::{permit::Permit, pulse::Pulse};
 use crate::{
     core::plan::step::{Step, StepEnd, Target},
     model::server::ServerId,
@@ -48,6 +49,7 @@ pub struct ExecutorOptions {
 #[derive(Debug)]
 pub struct Executor {
     options: Mutex<Arc<ExecutorOptions>>,
+    pulse: Arc<Pulse>,
     slots: Mutex<BTreeMap<ServerId, Arc<Slot>>>,
 }
 
@@ -57,7 +59,12 @@ const NOT_POISONED: &str = "no code panics while it holds this lock";
 impl Executor {
     /// An executor without sessions.
     pub fn new(options: ExecutorOptions) -> Self {
-        Self { options: Mutex::new(Arc::new(options)), slots: Mutex::default() }
+        Self { options: Mutex::new(Arc::new(options)), pulse: Arc::default(), slots: Mutex::default() }
+    }
+
+    /// For whoever notices this process' pauses: permits from before one are void.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
     }
 
     /// Opens a session to the server in the background and keeps it: pinged, and opened again after its end. Told
@@ -96,16 +103,24 @@ impl Executor {
         *options = Arc::new(ExecutorOptions { nodes, ..ExecutorOptions::clone(&options) });
     }
 
-    /// Carries out one step, ending at `deadline` at the latest. The permit is looked at before every statement.
+    /// Opens the session to a server, where there is none; since when it is there, or a sentence. What is confirmed
+    /// afterwards covers it ([`Permit::confirmed`]).
+    pub async fn open(&self, target: &Target, deadline: Duration) -> Result<Instant, String> {
+        let until = Instant::now() + deadline;
+        self.slot(target).ready(&self.options(), until).await
+    }
+
+    /// Carries out one step over the session that is open, ending at `deadline` at the latest. Before every statement the
+    /// permit is looked at, and whether this process slept since it was confirmed; the session must be older than that.
     pub async fn run(&self, permit: &Permit, step: &Step, deadline: Duration) -> StepEnd {
         let until = Instant::now() + deadline;
         let slot = self.slot(&step.target);
         let options = self.options();
-        let lent = match slot.lend(&options, permit, until).await {
+        let lent = match slot.lend(permit, &self.pulse, until).await {
             Ok(lent) => lent,
             Err(end) => return end,
         };
-        let mut run = Run::new(lent, options, permit, step, until);
+        let mut run = Run::new(lent, options, permit, &self.pulse, step, until);
         let end = actions::run(&mut run, &step.action).await;
         run.finish(end)
     }

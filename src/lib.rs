@@ -12,6 +12,10 @@ pub mod probe;
 pub mod raft;
 pub mod server;
 pub mod session;
+#[cfg(test)]
+#[path = "../tests/fuzz/spoil.rs"]
+#[allow(dead_code)] // the rest is for the target `fuzz`
+mod spoil;
 
 /// What is generated from `proto/`, one module a package (`proto::raft::v1`, ...).
 #[allow(missing_docs, clippy::all)]

@@ -83,8 +83,9 @@ async fn rescue(work: impl Future<Output = anyhow::Result<Rescued>>, json: bool)
 }
 
 fn start_log() {
+    // h2 warns of every frame that makes no sense: whoever reaches a port could fill the disk.
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn,h2=error"));
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
 }

@@ -7,3 +7,4 @@ pub mod gtid;
 pub mod near;
 pub mod policy;
 pub mod server;
+pub mod words;

@@ -4,8 +4,10 @@
 //! disk and how they travel between nodes is known in here only. This module decides nothing about databases.
 //!
 //! Reading order: [`Options`] and [`Raft`] (below), `types` (what the log carries), `store` (what is durable when),
-//! `machine` (what has been applied), `gate` (who may call whom), `network` and `service` (the two ends of a call).
+//! `machine` (what has been applied), `gate` (who may call whom), `network` and `service` (the two ends of a call),
+//! `ports` (what all of it stands on).
 
+mod believe;
 mod error;
 mod gate;
 mod machine;
@@ -13,9 +15,12 @@ mod network;
 mod node;
 mod options;
 mod peers;
+pub mod ports;
 mod rescue;
+mod runtime;
 mod service;
 mod store;
+mod tcp;
 mod tls;
 mod types;
 

@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod driver;
 mod expiry;
 pub mod fencer;
+mod files;
 pub mod group;
 pub mod leader;
 pub mod observer;
@@ -24,8 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::{service::RoutesBuilder, transport::Server};
 
 use self::{
     backend::NodeBackend,
@@ -41,9 +41,18 @@ use crate::{
     session::{Account, Secret, Tls},
 };
 
+/// Connections to the node port: three from each other node, and some for those that come and go.
+const NODE_CONNECTIONS: usize = 512;
+/// What another node may send ahead in one stream, and in all of a connection's together: snapshots are pipelined.
+const NODE_STREAM_WINDOW: u32 = 1 << 20;
+const NODE_CONNECTION_WINDOW: u32 = 2 << 20;
+/// Streams of one connection to the node port.
+const NODE_STREAMS: u32 = 512;
+
 /// Runs a node until it is told to stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let options = raft_options(&config);
+    let limits = limits(&config);
     // The ports first: a taken port is said before the data directory is touched.
     let node_port = bind_node(&config).await?;
     let client_tls = client_tls(&config);
@@ -64,7 +73,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let peers =
         tokio::spawn(serve_peers(raft.clone(), actors.answers, backend.clone(), node_port, stopping.clone()));
     let clients =
-        tokio::spawn(async move { api::serve(backend, client_port, client_tls.as_ref(), stopping).await });
+        tokio::spawn(
+            async move { api::serve(backend, client_port, client_tls.as_ref(), limits, stopping).await },
+        );
     tracing::info!(node = config.node_id, group = config.group, client = %config.listen.client, "serving");
     let why = tokio::select! {
         why = stop_signal() => why,
@@ -91,11 +102,12 @@ fn ports(config: &Config, raft: &Raft) -> Ports {
         replication: replication_account(config),
         nodes: raft.membership().nodes.keys().copied().collect(),
     });
+    let host = Arc::new(Machine::new(executor.pulse()));
     Ports {
         log: Arc::new(raft.clone()),
         peers: Arc::new(GrpcPeers::new(raft.clone())),
         servers: Arc::new(SqlServers::new(executor, account, config.node_id)),
-        host: Arc::new(Machine::new()),
+        host,
     }
 }
 
@@ -110,6 +122,20 @@ fn raft_options(config: &Config) -> Options {
     options.client_addr = config.listen.client_advertised().to_string();
     options.datacenter = config.datacenter.clone();
     options
+}
+
+/// Clients get at most half of the files that this process may have open: the servers, the other nodes and the log need
+/// theirs.
+fn limits(config: &Config) -> api::Limits {
+    let asked = config.limits.client_connections;
+    let connections = asked.min(files::most() / 2);
+    if connections < asked {
+        tracing::warn!(
+            connections,
+            "`limits.client_connections` is {asked}, but the system lets this process open too few files"
+        );
+    }
+    api::Limits { connections, streams: config.limits.client_streams }
 }
 
 fn client_tls(config: &Config) -> Option<api::ClientTls> {
@@ -156,15 +182,19 @@ async fn serve_peers(
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let peer = PeerServer::with_interceptor(PeerApi { raft: raft.clone(), answers }, raft.gate());
-    let mut server = Server::builder().tcp_nodelay(true).max_concurrent_streams(1_024);
+    let mut server = Server::builder()
+        .max_concurrent_streams(NODE_STREAMS)
+        .initial_stream_window_size(NODE_STREAM_WINDOW)
+        .initial_connection_window_size(NODE_CONNECTION_WINDOW);
     if let Some(tls) = raft.server_tls() {
         server = server.tls_config(tls)?;
     }
+    let door = api::Door::new(listener, "the node port", NODE_CONNECTIONS);
+    let mut all = RoutesBuilder::from(api::peer_routes(backend, raft.gate()));
+    all.add_service(raft.grpc_service()).add_service(peer);
     server
-        .add_routes(api::peer_routes(backend, raft.gate()))
-        .add_service(raft.grpc_service())
-        .add_service(peer)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .add_routes(door.noting(all.routes()))
+        .serve_with_incoming_shutdown(door, async move {
             let _ = stop.wait_for(|stop| *stop).await;
         })
         .await?;

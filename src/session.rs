@@ -10,6 +10,7 @@ mod error;
 mod facts;
 mod grants;
 mod greeting;
+mod guard;
 mod line;
 mod rows;
 

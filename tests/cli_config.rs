@@ -183,6 +183,27 @@ fn wrong_values_name_the_key_and_what_is_allowed() {
 }
 
 #[test]
+fn how_many_clients_are_served_is_said_and_bounded() {
+    let limits = load(&folder(), GOOD).unwrap().limits;
+    assert_eq!((limits.client_connections, limits.client_streams), (1_024, 16_384));
+    let with = |line: &str| with("[tls]", &format!("[limits]\n{line}\n[tls]"));
+    let limits = load(&folder(), &with("client_streams = 100")).unwrap().limits;
+    assert_eq!((limits.client_connections, limits.client_streams), (1_024, 100));
+    for (line, says) in [
+        (
+            "client_connections = 7",
+            "quorate.toml:11: `limits.client_connections` is 7; it must be 8 to 1000000",
+        ),
+        ("client_streams = 1000001", "`limits.client_streams` is 1000001; it must be 8 to 1000000"),
+        ("client_streams = -1", "`limits.client_streams`"),
+        ("client_stream = 9", "there is no key `limits.client_stream`; did you mean `client_streams`?"),
+    ] {
+        let error = error(&with(line));
+        assert!(error.contains(says), "\n{error}\nlacks\n{says}");
+    }
+}
+
+#[test]
 fn a_missing_section_is_named() {
     let text = GOOD.split("[replication]").next().unwrap().to_owned();
     assert!(

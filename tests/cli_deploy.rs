@@ -44,7 +44,7 @@ fn each_commented_key_of_the_sample_exists() {
             }
         }
     }
-    assert_eq!(seen, 6, "keys that are commented out");
+    assert_eq!(seen, 8, "keys that are commented out");
 }
 
 #[test]

@@ -62,7 +62,8 @@ fn every_reason_is_in_the_reference_and_the_other_way_round() {
     let mut reasons: Vec<&str> = made
         .split('"')
         .filter(|word| {
-            word.contains('_') || ["DOWNTIME", "MAINTENANCE", "OUTDATED", "INTERNAL"].contains(word)
+            word.contains('_')
+                || ["DOWNTIME", "MAINTENANCE", "OUTDATED", "OVERLOADED", "INTERNAL"].contains(word)
         })
         .filter(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
         .collect();

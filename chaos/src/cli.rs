@@ -1,27 +1,33 @@
 //! The command line: `cargo chaos VERB`.
 
+pub mod play;
+
 use crate::{
     cost::Cost,
     flavor::Flavor,
     install,
+    kill_matrix::{self, KillMatrixArgs},
+    load::Load,
+    model::{self, ModelArgs},
     mutants::{self, MutantsArgs},
     net::reexec,
     process,
     product::Build,
+    report::{self, ReportArgs},
     rig_error::RigError,
     run_dir::RunDir,
-    runner::{self, Ask},
     scenario::Scenario,
     selftest,
     server::options::Settings,
     show::Show,
     sim::{self, SimArgs},
+    suite::{self, SuiteArgs},
     topology::Shape,
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use play::{RunArgs, enter_namespace, prepare};
 use std::future::Future;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +60,12 @@ enum Verb {
     List,
     /// Play a scenario
     Run(RunArgs),
+    /// Stop the executing leader before and after each step of a recovery, in every way
+    KillMatrix(KillMatrixArgs),
+    /// Play scenarios at random for some time
+    Suite(SuiteArgs),
+    /// Write an HTML page that tells what happened
+    Report(ReportArgs),
     /// Start a topology and a group, print the commands to try, and wait for Ctrl-C
     Up(StageArgs),
     /// One failover from beginning to end, told as it happens
@@ -75,10 +87,23 @@ enum Verb {
         #[arg(long, default_value_t = 45)]
         seconds: u64,
     },
+    /// Nodes under load: streams by the thousand, rude and broken clients, floods, and a failover meanwhile
+    Load {
+        #[command(flatten)]
+        stage: StageArgs,
+        /// Streams of events
+        #[arg(long, default_value_t = 10_000)]
+        watchers: usize,
+        /// How long each attack goes on
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+    },
     /// Play seeds of the simulation: the real core and actors in a world of their own (docs/chaos.md)
     Sim(SimArgs),
     /// Make each planted mistake and see that a check of the simulation or a test catches it (docs/safety.md)
     Mutants(MutantsArgs),
+    /// Explore the life of a recovery exhaustively, as far as it is told (docs/chaos.md)
+    Model(ModelArgs),
     /// Examine the rig itself, without Quorate
     Selftest {
         /// Only this flavour
@@ -88,27 +113,7 @@ enum Verb {
 }
 
 #[derive(Args)]
-struct RunArgs {
-    /// Which one; `cargo chaos list` shows them
-    scenario: Scenario,
-    #[command(flatten)]
-    stage: StageArgs,
-    /// How often, per flavour
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    runs: u64,
-    /// Repeats the choices of an earlier run
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Write the records to this file, `-` for standard output
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Keep data directories and logs under target/chaos/
-    #[arg(long)]
-    keep: bool,
-}
-
-#[derive(Args)]
-struct StageArgs {
+pub struct StageArgs {
     /// Only this flavour (`up` and `demo`: MySQL unless told)
     #[arg(long)]
     flavor: Option<Flavor>,
@@ -179,7 +184,10 @@ fn dispatch(verb: Verb) -> Result<u8> {
             }
             Ok(0)
         }
-        Verb::Run(args) => play(args),
+        Verb::Run(args) => play::run(&args),
+        Verb::KillMatrix(args) => kill_matrix::command(&args),
+        Verb::Suite(args) => suite::command(&args),
+        Verb::Report(args) => report::command(&args),
         Verb::Up(args) => {
             let (show, run) = show(&args)?;
             to_the_end(&run, show.up(&run)).map(|()| 0)
@@ -193,35 +201,17 @@ fn dispatch(verb: Verb) -> Result<u8> {
             let cost = Cost { flavor, nodes, clusters, shape, seconds, product };
             to_the_end(&run, cost.measure(&run)).map(|()| 0)
         }
+        Verb::Load { stage, watchers, seconds } => {
+            let (Show { flavor, nodes, shape, product }, run) = show(&stage)?;
+            let during = Duration::from_secs(seconds);
+            let load = Load { flavor, nodes, shape, watchers, during, product };
+            to_the_end(&run, load.play(&run))
+        }
         Verb::Sim(args) => sim::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
+        Verb::Model(args) => model::run(&args),
         Verb::Selftest { flavor } => examine(&flavors(flavor)),
     }
-}
-
-fn play(args: RunArgs) -> Result<u8> {
-    let pause_points = args.scenario.needs_pause_points();
-    let ask = Ask {
-        scenario: args.scenario,
-        flavors: flavors(args.stage.flavor),
-        nodes: args.stage.nodes,
-        runs: args.runs,
-        seed: args.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
-        json: args.json,
-        shape: args.stage.shape(),
-        build: Build { pause_points, ..args.stage.build() },
-    };
-    if !reexec::is_inside() {
-        // Cargo and apt need the network that a namespace of our own does not have.
-        ask.build.make()?;
-        prepare(&ask.flavors, ask.scenario.needs_partitions())?;
-        if ask.scenario.needs_partitions() {
-            let why = enter_namespace()?;
-            return runner::skipped(&ask, &why);
-        }
-    }
-    let run = RunDir::create(args.keep)?;
-    to_the_end(&run, runner::run(&run, &ask))
 }
 
 fn show(args: &StageArgs) -> Result<(Show, RunDir)> {
@@ -243,29 +233,8 @@ fn examine(flavors: &[Flavor]) -> Result<u8> {
     to_the_end(&run, selftest::run(&run, flavors, partitions)).map(|()| 0)
 }
 
-/// Installs what is used, while the network is there.
-fn prepare(flavors: &[Flavor], partitions: bool) -> Result<()> {
-    for flavor in flavors {
-        install::ensure(*flavor)?;
-    }
-    if partitions {
-        for name in ["ip", "nft"] {
-            install::tool(name)?;
-        }
-    }
-    Ok(())
-}
-
-/// Does not return when it works; else gives the reason why partitions are skipped.
-fn enter_namespace() -> Result<RigError> {
-    match reexec::enter() {
-        Ok(never) => match never {},
-        Err(error) => error.downcast::<RigError>(),
-    }
-}
-
 /// Runs to the end or to the first SIGINT or SIGTERM; either way nothing of the rig is left behind.
-fn to_the_end<T>(run: &RunDir, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn to_the_end<T>(run: &RunDir, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,18 +1,28 @@
-//! The independent client: writes a new row every 5 ms to whoever is writable and remembers each acknowledgement.
+//! The independent clients: each write is a row with a new id, and each acknowledgement is remembered.
 //!
-//! One task a server. The server that acknowledged last is the *current* one; when it fails, every task tries its own
-//! server until one says yes. A pinned server is written to all the time, as a client that missed the failover would.
+//! - The *quick* one writes every 5 ms to the server that acknowledged last. One task a server: when that one fails, every
+//!   task tries its own until one says yes.
+//! - With full evidence, two *roamers* beside it, each by itself: on to the next server whenever one fails.
+//! - And a *stubborn* one for each server, which writes to it whatever happens, as a client that missed every failover.
+//!   `pin` makes one of them as quick as the first.
+//!
 //! A write without an answer is unknown, never counted as acknowledged.
 
-use crate::{server::Server, topology::Topology};
+use crate::{depth::Depth, server::Server, topology::Topology};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Between two writes.
-const EVERY: Duration = Duration::from_millis(5);
+/// Between two writes of the quick one.
+const QUICK: Duration = Duration::from_millis(5);
+/// Of a roamer.
+const ROAMING: Duration = Duration::from_millis(25);
+/// Of a stubborn one.
+const STUBBORN: Duration = Duration::from_millis(50);
+/// How many roam.
+const ROAMERS: usize = 2;
 /// After this a write or a connect counts as failed and its connection is dropped.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -29,7 +39,7 @@ pub struct Ack {
     pub at: Instant,
 }
 
-/// A running client. Dropping it ends its tasks.
+/// Running clients. Dropping it ends their tasks.
 pub struct Client {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
@@ -39,7 +49,7 @@ pub struct Client {
 struct Shared {
     acks: Mutex<Vec<Ack>>,
     next_id: AtomicI64,
-    /// Number of the server in use; 0 while searching.
+    /// Number of the server in use by the quick one; 0 while searching.
     current: AtomicUsize,
     /// Number of the server written to in any case; 0 for none.
     pinned: AtomicUsize,
@@ -49,7 +59,7 @@ struct Shared {
 
 impl Client {
     /// Starts writing.
-    pub fn start(topology: &Topology) -> Client {
+    pub fn start(topology: &Topology, depth: Depth) -> Client {
         let shared = Arc::new(Shared {
             next_id: AtomicI64::new(1),
             current: AtomicUsize::new(1),
@@ -57,7 +67,15 @@ impl Client {
         });
         let mut tasks = JoinSet::new();
         for server in &topology.servers {
-            tasks.spawn(write(shared.clone(), server.clone()));
+            tasks.spawn(quick(shared.clone(), server.clone()));
+        }
+        if depth == Depth::Full {
+            for roamer in 0..ROAMERS {
+                tasks.spawn(roam(shared.clone(), topology.servers.clone(), roamer));
+            }
+            for server in &topology.servers {
+                tasks.spawn(insist(shared.clone(), server.clone()));
+            }
         }
         Client { shared, tasks }
     }
@@ -104,41 +122,71 @@ impl Shared {
     fn acks(&self) -> std::sync::MutexGuard<'_, Vec<Ack>> {
         self.acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn is(&self, flag: &AtomicBool) -> bool {
+        flag.load(Ordering::Relaxed)
+    }
+
+    /// One write; whether it was acknowledged. The second column is the server's own time: MariaDB's binlog has no better.
+    async fn write(&self, server: usize, db: &mut crate::sql::Db) -> bool {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let sent = Instant::now();
+        let sql = format!(
+            "INSERT INTO app.writes (id, at_ms) VALUES ({id}, CAST(UNIX_TIMESTAMP(SYSDATE(3))*1000 AS SIGNED))"
+        );
+        let acknowledged = db.exec(&sql).await.is_ok();
+        if acknowledged {
+            self.acks().push(Ack { id, server, sent, at: Instant::now() });
+        }
+        acknowledged
+    }
 }
 
-async fn write(shared: Arc<Shared>, server: Arc<Server>) {
+async fn quick(shared: Arc<Shared>, server: Arc<Server>) {
     let me = server.number;
     let mut db = server.app(PATIENCE);
     // Logged in before anything is measured, as an application's pool would be.
     let _ = db.exec("SELECT 1").await;
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    while !shared.stop.load(Ordering::Relaxed) {
+    let mut ticks = ticks(QUICK);
+    while !shared.is(&shared.stop) {
         ticks.tick().await;
-        if shared.resting.load(Ordering::Relaxed) {
-            continue;
-        }
         let current = shared.current.load(Ordering::Relaxed);
-        if current != me && current != 0 && shared.pinned.load(Ordering::Relaxed) != me {
+        let elsewhere = current != me && current != 0 && shared.pinned.load(Ordering::Relaxed) != me;
+        if elsewhere || shared.is(&shared.resting) {
             continue;
         }
-        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let sent = Instant::now();
-        match db.exec(&format!("INSERT INTO app.writes (id, at_ms) VALUES ({id}, {})", wall_ms())).await {
-            Ok(()) => {
-                shared.acks().push(Ack { id, server: me, sent, at: Instant::now() });
-                let _ = shared.current.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed);
-            }
-            Err(_) => {
-                let _ = shared.current.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
-            }
+        let (from, to) = if shared.write(me, &mut db).await { (0, me) } else { (me, 0) };
+        let _ = shared.current.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+async fn roam(shared: Arc<Shared>, servers: Vec<Arc<Server>>, start: usize) {
+    let mut sessions: Vec<_> = servers.iter().map(|server| server.app(PATIENCE)).collect();
+    let mut at = start % servers.len();
+    let mut ticks = ticks(ROAMING);
+    while !shared.is(&shared.stop) {
+        ticks.tick().await;
+        if !shared.is(&shared.resting) && !shared.write(servers[at].number, &mut sessions[at]).await {
+            at = (at + 1) % servers.len();
         }
     }
 }
 
-/// Wall time, to compare with the nodes' event times.
-pub fn wall_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+async fn insist(shared: Arc<Shared>, server: Arc<Server>) {
+    let mut db = server.app(PATIENCE);
+    let mut ticks = ticks(STUBBORN);
+    while !shared.is(&shared.stop) {
+        ticks.tick().await;
+        if !shared.is(&shared.resting) {
+            shared.write(server.number, &mut db).await;
+        }
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 /// The longest time between two acknowledgements, from `since` on.
@@ -149,38 +197,6 @@ pub fn longest_gap(acks: &[Ack], since: Instant) -> Option<Duration> {
     times.get(from..)?.windows(2).map(|pair| pair[1] - pair[0]).max()
 }
 
-/// Runs of acknowledgements of one server that follow each other closely, as (first, last).
-fn runs(acks: &[Ack], server: usize) -> Vec<(Instant, Instant)> {
-    let mut times: Vec<Instant> = acks.iter().filter(|a| a.server == server).map(|a| a.at).collect();
-    times.sort();
-    let mut runs: Vec<(Instant, Instant)> = Vec::new();
-    for t in times {
-        match runs.last_mut() {
-            Some((_, last)) if t - *last <= PATIENCE => *last = t,
-            _ => runs.push((t, t)),
-        }
-    }
-    runs
-}
-
-/// How long two servers acknowledged writes at the same time; at least 1 ms if they did at all.
-pub fn double_primary(acks: &[Ack], servers: usize) -> Duration {
-    let mut total = Duration::ZERO;
-    for a in 1..=servers {
-        for b in a + 1..=servers {
-            for (from_a, to_a) in runs(acks, a) {
-                for (from_b, to_b) in runs(acks, b) {
-                    let (from, to) = (from_a.max(from_b), to_a.min(to_b));
-                    if from <= to {
-                        total += (to - from).max(Duration::from_millis(1));
-                    }
-                }
-            }
-        }
-    }
-    total
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,17 +204,6 @@ mod tests {
     fn ack(origin: Instant, server: usize, ms: u64) -> Ack {
         let at = origin + Duration::from_millis(ms);
         Ack { id: ms as i64, server, sent: at, at }
-    }
-
-    #[test]
-    fn overlap_counts_only_while_both_acknowledge() {
-        let t = Instant::now();
-        let handover = [ack(t, 1, 0), ack(t, 1, 5), ack(t, 2, 10), ack(t, 2, 15)];
-        assert_eq!(double_primary(&handover, 2), Duration::ZERO);
-        // The old primary returns at 1000 and acknowledges until 1020, while the new one goes on.
-        let mut returned: Vec<Ack> = (0..400).map(|i| ack(t, 2, 10 + i * 5)).collect();
-        returned.extend([ack(t, 1, 0), ack(t, 1, 1000), ack(t, 1, 1020)]);
-        assert_eq!(double_primary(&returned, 2), Duration::from_millis(20));
     }
 
     #[test]

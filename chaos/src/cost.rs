@@ -5,7 +5,7 @@ use crate::{
     group::Group,
     install,
     net::Net,
-    process::{Proc, run},
+    process::{Proc, run, status_number},
     product::Product,
     run_dir::RunDir,
     topology::{Shape, Topology},
@@ -89,7 +89,7 @@ fn cpu_ticks(process: &Proc) -> Result<f64> {
 
 /// A number from the process' status: KiB where it is a size.
 fn status(process: &Proc, key: &str) -> Result<f64> {
-    number(&format!("/proc/{}/status", process.pid()), key)
+    status_number(&format!("/proc/{}/status", process.pid()), key)
 }
 
 /// How often its threads gave the processor up to wait for something, since they began.
@@ -97,15 +97,7 @@ fn switches(process: &Proc) -> Result<f64> {
     let mut sum = 0.0;
     for thread in std::fs::read_dir(format!("/proc/{}/task", process.pid()))? {
         let file = thread?.path().join("status");
-        sum += number(&file.display().to_string(), "voluntary_ctxt_switches")?;
+        sum += status_number(&file.display().to_string(), "voluntary_ctxt_switches")?;
     }
     Ok(sum)
-}
-
-fn number(file: &str, key: &str) -> Result<f64> {
-    let text = std::fs::read_to_string(file)?;
-    let values = || text.lines().filter_map(|line| line.split_once(':'));
-    let (_, value) =
-        values().find(|(name, _)| *name == key).with_context(|| format!("no {key} in {file}"))?;
-    Ok(value.trim().trim_end_matches(" kB").parse::<f64>()?)
 }

@@ -27,8 +27,8 @@ pub struct Recovery {
     pub new_primary: Option<String>,
     /// Why it ended as it did.
     pub reason: String,
-    /// The whole object.
-    pub raw: Value,
+    /// Addresses of servers that a person must deal with.
+    pub left_behind: Vec<String>,
 }
 
 impl Group {
@@ -148,7 +148,12 @@ impl Group {
                 state: text(&r["state"]),
                 new_primary: r["new_primary"].as_str().map(str::to_string),
                 reason: text(&r["reason"]),
-                raw: r.clone(),
+                left_behind: r["left_behind"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|left| text(&left["address"]))
+                    .collect(),
             })
             .collect())
     }

@@ -1,98 +1,77 @@
-//! After a run: what the client was promised against what the servers hold.
+//! After a run: everything that is left is read, judged by each checker, and put into the record.
 
 use crate::{
-    client::{Ack, double_primary},
+    check::{
+        self, Finding,
+        evidence::Evidence,
+        {double, lost},
+    },
+    gather,
     record::Outcome,
-    server::Server,
-    stage::{Stage, millis},
+    stage::Stage,
 };
-use anyhow::{Context, Result};
-use std::collections::BTreeSet;
-use std::time::Duration;
+use anyhow::Result;
 
-const PATIENT: Duration = Duration::from_secs(30);
-
-/// Stops the client and completes the record.
-pub async fn judge(stage: &mut Stage<'_>) -> Result<()> {
-    let acks = stage.take_client()?.stop().await;
-    stage.record.acked_writes = acks.len();
-    stage.record.double_primary_ms = millis(double_primary(&acks, stage.topology.servers.len()));
-    group_view(stage).await;
-    writes(stage, &acks).await?;
-    writers_left(stage).await;
-    Ok(())
+/// What a run left, and what was found in it.
+pub struct Judgement {
+    /// What it left.
+    pub evidence: Evidence,
+    /// What each checker said.
+    pub findings: Vec<Finding>,
 }
 
-/// What the group recorded about itself.
-async fn group_view(stage: &mut Stage<'_>) {
-    let recoveries = match stage.group.recoveries().await {
-        Ok(recoveries) => recoveries,
-        // A group without a majority answers nothing; the scenario says whether that is as it should be.
-        Err(_) => return,
-    };
-    stage.record.recoveries = recoveries.len();
-    if let Err(error) = stage.read_event_times().await {
-        stage.record.violations.push(format!("events cannot be read: {error:#}"));
+/// Stops the clients and completes the record.
+pub async fn judge(stage: &mut Stage<'_>) -> Result<Judgement> {
+    let acks = stage.take_client()?.stop().await;
+    let evidence = gather::evidence(stage, &acks).await?;
+    fill(stage, &evidence);
+    group_view(stage, &evidence);
+    writers_left(stage).await;
+    let findings = check::all(&evidence);
+    for finding in &findings {
+        let record = &mut stage.record;
+        let named = finding.violations.iter().map(|text| format!("{}: {text}", finding.check));
+        record.violations.extend(named);
+        record.notes.extend(finding.notes.iter().cloned());
+        record.unchecked.extend(finding.unread.iter().map(|why| format!("{}: {why}", finding.check)));
     }
+    Ok(Judgement { evidence, findings })
+}
+
+fn fill(stage: &mut Stage<'_>, evidence: &Evidence) {
+    stage.read_event_times(evidence.events.as_deref().unwrap_or_default());
     let record = &mut stage.record;
+    record.acked_writes = evidence.acks.len();
+    record.double_primary_ms = round(double::by_acks(evidence));
+    record.double_binlog_ms = round(double::by_binlogs(evidence));
+    record.lost_acked_writes = lost::lost(evidence).len();
+    record.stray_acked_writes = lost::strays(evidence);
+    record.node_rss_mib = evidence.usage.values().map(|usage| usage.rss_kib / 1024).max().unwrap_or(0);
+}
+
+fn round(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
+}
+
+/// What the group recorded about itself, against what was played.
+fn group_view(stage: &mut Stage<'_>, evidence: &Evidence) {
+    // A group without a majority answers nothing; the scenario says whether that is as it should be.
+    let Some(recoveries) = &evidence.recoveries else { return };
+    let record = &mut stage.record;
+    record.recoveries = recoveries.len();
     for recovery in recoveries {
-        if !matches!(recovery.state.as_str(), "succeeded" | "failed" | "cancelled") {
-            record.violations.push(format!("recovery {} did not end: {}", recovery.id, recovery.raw));
+        let (id, state) = (&recovery["id"], recovery["state"].as_str().unwrap_or_default());
+        if !matches!(state, "succeeded" | "failed" | "cancelled") {
+            record.violations.push(format!("recovery {id} did not end: {recovery}"));
         }
-        if recovery.state == "succeeded" && record.first_write_ms.is_none() {
-            record
-                .violations
-                .push(format!("recovery {} reports success, but no client could write", recovery.id));
+        if state == "succeeded" && record.first_write_ms.is_none() {
+            record.violations.push(format!("recovery {id} reports success, but no client could write"));
         }
     }
     if record.outcome == Outcome::Nothing && record.recoveries > 0 {
         record.violations.push(format!("{} recoveries where nothing may happen", record.recoveries));
         record.outcome = Outcome::Failed;
     }
-}
-
-/// Every acknowledged write is looked up on the server that is primary now.
-async fn writes(stage: &mut Stage<'_>, acks: &[Ack]) -> Result<()> {
-    let primary = stage.primary();
-    if primary.process().is_none_or(|p| p.ended() || p.state() == Some('T')) {
-        // Nothing was promoted and the primary is down: there is nobody to ask.
-        return Ok(());
-    }
-    let held = ids(&primary).await.with_context(|| format!("look up the writes on {primary}"))?;
-    let lost: Vec<&Ack> = acks.iter().filter(|a| !held.contains(&a.id)).collect();
-    stage.record.lost_acked_writes = lost.len();
-    let taken_over = acks.iter().filter(|a| a.server == primary.number).map(|a| a.at).min();
-    let is_stray = |a: &&&Ack| taken_over.is_some_and(|t| a.at > t && a.server != primary.number);
-    stage.record.stray_acked_writes = lost.iter().filter(is_stray).count();
-    let promised = stage.semi_sync || stage.record.scenario == "switchover" || stage.primary == 1;
-    if promised && !lost.is_empty() {
-        stage.record.violations.push(format!("{} acknowledged writes are missing on {primary}", lost.len()));
-    }
-    for server in stage.topology.others(stage.primary) {
-        // The first primary may hold what never left it.
-        if server.number == 1 {
-            continue;
-        }
-        let Ok(there) = ids(&server).await else { continue };
-        let more = lost.iter().filter(|a| there.contains(&a.id)).count();
-        if more > 0 {
-            stage
-                .record
-                .violations
-                .push(format!("{server} had received {more} acknowledged writes that {primary} lacks"));
-        }
-    }
-    // What is lost must be the end of what one server acknowledged, never a hole.
-    let last_held = |server: usize| {
-        acks.iter().filter(|a| a.server == server && held.contains(&a.id)).map(|a| a.id).max()
-    };
-    let holes = lost.iter().filter(|a| last_held(a.server).is_some_and(|id| id > a.id)).count();
-    if holes > 0 {
-        stage.record.violations.push(format!(
-            "{holes} acknowledged writes are missing on {primary} though later ones are there"
-        ));
-    }
-    Ok(())
 }
 
 /// At the end at most one server may accept writes.
@@ -107,9 +86,4 @@ async fn writers_left(stage: &mut Stage<'_>) {
     if writable.len() > 1 {
         stage.record.violations.push(format!("servers {writable:?} all accept writes at the end"));
     }
-}
-
-async fn ids(server: &Server) -> Result<BTreeSet<i64>> {
-    let column = server.root(PATIENT).column("SELECT id FROM app.writes").await?;
-    Ok(column.iter().filter_map(|id| id.parse().ok()).collect())
 }

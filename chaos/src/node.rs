@@ -89,6 +89,11 @@ impl Node {
         )
     }
 
+    /// What it remembers.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     fn config_file(&self) -> PathBuf {
         self.dir.join("quorate.toml")
     }
@@ -106,6 +111,11 @@ impl Node {
     /// For `--endpoint`.
     pub fn endpoint(&self) -> String {
         format!("{}:{}", self.place.ip, self.client_port)
+    }
+
+    /// Where other nodes call it.
+    pub fn node_endpoint(&self) -> String {
+        format!("{}:{}", self.place.ip, self.node_port)
     }
 
     /// The process, when it was started.
@@ -130,15 +140,16 @@ impl Node {
         process.wait_end(Duration::from_secs(10)).await
     }
 
-    /// Whether it runs as a member of the group; a wiped node does not.
+    /// Whether it runs as a member of the group; a wiped node does not, nor one that is frozen.
     pub fn is_member(&self) -> bool {
-        self.is_running() && !self.outside.load(Ordering::Relaxed)
+        let runs = |process: Arc<Proc>| !process.ended() && process.state() != Some('T');
+        self.process().is_some_and(runs) && !self.outside.load(Ordering::Relaxed)
     }
 
     /// Removes everything it remembers, as a lost disk would. From then on nothing is asked of it.
     pub fn wipe(&self) -> Result<()> {
         self.outside.store(true, Ordering::Relaxed);
-        std::fs::remove_dir_all(self.dir.join("data")).context("wipe the data directory")
+        std::fs::remove_dir_all(self.data_dir()).context("wipe the data directory")
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Proc>>> {

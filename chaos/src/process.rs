@@ -157,6 +157,15 @@ pub fn stat(pid: i32) -> Option<(char, u64)> {
     Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
 }
 
+/// A number from a `status` file of /proc; KiB where it is a size.
+pub fn status_number(file: &str, key: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(file)?;
+    let values = || text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) =
+        values().find(|(name, _)| *name == key).with_context(|| format!("no {key} in {file}"))?;
+    Ok(value.trim().trim_end_matches(" kB").parse::<f64>()?)
+}
+
 type Spawned = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// Children are started by one thread that never ends: the parent-death signal follows the *thread* that forked.

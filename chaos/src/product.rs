@@ -54,6 +54,8 @@ impl Build {
         let part = program.with_extension(format!("{}.part", std::process::id()));
         std::fs::copy(paths::target().join(profile).join("quorate"), &part)?;
         std::fs::rename(&part, &program)?;
+        // A long batch is named by what it runs, whatever becomes of the checkout meanwhile.
+        std::fs::write(program.with_extension("commit"), commit())?;
         self.found()
     }
 
@@ -67,7 +69,8 @@ impl Build {
             return Err(rig_failure(format!("{} was not built", program.display())));
         }
         let profile = if self.release { "release" } else { "debug" };
-        Ok(Product { program, commit: commit(), profile })
+        let commit = std::fs::read_to_string(program.with_extension("commit"));
+        Ok(Product { commit: commit.unwrap_or_else(|_| "unknown".into()), program, profile })
     }
 
     fn program(self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What a run leaves: one JSON object with stable keys.
 
-use crate::flavor::Flavor;
+use crate::{depth::Depth, flavor::Flavor};
 use serde::Serialize;
 
 /// How a run ended.
@@ -54,6 +54,8 @@ pub struct Record {
     pub lost_acked_writes: usize,
     /// How long two servers acknowledged writes at the same time.
     pub double_primary_ms: f64,
+    /// The same by the servers' binlogs: writes that no client heard of included.
+    pub double_binlog_ms: f64,
     /// Recoveries in the group's record.
     pub recoveries: usize,
     /// Promises broken, in words.
@@ -74,6 +76,16 @@ pub struct Record {
     pub commit: String,
     /// Its cargo profile.
     pub profile: String,
+    /// How much was written down.
+    pub evidence: Depth,
+    /// Checks that could not judge, and why.
+    pub unchecked: Vec<String>,
+    /// What is no violation and worth telling.
+    pub notes: Vec<String>,
+    /// Most resident memory that a node was seen to have.
+    pub node_rss_mib: u64,
+    /// Where the run's artefacts are, beside this record's file.
+    pub artefacts: Option<String>,
 }
 
 impl Record {
@@ -94,6 +106,7 @@ impl Record {
             acked_writes: 0,
             lost_acked_writes: 0,
             double_primary_ms: 0.0,
+            double_binlog_ms: 0.0,
             recoveries: 0,
             violations: Vec::new(),
             reason: String::new(),
@@ -104,17 +117,25 @@ impl Record {
             server_options: Vec::new(),
             commit: String::new(),
             profile: String::new(),
+            evidence: Depth::Full,
+            unchecked: Vec::new(),
+            notes: Vec::new(),
+            node_rss_mib: 0,
+            artefacts: None,
         }
+    }
+
+    /// The outcome's name.
+    pub fn outcome_name(&self) -> String {
+        let name = serde_json::to_value(self.outcome).ok();
+        name.and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
     }
 
     /// One line for people.
     pub fn line(&self) -> String {
         let ms =
             |name: &str, t: Option<f64>| t.map_or_else(|| format!("{name} -"), |t| format!("{name} {t:.0}"));
-        let outcome = serde_json::to_value(self.outcome)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_string))
-            .unwrap_or_default();
+        let outcome = self.outcome_name();
         let variant = if self.variant.is_empty() { String::new() } else { format!(" [{}]", self.variant) };
         let mut line = format!(
             "{} {} nodes={} run={}{variant}: {outcome} | {} | {} | {} | {} | {} ms | acked {} lost {} double {:.0} ms",

@@ -6,8 +6,16 @@ mod of_nodes;
 mod of_operators;
 mod of_primaries;
 mod sent;
+mod steps;
 
-use crate::{record::Outcome, server::options::Settings, stage::Stage, topology::Shape};
+pub use steps::{STEPS, needs_semi_sync};
+
+use crate::{
+    record::Outcome,
+    server::options::Settings,
+    stage::{Stage, Terms},
+    topology::Shape,
+};
 use anyhow::Result;
 use clap::ValueEnum;
 use std::time::Duration;
@@ -57,12 +65,6 @@ pub enum Scenario {
     DocumentedGrants,
 }
 
-/// Steps of a recovery at which a node can be paused.
-const STEPS: [&str; 13] = [
-    "start", "revoke", "fence", "decide", "drain", "ackers", "detach", "intent", "writable", "verify",
-    "publish", "repoint", "finish",
-];
-
 impl Scenario {
     /// The name on the command line and in records.
     pub fn name(self) -> String {
@@ -87,6 +89,22 @@ impl Scenario {
         }
     }
 
+    /// What a run may do to the clients.
+    pub fn terms(self) -> Terms {
+        Terms {
+            lossless: self == Scenario::Switchover,
+            // The old primary lives on out of reach, or comes back writable.
+            may_overlap: matches!(
+                self,
+                Scenario::FreezePrimary
+                    | Scenario::FrozenSupersede
+                    | Scenario::PartitionPrimary
+                    | Scenario::OldPrimaryReturns
+                    | Scenario::SemiSyncKill
+            ),
+        }
+    }
+
     /// Whether packets must be dropped.
     pub fn needs_partitions(self) -> bool {
         matches!(self, Scenario::PartitionPrimary | Scenario::OneObserverBlind | Scenario::WitnessClears)
@@ -101,14 +119,13 @@ impl Scenario {
     pub fn variant(self, seed: u64, run: u64) -> String {
         match self {
             Scenario::KillLeaderMidRecovery => {
-                // One shuffled deck of steps: each occurs once in every thirteen runs, on alternating sides.
+                // One shuffled deck of steps: each occurs once in every fourteen runs, on alternating sides.
                 let mut steps = STEPS;
                 steps.shuffle(&mut StdRng::seed_from_u64(seed));
                 let index = (run - 1) as usize;
-                let step = steps[index % STEPS.len()];
-                // After `start` is the same moment as before `revoke`.
-                let is_before = step == "start" || (index + seed as usize).is_multiple_of(2);
-                format!("{step}:{}", if is_before { "before" } else { "after" })
+                // The other side in each further round.
+                let is_before = (index + index / STEPS.len() + seed as usize).is_multiple_of(2);
+                format!("{}:{}", steps[index % STEPS.len()], if is_before { "before" } else { "after" })
             }
             Scenario::OneObserverBlind => {
                 let all = ["leader", "leader, receivers stopped", "follower", "follower, receivers stopped"];
@@ -121,9 +138,9 @@ impl Scenario {
     /// The topology it plays on, from what the command line asks for.
     pub fn shape(self, asked: &Shape, variant: &str) -> Shape {
         let mut shape = asked.clone();
-        let wants_semi_sync = self == Scenario::SemiSyncKill || variant.starts_with("ackers:");
+        let wants_semi_sync = self == Scenario::SemiSyncKill || needs_semi_sync(variant);
         let semi_sync = shape.settings.semi_sync.or(wants_semi_sync.then_some(1));
-        let general_log = self.demand() == Outcome::Nothing;
+        let general_log = shape.settings.general_log || self.demand() == Outcome::Nothing;
         if self == Scenario::WitnessClears {
             shape.heartbeat = Duration::from_secs(60);
         }
@@ -163,15 +180,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn thirteen_runs_cover_every_step_and_twenty_six_both_sides() {
+    fn fourteen_runs_cover_every_step_and_twenty_eight_both_sides() {
         for seed in 0..20 {
             let steps = |runs: u64| -> BTreeSet<String> {
                 (1..=runs).map(|run| Scenario::KillLeaderMidRecovery.variant(seed, run)).collect()
             };
-            let of_thirteen: BTreeSet<String> =
-                steps(13).iter().filter_map(|v| Some(v.split_once(':')?.0.to_string())).collect();
-            assert_eq!(of_thirteen.len(), 13);
-            assert_eq!(steps(26).len(), 25);
+            let of_fourteen: BTreeSet<String> =
+                steps(14).iter().filter_map(|v| Some(v.split_once(':')?.0.to_string())).collect();
+            assert_eq!(of_fourteen.len(), 14);
+            assert_eq!(steps(28).len(), 28);
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::{
     client::Client,
+    depth::Depth,
     flavor::Flavor,
-    install,
+    gather, install,
     net::{Net, firewall::Cut, reexec},
     run_dir::RunDir,
     topology::{Shape, Topology},
@@ -34,8 +35,8 @@ async fn one(run: &RunDir, flavor: Flavor, partitions: bool) -> Result<()> {
     let topology = Topology::start(run, &install, &net, &Shape::default(), flavor.name()).await?;
     println!("selftest {flavor}: 1 primary and 3 replicas in {:.2} s", began.elapsed().as_secs_f64());
 
-    let client = Client::start(&topology);
-    let watch = Watch::start(&topology);
+    let client = Client::start(&topology, Depth::Full);
+    let watch = Watch::start(&topology, Depth::Full);
     wait::until("200 acknowledged writes", PATIENT, async || (client.count() >= 200).then_some(())).await?;
     let sql =
         topology.server(2).app(Duration::from_secs(2)).exec("INSERT INTO app.writes VALUES (-1, 0)").await;
@@ -68,6 +69,12 @@ async fn one(run: &RunDir, flavor: Flavor, partitions: bool) -> Result<()> {
         ensure!(lost == 0, "{server} lacks {lost} of {} acknowledged writes", acks.len());
     }
     ensure!(acks.iter().all(|a| a.server == 1), "somebody else acknowledged a write");
+    let written: BTreeSet<i64> = gather::commits(&topology)?.iter().map(|commit| commit.id).collect();
+    let unwritten = acks.iter().filter(|ack| !written.contains(&ack.id)).count();
+    ensure!(
+        unwritten == 0,
+        "{unwritten} acknowledged writes are in no binlog of their server, as the rig reads it"
+    );
     Ok(())
 }
 

@@ -105,6 +105,28 @@ impl Server {
         Db::new(&Address::Socket(self.socket.clone()), ROOT, deadline)
     }
 
+    /// The id in its binlog events.
+    pub fn server_id(&self) -> u32 {
+        options::server_id(self.number)
+    }
+
+    /// Its binlog files, oldest first.
+    pub fn binlogs(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.data).into_iter().flatten().flatten();
+        let is_log = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.strip_prefix("binlog.").is_some_and(|number| number.parse::<u64>().is_ok())
+        };
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_log).collect();
+        files.sort();
+        files
+    }
+
+    /// Whether every statement is written to its general log.
+    pub fn keeps_general_log(&self) -> bool {
+        self.settings.general_log
+    }
+
     /// Where `general_log` writes when it is on.
     pub fn general_log(&self) -> PathBuf {
         self.data.join("general.log")

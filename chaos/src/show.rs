@@ -1,13 +1,14 @@
 //! `up` and `demo`: the same stage as the scenarios, for people to look at.
 
 use crate::{
+    depth::Depth,
     flavor::Flavor,
-    install,
+    gather, install,
     net::Net,
     product::Product,
     record::{Outcome, Record},
     run_dir::RunDir,
-    stage::{Setup, Stage},
+    stage::{Setup, Stage, Terms},
     topology::Shape,
     wait,
 };
@@ -46,6 +47,8 @@ impl Show {
             env: Vec::new(),
             seed: u64::from(std::process::id()),
             pause_dir: None,
+            depth: Depth::Light,
+            terms: Terms::default(),
         };
         Stage::set(setup, &mut record).await
     }
@@ -78,7 +81,7 @@ impl Show {
         let since = stage.mark_fault();
         stage.primary().kill().await?;
         stage.await_recovery(&[1], since).await?;
-        stage.read_event_times().await?;
+        stage.read_event_times(&gather::events(&stage.group).await.unwrap_or_default());
         if let Ok(mut follow) = follow {
             // One moment for the last line to be printed.
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -4,12 +4,12 @@
 use crate::{paths, targets};
 use anyhow::Result;
 use clap::Args;
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 /// What is handed on to the simulation.
 #[derive(Args)]
 pub struct SimArgs {
-    /// Which tier: `a` is the model log
+    /// Which tier: `a` is the model log, `b` the product's own Raft
     #[arg(long, default_value = "a")]
     tier: String,
     /// Seeds, as A..B (B not among them)
@@ -31,9 +31,7 @@ pub struct SimArgs {
 
 /// Builds and runs it; its exit code is this one's.
 pub fn run(args: &SimArgs) -> Result<u8> {
-    let profile = if args.dev { "dev" } else { "sim" };
-    let programs = targets::build(profile, None, &["sim"].into())?;
-    let mut command = Command::new(&programs["sim"]);
+    let mut command = Command::new(build("sim", args.dev)?);
     command.current_dir(paths::root()).args(["--tier", &args.tier, "--jobs", &args.jobs.to_string()]);
     if let Some(seeds) = &args.seeds {
         command.args(["--seeds", seeds]);
@@ -46,4 +44,10 @@ pub fn run(args: &SimArgs) -> Result<u8> {
     }
     let status = command.status()?;
     Ok(status.code().map_or(2, |code| code as u8))
+}
+
+/// Builds a test target of the product, with the simulation's profile or that of ordinary tests; returns its program.
+pub fn build(target: &str, dev: bool) -> Result<PathBuf> {
+    let programs = targets::build(if dev { "dev" } else { "sim" }, None, &[target].into())?;
+    Ok(programs[target].clone())
 }

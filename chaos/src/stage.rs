@@ -1,8 +1,11 @@
 //! One run's stage: a topology, a group that watches it, the client, the watch, and the record being written.
 
 use crate::{
-    client::{Client, wall_ms},
+    check::evidence::{Event, Thawed},
+    client::Client,
+    depth::Depth,
     flavor::Flavor,
+    gather::usage::Meter,
     group::{Group, Recovery},
     install::Install,
     net::Net,
@@ -12,7 +15,7 @@ use crate::{
     run_dir::RunDir,
     server::{Server, options},
     topology::{Shape, Topology},
-    wait,
+    wait, wall,
     watch::Watch,
 };
 use anyhow::{Context, Result, anyhow};
@@ -43,6 +46,19 @@ pub struct Setup<'a> {
     pub seed: u64,
     /// Where nodes with pause points and the rig talk.
     pub pause_dir: Option<PathBuf>,
+    /// How much is written down.
+    pub depth: Depth,
+    /// What the run may do to the clients.
+    pub terms: Terms,
+}
+
+/// What a run may do to the clients, whatever the durability mode.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// No acknowledged write may be lost.
+    pub lossless: bool,
+    /// The old primary may take writes while the new one does.
+    pub may_overlap: bool,
 }
 
 /// Everything on stage.
@@ -61,14 +77,24 @@ pub struct Stage<'a> {
     pub client: Option<Client>,
     /// Present once the load has begun.
     pub watch: Option<Watch>,
-    /// Monotonic and wall time of the fault.
-    pub fault: Option<(Instant, u64)>,
+    /// The moment of the fault.
+    pub fault: Option<Instant>,
     /// Semi-sync acknowledgements, when on: then no acknowledged write may be lost.
     pub semi_sync: bool,
     /// Number of the server the clients should be on at the end.
     pub primary: usize,
     /// Where nodes with pause points and the rig talk.
     pub pause_dir: Option<PathBuf>,
+    /// How much is written down.
+    pub depth: Depth,
+    /// What the run may do to the clients.
+    pub terms: Terms,
+    /// Watches the nodes' memory and disk.
+    pub meter: Meter,
+    /// Nodes that were thawed.
+    pub thawed: Vec<Thawed>,
+    /// What the rig did, and when (Unix milliseconds).
+    pub told: Vec<(f64, String)>,
 }
 
 /// A recovery must be over within this; tests assert facts, not durations.
@@ -77,13 +103,15 @@ pub const RECOVER_WITHIN: Duration = Duration::from_secs(60);
 impl<'a> Stage<'a> {
     /// Starts servers and nodes, lets the group adopt the topology, and begins the load.
     pub async fn set(setup: Setup<'a>, record: &mut Record) -> Result<Stage<'a>> {
-        let Setup { run_dir, install, net, product, shape, nodes, name, env, seed, pause_dir } = setup;
+        let Setup { run_dir, install, net, product, shape, nodes, name, env, seed, pause_dir, depth, terms } =
+            setup;
         let flavor: Flavor = install.flavor;
         record.server_options = options::named(flavor, &shape.settings);
         let topology = Topology::start(run_dir, install, net, &shape, &name)
             .await
             .map_err(|e| RigError::Failed(format!("the {flavor} topology did not start: {e:#}")))?;
         let group = Group::start(run_dir, net, product, nodes, &name, &env).await?;
+        let meter = Meter::start(&group);
         let mut stage = Stage {
             run_dir,
             topology,
@@ -96,6 +124,11 @@ impl<'a> Stage<'a> {
             semi_sync: shape.settings.semi_sync.is_some(),
             primary: 1,
             pause_dir,
+            depth,
+            terms,
+            meter,
+            thawed: Vec::new(),
+            told: Vec::new(),
         };
         stage.get_ready().await?;
         Ok(stage)
@@ -106,8 +139,8 @@ impl<'a> Stage<'a> {
         // Any server will do; a replica shows that both directions are followed.
         let through = self.topology.servers[self.rng.random_range(0..self.topology.servers.len())].address();
         self.group.discover(&self.topology, &through).await.context("the topology was not adopted")?;
-        self.client = Some(Client::start(&self.topology));
-        self.watch = Some(Watch::start(&self.topology));
+        self.client = Some(Client::start(&self.topology, self.depth));
+        self.watch = Some(Watch::start(&self.topology, self.depth));
         wait::until("the client's first 100 writes", Duration::from_secs(30), async || {
             (self.client().count() >= 100).then_some(())
         })
@@ -146,8 +179,14 @@ impl<'a> Stage<'a> {
     }
 
     fn fault_was(&mut self, at: Instant) -> Instant {
-        self.fault = Some((at, wall_ms().saturating_sub(at.elapsed().as_millis() as u64)));
+        self.fault = Some(at);
+        self.told.push((wall::of(at), "the fault".into()));
         at
+    }
+
+    /// Notes what the rig does, for the reader of the run.
+    pub fn say(&mut self, what: impl Into<String>) {
+        self.told.push((wall::now(), what.into()));
     }
 
     /// The fault was seen to be in place.
@@ -157,8 +196,7 @@ impl<'a> Stage<'a> {
 
     /// Milliseconds from the fault.
     fn since_fault(&self, at: Instant) -> Option<f64> {
-        let (fault, _) = self.fault?;
-        Some(millis(at.saturating_duration_since(fault)))
+        Some(millis(at.saturating_duration_since(self.fault?)))
     }
 
     /// Waits for the recovery of a primary that failed at `since`: the client writes elsewhere, the survivors follow,
@@ -226,7 +264,7 @@ impl<'a> Stage<'a> {
 
     /// For scenarios in which nothing may happen: watches for a while; a recovery or another writable server fails it.
     pub async fn await_nothing(&mut self, during: Duration) -> Result<()> {
-        let since = self.fault.map_or_else(Instant::now, |(at, _)| at);
+        let since = self.fault.unwrap_or_else(Instant::now);
         let end = Instant::now() + during;
         while Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -290,16 +328,16 @@ impl<'a> Stage<'a> {
     }
 
     /// Times the group itself recorded: the first verdict and the first start of a recovery after the fault.
-    pub async fn read_event_times(&mut self) -> Result<()> {
-        let Some((_, wall)) = self.fault else { return Ok(()) };
-        let events = self.group.events().await?;
+    pub fn read_event_times(&mut self, events: &[Event]) {
+        let Some(fault) = self.fault else { return };
+        // The nodes' times are whole milliseconds.
+        let fault = wall::of(fault).floor();
         let first = |kind: &str| {
-            let times = events.iter().filter(|e| e["kind"] == kind).filter_map(|e| e["time_ms"].as_u64());
-            times.filter(|t| *t >= wall).min().map(|t| (t - wall) as f64)
+            let times = events.iter().filter(|e| e.kind == kind).map(|e| e.time_ms);
+            times.filter(|at| *at >= fault).min_by(f64::total_cmp).map(|at| at - fault)
         };
         self.record.detected_ms = first("verdict");
         self.record.started_ms = first("recovery_started");
-        Ok(())
     }
 
     /// Hands the client out, to be stopped.

@@ -1,6 +1,6 @@
 //! Looks at every server each 5 ms, past firewalls: who accepts writes, and since when.
 
-use crate::{server::Server, topology::Topology};
+use crate::{depth::Depth, gather::general_log::stamped, server::Server, topology::Topology, wall};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -38,11 +38,11 @@ pub struct Watch {
 
 impl Watch {
     /// Starts looking.
-    pub fn start(topology: &Topology) -> Watch {
+    pub fn start(topology: &Topology, depth: Depth) -> Watch {
         let changes = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         for server in &topology.servers {
-            tasks.spawn(look(server.clone(), changes.clone()));
+            tasks.spawn(look(server.clone(), changes.clone(), depth));
         }
         Watch { changes, _tasks: tasks }
     }
@@ -76,7 +76,7 @@ impl Watch {
     }
 }
 
-async fn look(server: Arc<Server>, changes: Arc<Mutex<Vec<Change>>>) {
+async fn look(server: Arc<Server>, changes: Arc<Mutex<Vec<Change>>>, depth: Depth) {
     let query = server.flavor().is_read_only();
     let mut db = server.root(Duration::from_millis(250));
     let mut ticks = interval(EVERY);
@@ -84,7 +84,12 @@ async fn look(server: Arc<Server>, changes: Arc<Mutex<Vec<Change>>>) {
     let mut last = None;
     loop {
         ticks.tick().await;
-        let seen = match db.value(query).await {
+        // In a general log these looks date what stands between them.
+        let dated = match depth {
+            Depth::Full => stamped(query, wall::now()),
+            Depth::Light => query.to_owned(),
+        };
+        let seen = match db.value(&dated).await {
             Ok(Some(value)) if value == "0" => Seen::Writable,
             Ok(_) => Seen::ReadOnly,
             Err(_) => Seen::Silent,

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-pub use self::group::{GroupChange, GroupView, NodeRole, NodeView, Program};
+pub use self::group::{GroupChange, GroupView, NodeRole, NodeView, Program, StateHash};
 
 /// Why a call has no answer of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

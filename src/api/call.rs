@@ -236,7 +236,7 @@ fn name_in(certificate: &CertificateDer<'static>) -> String {
         let start: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!("sha256 {start}")
     });
-    name.truncate(NAME_MAX);
+    name.truncate(name.floor_char_boundary(NAME_MAX));
     name
 }
 

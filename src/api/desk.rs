@@ -5,6 +5,7 @@
 
 use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Request, Response, Status};
 
@@ -31,6 +32,8 @@ const CALL_MAX: Duration = Duration::from_secs(60);
 pub struct Desk {
     /// The node.
     pub backend: Arc<dyn Backend>,
+    /// What is applied, for those who wait for more.
+    pub applied: watch::Receiver<u64>,
     /// The port whose calls arrive at this desk.
     pub port: Port,
 }

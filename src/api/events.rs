@@ -1,13 +1,12 @@
 //! Service `Events`: the audit trail as a stream that resumes from a log index.
 //!
-//! A watcher reads from the applied state, not from a queue of its own: what is buffered for one that reads slowly is
-//! a few batches, and one that does not read at all is dropped.
+//! A watcher reads from the applied state, not from a queue of its own: nothing is kept for one that reads slowly. It lags,
+//! and is told so where what it has not seen is not kept any more.
 
 use std::{pin::Pin, time::Duration};
 
 use futures::Stream;
-use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
@@ -22,16 +21,15 @@ use crate::{
     proto::v1::{self as pb, events_client::EventsClient, events_server},
 };
 
-/// Batches that wait for a watcher.
-const BATCHES_MAX: usize = 4;
 /// Events of one batch, unless one index has more.
-const BATCH_EVENTS: usize = 256;
-/// How long a full buffer is waited for before its watcher is dropped.
-const SLOW_READER: Duration = Duration::from_secs(10);
+const BATCH_EVENTS: usize = 64;
 /// A bookmark is sent after this long without an event.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 /// Most events of one list.
 const LIST_MAX: u32 = 10_000;
+/// Most kinds of one filter, and the longest name of one.
+const KINDS_MAX: usize = 64;
+const KIND_MAX: usize = 64;
 
 /// The service.
 pub struct Events {
@@ -57,9 +55,13 @@ service!(Events: events_server::Events, EventsClient<crate::api::backend::Leader
             true => self.desk.backend.applied().borrow().saturating_add(1),
             false => input.from_index,
         };
-        let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-        tokio::spawn(feed(self.desk.clone(), filter, from, sender));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let (desk, applied) = (self.desk.clone(), self.desk.applied.clone());
+        let watcher = Watcher { desk, filter, from, applied, caught_up: false, silent: false, over: false };
+        let batches = futures::stream::unfold(watcher, |mut watcher| async move {
+            let next = watcher.next().await?;
+            Some((next, watcher))
+        });
+        Ok(Response::new(Box::pin(batches)))
     }
 );
 
@@ -91,6 +93,9 @@ struct Filter {
 impl Filter {
     fn read(state: &State, filter: Option<&pb::EventFilter>) -> Result<Self, Status> {
         let Some(filter) = filter else { return Ok(Self { cluster: None, kinds: vec![] }) };
+        if filter.kinds.len() > KINDS_MAX || filter.kinds.iter().any(|kind| kind.len() > KIND_MAX) {
+            return Err(bad_field("filter.kinds", format!("at most {KINDS_MAX}, of {KIND_MAX} characters")));
+        }
         let cluster = match filter.cluster.is_empty() {
             true => None,
             false => Some(found(state.find_cluster(&filter.cluster))?.id.clone()),
@@ -165,55 +170,57 @@ fn event(state: &State, entry: &AuditEntry) -> pb::Event {
     }
 }
 
-/// Feeds one watcher until it goes away, falls behind what is kept, or stops reading.
-async fn feed(
+/// One who watches. It is asked for the next batch when its client takes one, and reads from the applied state then.
+struct Watcher {
     desk: Desk,
     filter: Filter,
-    mut from: u64,
-    sender: mpsc::Sender<Result<pb::EventBatch, Status>>,
-) {
-    let mut applied = desk.backend.applied();
-    let mut silent = false;
-    loop {
-        let index = *applied.borrow_and_update();
-        let next = desk.look(|state| batch(state, &filter, from, index, BATCH_EVENTS));
-        let (send, last) = match next {
-            Ok(batch) => {
-                from = batch.next_index;
-                let send = !batch.events.is_empty() || !silent;
-                (send.then_some(Ok(batch)), false)
-            }
-            Err(status) => (Some(Err(status)), true),
-        };
-        if let Some(message) = send {
-            match timeout(SLOW_READER, sender.send(message)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => return drop_slow(&sender),
-            }
-        }
-        if last {
-            return;
-        }
-        if from <= index {
-            continue;
-        }
-        tokio::select! {
-            changed = applied.changed() => match changed {
-                Ok(()) => silent = true,
-                Err(_) => return,
-            },
-            () = tokio::time::sleep(BOOKMARK_EVERY) => silent = false,
-            () = sender.closed() => return,
-        }
-    }
+    /// The first index that it has not seen.
+    from: u64,
+    applied: watch::Receiver<u64>,
+    /// Everything that is applied was looked through.
+    caught_up: bool,
+    /// A batch without events is not worth sending.
+    silent: bool,
+    over: bool,
 }
 
-/// The buffer is full, so the reason can only be told if the watcher has just read.
-fn drop_slow(sender: &mpsc::Sender<Result<pb::EventBatch, Status>>) {
-    let text =
-        format!("nothing was read for {} s; come back with the last next_index", SLOW_READER.as_secs());
-    let reason = status(Code::ResourceExhausted, "SLOW_READER", text, vec![], None);
-    tracing::warn!("a watcher of events was dropped: {}", reason.message());
-    let _gone_or_full = sender.try_send(Err(reason));
+impl Watcher {
+    /// The next batch; nothing more after an error.
+    async fn next(&mut self) -> Option<Result<pb::EventBatch, Status>> {
+        while !self.over {
+            if self.caught_up && !self.wait().await {
+                break;
+            }
+            let index = *self.applied.borrow_and_update();
+            let next = self.desk.look(|state| batch(state, &self.filter, self.from, index, BATCH_EVENTS));
+            match next {
+                Ok(batch) => {
+                    self.from = batch.next_index;
+                    self.caught_up = self.from > index;
+                    if !batch.events.is_empty() || !std::mem::replace(&mut self.silent, true) {
+                        return Some(Ok(batch));
+                    }
+                }
+                Err(status) => {
+                    self.over = true;
+                    return Some(Err(status));
+                }
+            }
+        }
+        None
+    }
+
+    /// For news, or for the time of a bookmark. Whether there is anything to come.
+    async fn wait(&mut self) -> bool {
+        match timeout(BOOKMARK_EVERY, self.applied.changed()).await {
+            Ok(changed) => {
+                self.silent = true;
+                changed.is_ok()
+            }
+            Err(_) => {
+                self.silent = false;
+                true
+            }
+        }
+    }
 }

@@ -140,7 +140,9 @@ fn node(view: NodeView) -> pb::Node {
         NodeRole::Unreachable => pb::NodeRole::Unreachable,
         NodeRole::Unknown => pb::NodeRole::Unknown,
     };
-    let (version, feature_level) = view.program.map(|p| (p.version, p.feature_level)).unwrap_or_default();
+    let (version, feature_level, state) =
+        view.program.map(|p| (p.version, p.feature_level, p.state)).unwrap_or_default();
+    let (state_index, state_hash) = state.map(|s| (s.index, s.hash)).unwrap_or_default();
     pb::Node {
         id: view.id,
         address: view.address,
@@ -153,5 +155,7 @@ fn node(view: NodeView) -> pb::Node {
         datacenter: view.datacenter,
         heard_ms: view.heard_ms,
         feature_level,
+        state_hash,
+        state_index,
     }
 }

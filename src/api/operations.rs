@@ -9,7 +9,7 @@ use super::{
     },
     desk::{Desk, Mutation, found},
     forward::service,
-    status::bad_field,
+    status::{bad_field, check_words},
 };
 use crate::{
     core::replicated::Change,
@@ -34,8 +34,8 @@ service!(Operations: operations_server::Operations, OperationsClient<crate::api:
 async fn set_recoveries(desk: Desk, input: pb::SetRecoveriesRequest) -> Result<pb::Changed, Status> {
     let pb::SetRecoveriesRequest { cluster, enabled, why, request_id, validate_only, by } = input;
     let mutation = Mutation { request_id: &request_id, validate_only, by: &by };
-    if !enabled && why.trim().is_empty() {
-        return Err(bad_field("why", "say why recoveries are disabled"));
+    if !enabled || !why.is_empty() {
+        check_words("why", &why, "say why recoveries are disabled")?;
     }
     let effect = desk.mutate(mutation, |state| {
         let cluster = match cluster.is_empty() {
@@ -70,8 +70,8 @@ async fn set_maintenance(desk: Desk, input: pb::SetMaintenanceRequest) -> Result
 }
 
 fn check_pause(for_ms: u64, why: &str) -> Result<(), Status> {
-    match for_ms > 0 && why.trim().is_empty() {
-        true => Err(bad_field("why", "say why")),
+    match for_ms > 0 || !why.is_empty() {
+        true => check_words("why", why, "say why"),
         false => Ok(()),
     }
 }

@@ -14,6 +14,9 @@ use crate::{
     proto::v1::{self as pb, policy_client::PolicyClient, policy_server},
 };
 
+/// Most settings of one call; there are fewer keys.
+const SETTINGS_MAX: usize = 100;
+
 /// The service.
 pub struct Policy {
     /// Where its calls arrive.
@@ -31,8 +34,8 @@ async fn get_policy(desk: Desk, _input: pb::GetPolicyRequest) -> Result<pb::Poli
 
 async fn set_policy(desk: Desk, input: pb::SetPolicyRequest) -> Result<pb::PolicyDocument, Status> {
     let pb::SetPolicyRequest { version, settings, request_id, validate_only, by } = input;
-    if settings.is_empty() {
-        return Err(bad_field("settings", "name at least one key"));
+    if settings.is_empty() || settings.len() > SETTINGS_MAX {
+        return Err(bad_field("settings", format!("name 1 to {SETTINGS_MAX} keys")));
     }
     let mutation = Mutation { request_id: &request_id, validate_only, by: &by };
     let mut wanted = None;

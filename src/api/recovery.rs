@@ -16,7 +16,7 @@ use super::{
     },
     desk::{Desk, Mutation, found},
     forward::service,
-    status::{bad_field, refused},
+    status::{bad_field, check_words, refused},
 };
 use crate::{
     core::replicated::{Change, Kind, OrderStage, Outcome, Refusal, State, command::AckScope},
@@ -26,6 +26,8 @@ use crate::{
 
 /// Most recoveries in one answer.
 const LIST_MAX: u32 = 1_000;
+/// Most rules that one call waives: there are fewer.
+const WAIVERS_MAX: usize = 16;
 /// Longest wait of one call.
 const WAIT_MAX_MS: u32 = 30_000;
 
@@ -106,9 +108,7 @@ async fn wait_recovery(desk: Desk, input: pb::WaitRecoveryRequest) -> Result<pb:
 
 async fn acknowledge(desk: Desk, input: pb::AcknowledgeRequest) -> Result<pb::AcknowledgeResponse, Status> {
     let pb::AcknowledgeRequest { scope, comment, request_id, validate_only, by } = input;
-    if comment.trim().is_empty() {
-        return Err(bad_field("comment", "say what was found, for those who come after"));
-    }
+    check_words("comment", &comment, "say what was found, for those who come after")?;
     let mutation = Mutation { request_id: &request_id, validate_only, by: &by };
     let effect = desk.mutate(mutation, |state| {
         let scope = match scope {
@@ -128,6 +128,9 @@ async fn acknowledge(desk: Desk, input: pb::AcknowledgeRequest) -> Result<pb::Ac
 async fn failover(desk: Desk, input: pb::FailoverRequest) -> Result<pb::OperationResponse, Status> {
     let pb::FailoverRequest { cluster, to, waive, request_id, validate_only, by } = input;
     let mut waived = Vec::new();
+    if waive.len() > WAIVERS_MAX {
+        return Err(bad_field("waive", format!("at most {WAIVERS_MAX} rules")));
+    }
     for number in waive {
         let waiver = waiver_from(number).ok_or_else(|| bad_field("waive", "an unknown rule"))?;
         waived.push(waiver);

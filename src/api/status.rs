@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use super::backend::{Failure, GroupTrouble, ServerTrouble};
-use crate::{core::replicated::Refusal, proto::v1 as pb};
+use crate::{core::replicated::Refusal, model::words::is_plain, proto::v1 as pb};
 
 /// Domain of every reason.
 pub const DOMAIN: &str = "quorate";
@@ -44,15 +44,30 @@ struct RetryInfo {
     retry_delay: Option<prost_types::Duration>,
 }
 
-/// Longest text of a status, and of one number: both travel in headers, which a client bounds at some 16 KB.
+/// Longest text of a status, and most of all its numbers together, in bytes. They travel in headers, where a byte of the
+/// text may take three and its copy among the details, and each number, four thirds; clients take some 16 KB.
 const TEXT_MAX: usize = 2_000;
+const NUMBERS_MAX: usize = 3_000;
+/// Longest number: a list of names, sometimes.
+const NUMBER_MAX: usize = 1_000;
 
 /// Cuts a text at a character.
-fn cut(text: String) -> String {
-    match text.char_indices().nth(TEXT_MAX) {
-        Some((at, _)) => format!("{} ...", &text[..at]),
-        None => text,
+fn cut(text: String, most: usize) -> String {
+    match text.len() > most {
+        true => format!("{} ...", &text[..text.floor_char_boundary(most)]),
+        false => text,
     }
+}
+
+/// Cuts numbers, the later ones to what room is left.
+fn cut_numbers(metadata: Vec<(&str, String)>) -> HashMap<String, String> {
+    let mut room = NUMBERS_MAX;
+    let each = metadata.into_iter().map(|(key, value)| {
+        let value = cut(value, NUMBER_MAX.min(room));
+        room = room.saturating_sub(key.len() + value.len());
+        (key.to_owned(), value)
+    });
+    each.collect()
 }
 
 /// Builds a status. `retry_ms`: when it makes sense to try again.
@@ -63,12 +78,9 @@ pub fn status(
     metadata: Vec<(&str, String)>,
     retry_ms: Option<u64>,
 ) -> Status {
-    let text = cut(text.into());
-    let info = ErrorInfo {
-        reason: reason.to_owned(),
-        domain: DOMAIN.to_owned(),
-        metadata: metadata.into_iter().map(|(key, value)| (key.to_owned(), cut(value))).collect(),
-    };
+    let text = cut(text.into(), TEXT_MAX);
+    let info =
+        ErrorInfo { reason: reason.to_owned(), domain: DOMAIN.to_owned(), metadata: cut_numbers(metadata) };
     let mut details = vec![any("google.rpc.ErrorInfo", &info)];
     if let Some(ms) = retry_ms {
         let delay = prost_types::Duration {
@@ -96,6 +108,22 @@ pub fn error_info(status: &Status) -> Option<ErrorInfo> {
 pub fn bad_field(field: &str, why: impl std::fmt::Display) -> Status {
     let text = format!("`{field}`: {why}");
     status(Code::InvalidArgument, "INVALID_ARGUMENT", text, vec![("field", field.to_owned())], None)
+}
+
+/// Longest reason or comment: it is kept with what it explains, on every node.
+const WORDS_MAX: usize = 1_000;
+
+/// Words that somebody says about what they do; `empty` is what is asked of them.
+pub fn check_words(field: &str, words: &str, empty: &str) -> Result<(), Status> {
+    if words.trim().is_empty() {
+        return Err(bad_field(field, empty));
+    }
+    match words.chars().nth(WORDS_MAX).is_some() || !words.chars().all(is_plain) {
+        true => {
+            Err(bad_field(field, format!("at most {WORDS_MAX} characters, none of them a control character")))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Nobody leads, as far as this node knows.
@@ -179,7 +207,7 @@ pub fn refused(refusal: &Refusal) -> Status {
     let retry_ms = match refusal {
         Refusal::ClusterBlocked { left_s, .. }
         | Refusal::Downtime { left_s, .. }
-        | Refusal::Maintenance { left_s, .. } => Some(left_s * 1_000),
+        | Refusal::Maintenance { left_s, .. } => Some(left_s.saturating_mul(1_000)),
         Refusal::BackOff { left_ms, .. } => Some(*left_ms),
         _ => None,
     };

@@ -9,7 +9,7 @@ use tonic::{
 
 use super::{
     args::Connect,
-    error::{CliError, EXIT_NO_LEADER, EXIT_UNREACHABLE, error_info, is_transport, transport_text},
+    error::{CliError, EXIT_NO_LEADER, EXIT_UNREACHABLE, is_transport, transport_text},
 };
 
 /// How long one dial may take.
@@ -118,8 +118,7 @@ impl Session {
 
     /// Turns a stream's end into an error, or `None` when another way may do.
     pub fn stream_error(&self, status: &Status) -> Option<CliError> {
-        let slow = error_info(status).is_some_and(|info| info.reason == "SLOW_READER");
-        if slow || is_transport(status) { None } else { Some(CliError::from_status(status)) }
+        if is_transport(status) { None } else { Some(CliError::from_status(status)) }
     }
 }
 

@@ -67,15 +67,22 @@ pub fn cluster(c: &pb::Cluster) -> Value {
 /// Members, listed depth first, as nested objects.
 fn tree(members: &[pb::Member]) -> Value {
     let mut rest = members;
-    Value::Array(branches(&mut rest, 0))
+    Value::Array(branches(&mut rest, 0, 0))
 }
 
-fn branches(rest: &mut &[pb::Member], depth: u32) -> Vec<Value> {
+/// Deepest nesting; what lies deeper stands beside it.
+const LEVELS_MAX: u32 = 60;
+
+fn branches(rest: &mut &[pb::Member], depth: u32, level: u32) -> Vec<Value> {
     let mut list = Vec::new();
     while let Some((first, after)) = rest.split_first().filter(|(first, _)| first.depth >= depth) {
         *rest = after;
         let mut one = member(first);
-        one.insert("replicas".into(), Value::Array(branches(rest, first.depth + 1)));
+        let below = match level < LEVELS_MAX {
+            true => branches(rest, first.depth.saturating_add(1), level + 1),
+            false => Vec::new(),
+        };
+        one.insert("replicas".into(), Value::Array(below));
         list.push(Value::Object(one));
     }
     list
@@ -253,6 +260,7 @@ pub fn group(g: &pb::GroupStatus) -> Value {
             "role": enum_name(n.role().as_str_name(), "NODE_ROLE_"), "voter": n.voter, "applied": n.applied,
             "incarnation": text(&n.incarnation), "version": text(&n.version), "datacenter": text(&n.datacenter),
             "heard_ms": n.heard_ms, "feature_level": number(n.feature_level.into()),
+            "state_hash": text(&n.state_hash), "state_index": number(n.state_index),
         })),
     })
 }

@@ -5,12 +5,30 @@ use crate::model::address::Address;
 
 type Checked = Result<(), ConfigError>;
 
+/// What a limit of clients may be: the command line, a watcher and a monitor find room; and beyond the upper bound it is
+/// none.
+const LIMITS: std::ops::RangeInclusive<usize> = 8..=1_000_000;
+
 /// All of them.
 pub fn check(config: &Config, place: &Place<'_>) -> Checked {
     check_names(config, place)?;
     check_listen(config, place)?;
     check_tls(config, place)?;
-    check_servers(config, place)
+    check_servers(config, place)?;
+    check_limits(config, place)
+}
+
+fn check_limits(config: &Config, place: &Place<'_>) -> Checked {
+    let limits = &config.limits;
+    for (key, value) in
+        [("client_connections", limits.client_connections), ("client_streams", limits.client_streams)]
+    {
+        if !LIMITS.contains(&value) {
+            let what = format!("is {value}; it must be {} to {}", LIMITS.start(), LIMITS.end());
+            return Err(place.wrong(&format!("limits.{key}"), what));
+        }
+    }
+    Ok(())
 }
 
 fn check_names(config: &Config, place: &Place<'_>) -> Checked {

@@ -7,15 +7,27 @@ use super::ConfigError;
 use crate::model::{near::near, policy::Policy};
 
 /// The sections, with their keys; `""` is the part above the first section.
-const KEYS: [(&str, &[&str]); 5] = [
+const KEYS: [(&str, &[&str]); 6] = [
     (
         "",
-        &["node_id", "group", "data_dir", "profile", "datacenter", "listen", "tls", "servers", "replication"],
+        &[
+            "node_id",
+            "group",
+            "data_dir",
+            "profile",
+            "datacenter",
+            "listen",
+            "tls",
+            "servers",
+            "replication",
+            "limits",
+        ],
     ),
     ("listen", &["node", "client", "advertise_node", "advertise_client"]),
     ("tls", &["plaintext", "node_ca", "node_cert", "node_key", "client_ca", "client_cert", "client_key"]),
     ("servers", &["user", "password_file", "password_env", "tls", "tls_ca", "tls_cert", "tls_key"]),
     ("replication", &["user", "password_file", "password_env"]),
+    ("limits", &["client_connections", "client_streams"]),
 ];
 
 /// A file and its text.
@@ -62,7 +74,7 @@ impl Place<'_> {
     pub fn explain(&self, error: &toml::de::Error) -> ConfigError {
         let message = error.message();
         let at = error.span().map(|span| span.start.min(self.text.len()));
-        let line = at.map(|at| self.text[..at].matches('\n').count() + 1);
+        let line = at.map(|at| self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1);
         let mut section = line.map(|line| self.section_at(line)).unwrap_or_default();
         let file = self.file.to_owned();
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -97,7 +109,8 @@ impl Place<'_> {
                 ConfigError::Value { file, line, key: full(key), what: typed(message) }
             }
             Some(key) if message.starts_with("unknown variant") => {
-                let what = format!("must be one of {}", quoted[1..].join(", "));
+                let allowed: Vec<&str> = quoted.iter().skip(1).copied().collect();
+                let what = format!("must be one of {}", allowed.join(", "));
                 ConfigError::Value { file, line, key: full(key), what }
             }
             Some(key) if message.contains("is not an address") => {
@@ -127,7 +140,7 @@ fn typed(message: &str) -> String {
     let found =
         message.split(": ").nth(1).and_then(|rest| rest.split([' ', ',']).next()).unwrap_or("something else");
     let expected = match expected {
-        "u64" | "u32" | "u16" => "a whole number",
+        "u64" | "u32" | "u16" | "usize" => "a whole number",
         "path string" | "a string" => "a text in quotes",
         "a boolean" => "true or false",
         other => other,

@@ -43,7 +43,7 @@ async fn identity(session: &mut Session) -> Option<String> {
 /// Where it is dialled: at the address it listens on, unless that is loopback and the server is elsewhere.
 fn dialled(host: &str, port: u16, address: &Address) -> Option<Address> {
     let loopback = |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    (!loopback(host) || loopback(&address.host)).then(|| Address::new(host, port))
+    Address::told(host, port).filter(|_| !loopback(host) || loopback(&address.host))
 }
 
 #[cfg(test)]

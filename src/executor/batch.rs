@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{ExecutorOptions, Permit, mark, slot::Lent};
+use super::{
+    ExecutorOptions, Permit, Pulse, mark,
+    slot::{self, Lent},
+};
 use crate::{
     core::plan::step::{Step, StepEnd, StepReport, Target},
     mistake::{Mistake, planted},
@@ -18,6 +21,7 @@ pub(super) struct Run<'a> {
     lent: Lent<'a>,
     pub(super) options: Arc<ExecutorOptions>,
     permit: &'a Permit,
+    pulse: &'a Pulse,
     target: &'a Target,
     /// When the step must have ended.
     pub(super) until: Instant,
@@ -52,14 +56,11 @@ impl<'a> Run<'a> {
         lent: Lent<'a>,
         options: Arc<ExecutorOptions>,
         permit: &'a Permit,
+        pulse: &'a Pulse,
         step: &'a Step,
         until: Instant,
     ) -> Self {
-        let mut notes = Vec::new();
-        if lent.opened_now {
-            notes.push("a session was opened for this step".to_owned());
-        }
-        Self { lent, options, permit, target: &step.target, until, changed: false, notes }
+        Self { lent, options, permit, pulse, target: &step.target, until, changed: false, notes: Vec::new() }
     }
 
     /// Dialect of the server the step is for.
@@ -247,9 +248,8 @@ impl<'a> Run<'a> {
 
     /// Sends one round trip, if the permit and the time still allow it.
     async fn send(&mut self, sql: &str) -> Result<Answer, StepEnd> {
-        let now = Instant::now();
-        if !self.permit.holds(now) {
-            return Err(self.refuse("the permit has expired"));
+        if let Some(void) = slot::void(self.permit, self.pulse) {
+            return Err(self.refuse(void));
         }
         let within = self.left();
         if within.is_zero() {

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ExecutorOptions, NOT_POISONED, Permit, admin, mark};
+use super::{ExecutorOptions, NOT_POISONED, Permit, Pulse, admin, mark};
 use crate::{
     core::plan::step::StepEnd,
     model::address::Address,
@@ -30,6 +30,8 @@ const LOOK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
 /// A session that is open.
 pub(super) struct Opened {
     pub(super) session: Session,
+    /// When it was open, its mark asked for.
+    since: Instant,
     /// Connection id of an earlier session of this node that still holds the mark.
     pub(super) predecessor: Option<u64>,
 }
@@ -54,8 +56,6 @@ pub(super) struct Slot {
 /// The slot of one server, lent to one step.
 pub(super) struct Lent<'a> {
     pub(super) inner: MutexGuard<'a, Inner>,
-    /// Whether the session was opened for this very step.
-    pub(super) opened_now: bool,
 }
 
 impl std::fmt::Debug for Slot {
@@ -135,8 +135,7 @@ impl Slot {
                 Err(_) => inner.opened = None,
             }
         }
-        let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
-        if !usable {
+        if !inner.is_open() {
             inner.opened = None;
             match self.open(&mut inner, options, true).await {
                 Ok(()) => inner.failed = 0,
@@ -193,33 +192,71 @@ impl Slot {
             inner.reader = FactsReader::new(&options.account.user);
         }
         inner.reader.prepare(&mut session, PING_WITHIN).await?;
-        inner.opened = Some(Opened { session, predecessor });
+        inner.opened = Some(Opened { session, since: Instant::now(), predecessor });
         Ok(())
     }
 
-    /// Lends the session to a step; opens one if there is none.
+    /// Sees to it that there is a session by `until`; since when, or a sentence.
+    pub(super) async fn ready(&self, options: &ExecutorOptions, until: Instant) -> Result<Instant, String> {
+        let mut inner = self.wait(until).await?;
+        if !inner.is_open() {
+            self.open_by(&mut inner, options, until).await?;
+        }
+        let opened = inner.opened.as_ref().ok_or("the session is gone")?;
+        Ok(opened.since)
+    }
+
+    async fn wait(&self, until: Instant) -> Result<MutexGuard<'_, Inner>, String> {
+        let waited = timeout_at(until, self.inner.lock()).await;
+        waited.map_err(|_| format!("another step is still running on {}", self.address))
+    }
+
+    async fn open_by(
+        &self,
+        inner: &mut Inner,
+        options: &ExecutorOptions,
+        until: Instant,
+    ) -> Result<(), String> {
+        inner.opened = None;
+        match timeout_at(until, self.open(inner, options, false)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("no session to {}: {error}", self.address)),
+            Err(_) => Err(format!("no session to {} in time", self.address)),
+        }
+    }
+
+    /// Lends the session to a step, if its permit covers it. None is opened here: no confirmation of the past would cover it.
+    /// It is opened first ([`Slot::ready`]), and confirmed then.
     pub(super) async fn lend(
         &self,
-        options: &ExecutorOptions,
         permit: &Permit,
+        pulse: &Pulse,
         until: Instant,
     ) -> Result<Lent<'_>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let mut inner = timeout_at(until, self.inner.lock())
-            .await
-            .map_err(|_| refused(format!("another step is still running on {}", self.address)))?;
-        let usable = inner.opened.as_ref().is_some_and(|opened| opened.session.is_open());
-        if !usable {
-            inner.opened = None;
-            if !permit.holds(Instant::now()) {
-                return Err(refused("the permit has expired".to_owned()));
-            }
-            match timeout_at(until, self.open(&mut inner, options, false)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", self.address))),
-                Err(_) => return Err(refused(format!("no session to {} in time", self.address))),
-            }
+        let inner = self.wait(until).await.map_err(refused)?;
+        if let Some(void) = void(permit, pulse) {
+            return Err(refused(void.to_owned()));
         }
-        Ok(Lent { inner, opened_now: !usable })
+        match inner.opened.as_ref().filter(|opened| opened.session.is_open()) {
+            Some(opened) if opened.since <= permit.confirmed => Ok(Lent { inner }),
+            Some(_) => Err(refused(format!("the session to {} is younger than its permit", self.address))),
+            None => Err(refused(format!("there is no session to {}", self.address))),
+        }
+    }
+}
+
+impl Inner {
+    fn is_open(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.session.is_open())
+    }
+}
+
+/// Why a permit allows nothing any more.
+pub(super) fn void(permit: &Permit, pulse: &Pulse) -> Option<&'static str> {
+    match permit.holds(Instant::now()) {
+        false => Some("the permit has expired"),
+        true if !pulse.ran_since(permit.confirmed) => Some("this node paused after it was given the permit"),
+        true => None,
     }
 }

@@ -1,9 +1,16 @@
 //! Names near a name that nobody knows, for "did you mean".
 
-/// Names within a small edit distance, or that contain the name, nearest first; three at most.
+/// Longest name that is compared: the comparison takes the product of both lengths.
+const NAME_MAX: usize = 100;
+
+/// Names within a small edit distance, or that contain the name, nearest first; three at most. None for a long name.
 pub fn near(name: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+    if name.len() > NAME_MAX {
+        return Vec::new();
+    }
     let limit = (name.len() / 3).clamp(1, 4);
     let mut close: Vec<(usize, String)> = names
+        .filter(|n| n.len() <= 4 * NAME_MAX)
         .map(|n| (if n.contains(name) { 0 } else { distance(name, &n) }, n))
         .filter(|(d, _)| *d <= limit)
         .collect();

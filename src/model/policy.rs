@@ -150,6 +150,17 @@ pub struct Policy {
     pub datacenters: BTreeMap<String, String>,
 }
 
+/// Longest time that a policy may name: 366 days.
+const TIME_MS_MAX: u64 = 366 * 86_400_000;
+/// Most audit entries, recoveries, or recoveries of the breaker.
+const KEPT_MAX: u64 = 100_000;
+/// Most acknowledgements (MySQL 8.4 manual, `rpl_semi_sync_source_wait_for_replica_count`).
+const ACKS_MAX: u64 = 65_535;
+/// Most entries of `datacenters`.
+const SERVERS_MAX: usize = 10_000;
+/// Longest address or name of a datacenter.
+const NAME_MAX: usize = 300;
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -215,6 +226,7 @@ impl Policy {
             true => Ok(()),
             false => Err(format!("policy key `{key}` is {value}; it must be at least {least}")),
         };
+        self.check_most()?;
         at_least("primary_probe_interval_ms", self.primary_probe_interval_ms, 50)?;
         at_least("replica_probe_interval_ms", self.replica_probe_interval_ms, 100)?;
         at_least("inventory_interval_ms", self.inventory_interval_ms, 1_000)?;
@@ -235,11 +247,81 @@ impl Policy {
         at_least("recoveries_keep", self.recoveries_keep, 10)?;
         at_least("semi_sync_acks", self.semi_sync_acks.into(), 1)
     }
+
+    /// Upper bounds: whoever adds such a value to a time gets a time.
+    fn check_most(&self) -> Result<(), String> {
+        let within = |key: &str, value: u64, most: u64| match value <= most {
+            true => Ok(()),
+            false => Err(format!("policy key `{key}` is {value}; it must be at most {most}")),
+        };
+        for (key, value) in self.times_ms() {
+            within(key, value, TIME_MS_MAX)?;
+        }
+        within("connect_retry_s", self.connect_retry_s, TIME_MS_MAX / 1_000)?;
+        within("lag_s", self.lag_s, TIME_MS_MAX / 1_000)?;
+        within("breaker_recoveries", self.breaker_recoveries.into(), KEPT_MAX)?;
+        within("semi_sync_acks", self.semi_sync_acks.into(), ACKS_MAX)?;
+        within("audit_keep", self.audit_keep, KEPT_MAX)?;
+        within("recoveries_keep", self.recoveries_keep, KEPT_MAX)?;
+        let long = |(address, name): (&String, &String)| address.len() > NAME_MAX || name.len() > NAME_MAX;
+        match self.datacenters.len() > SERVERS_MAX || self.datacenters.iter().any(long) {
+            true => Err(format!(
+                "policy key `datacenters` may have {SERVERS_MAX} entries, of {NAME_MAX} characters on each side"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn times_ms(&self) -> [(&'static str, u64); 22] {
+        [
+            ("primary_probe_interval_ms", self.primary_probe_interval_ms),
+            ("replica_probe_interval_ms", self.replica_probe_interval_ms),
+            ("inventory_interval_ms", self.inventory_interval_ms),
+            ("silence_ms", self.silence_ms),
+            ("urgent_round_ms", self.urgent_round_ms),
+            ("hard_confirm_for_ms", self.hard_confirm_for_ms),
+            ("soft_confirm_for_ms", self.soft_confirm_for_ms),
+            ("verdict_fresh_for_ms", self.verdict_fresh_for_ms),
+            ("start_within_ms", self.start_within_ms),
+            ("block_for_ms", self.block_for_ms),
+            ("retry_backoff_ms", self.retry_backoff_ms),
+            ("retry_backoff_max_ms", self.retry_backoff_max_ms),
+            ("breaker_window_ms", self.breaker_window_ms),
+            ("revoke_deadline_ms", self.revoke_deadline_ms),
+            ("fence_deadline_ms", self.fence_deadline_ms),
+            ("drain_deadline_ms", self.drain_deadline_ms),
+            ("drain_max_ms", self.drain_max_ms),
+            ("heartbeat_ms", self.heartbeat_ms),
+            ("switchover_pause_ms", self.switchover_pause_ms),
+            ("switchover_long_statement_ms", self.switchover_long_statement_ms),
+            ("member_lost_after_ms", self.member_lost_after_ms),
+            ("witness_pause_ms", self.witness_pause_ms),
+        ]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_number_has_an_upper_bound() {
+        let serde_json::Value::Object(defaults) = serde_json::to_value(Policy::default()).unwrap() else {
+            panic!("an object")
+        };
+        for (key, _) in defaults.iter().filter(|(_, value)| value.is_u64()) {
+            for huge in [u64::MAX, u64::MAX / 2, 1 << 63, u64::from(u32::MAX)] {
+                let mut wrong = defaults.clone();
+                wrong.insert(key.clone(), huge.into());
+                let Ok(policy) = serde_json::from_value::<Policy>(wrong.into()) else { continue };
+                match policy.check() {
+                    Err(why) => assert!(why.contains(&format!("`{key}`")) || huge < 1 << 40, "{key}: {why}"),
+                    // The largest of 32 bits is 50 days.
+                    Ok(()) => assert!(huge == u64::from(u32::MAX) && key.ends_with("_ms"), "{key} = {huge}"),
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_change_of_policy_is_told_by_key() {

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::words::tame;
+
 /// The two dialects Quorate speaks. They share a protocol and little else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,11 +110,14 @@ impl Version {
 #[error("`{0}` does not begin with a server version such as 8.4.2")]
 pub struct VersionError(String);
 
+/// Longest text of a version that is kept; packagers' run to some 60 characters.
+const TEXT_MAX: usize = 120;
+
 impl FromStr for Version {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, VersionError> {
-        let fail = || VersionError(text.to_owned());
+        let fail = || VersionError(tame(text, 80));
         // MariaDB before 11 may prefix `5.5.5-` for old replicas' sake.
         let body = text.strip_prefix("5.5.5-").unwrap_or(text);
         let mut parts = body.splitn(3, '.');
@@ -122,7 +127,7 @@ impl FromStr for Version {
             digits.parse().map_err(|_| fail())
         };
         let number = (next()?, next()?, next()?);
-        Ok(Self { number, text: text.to_owned() })
+        Ok(Self { number, text: tame(text, TEXT_MAX) })
     }
 }
 

@@ -13,8 +13,9 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::runtime;
 use super::store::Store;
-use super::types::{LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types};
+use super::types::{LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types, version};
 use crate::core::replicated::{Outcome, State};
 use crate::mistake::{Mistake, planted};
 
@@ -163,7 +164,7 @@ impl Image {
         Ok(Bytes::from(rmp_serde::to_vec_named(self).map_err(io::Error::other)?))
     }
 
-    /// Says which version is needed when this one cannot read it.
+    /// Says which version is needed when this one cannot read it (`Unsupported`); `InvalidData`: nobody can.
     pub fn decode(bytes: &[u8]) -> io::Result<Self> {
         #[derive(Deserialize)]
         struct Label {
@@ -173,18 +174,21 @@ impl Image {
         let damaged = |error: rmp_serde::decode::Error| io::Error::new(io::ErrorKind::InvalidData, error);
         let label: Label = rmp_serde::from_slice(bytes).map_err(damaged)?;
         let newer = |why: String| {
+            let by = version(&label.version);
             let what = format!(
-                "a snapshot by quorate {} is not understood by quorate {} ({why}); run {} or newer here",
-                label.version,
+                "a snapshot by quorate {by} is not understood by quorate {} ({why}); run {by} or newer here",
                 env!("CARGO_PKG_VERSION"),
-                label.version
             );
             io::Error::new(io::ErrorKind::Unsupported, what)
         };
         if label.format > SNAPSHOT_FORMAT {
             return Err(newer(format!("format {}", label.format)));
         }
-        rmp_serde::from_slice(bytes).map_err(|error| newer(error.to_string()))
+        rmp_serde::from_slice(bytes).map_err(|error| match label.version == env!("CARGO_PKG_VERSION") {
+            // What this very version wrote, it reads.
+            true => damaged(error),
+            false => newer(error.to_string()),
+        })
     }
 }
 
@@ -216,7 +220,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let image = self.image.clone();
-        let data = tokio::task::spawn_blocking(move || image.encode()).await.map_err(io::Error::other)??;
+        let data = runtime::long(move || image.encode()).await??;
         self.store.save_snapshot(&self.meta, &data).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Code, Request, Status};
 
+use super::believe;
 use super::gate;
 use super::peers::{Lane, PeerChannel, Peers};
 use super::types::{NodeInfo, Snapshot, Types, Vote};
@@ -107,8 +108,25 @@ impl Client {
                 return Err(self.trouble(action, limit, &Status::deadline_exceeded("no answer in time")));
             }
         };
+        self.read(&answer)
+    }
+
+    /// A peer's answer, if it makes sense.
+    fn read<A: DeserializeOwned>(&self, answer: &Frame) -> Result<A, RPCError<Types>> {
         self.peers.answered(self.target);
-        rmp_serde::from_slice(&answer.body).map_err(|error| NetworkError::new(&error).into())
+        rmp_serde::from_slice(&answer.body).map_err(|error| self.nonsense(&error.to_string()))
+    }
+
+    /// Refuses an answer that the library must not see.
+    fn believed(&self, judged: Result<(), String>) -> Result<(), RPCError<Types>> {
+        judged.map_err(|what| self.nonsense(&what))
+    }
+
+    /// Asking again at once would not help.
+    fn nonsense(&self, what: &str) -> RPCError<Types> {
+        let what = format!("its answer is not believed: {what}");
+        self.peers.failed(self.target, what.clone());
+        RPCError::Unreachable(Unreachable::from_string(what))
     }
 
     fn trouble(&self, action: RPCTypes, timeout: Duration, status: &Status) -> RPCError<Types> {
@@ -187,6 +205,7 @@ impl RaftNetworkV2<Types> for Client {
                 client.append(request).await
             })
             .await?;
+        self.believed(believe::append_answer(&rpc, &answer))?;
         self.remembers(&rpc, &answer)?;
         Ok(answer)
     }
@@ -196,10 +215,13 @@ impl RaftNetworkV2<Types> for Client {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| async move {
-            client.vote(request).await
-        })
-        .await
+        let answer = self
+            .call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| async move {
+                client.vote(request).await
+            })
+            .await?;
+        self.believed(believe::vote_answer(&rpc, &answer))?;
+        Ok(answer)
     }
 
     // Overridden on purpose: the library's default grants, which makes pre-vote do nothing.
@@ -208,10 +230,13 @@ impl RaftNetworkV2<Types> for Client {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| async move {
-            client.pre_vote(request).await
-        })
-        .await
+        let answer = self
+            .call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| async move {
+                client.pre_vote(request).await
+            })
+            .await?;
+        self.believed(believe::vote_answer(&rpc, &answer))?;
+        Ok(answer)
     }
 
     async fn full_snapshot(
@@ -245,8 +270,9 @@ impl RaftNetworkV2<Types> for Client {
                 return Err(self.trouble(RPCTypes::InstallSnapshot, limit, &status).into());
             }
         };
-        self.peers.answered(self.target);
-        rmp_serde::from_slice(&answer.body).map_err(|error| NetworkError::new(&error).into())
+        let answer = self.read(&answer).map_err(StreamingError::from)?;
+        self.believed(believe::snapshot_answer(&vote, &answer)).map_err(StreamingError::from)?;
+        Ok(answer)
     }
 
     async fn transfer_leader(

@@ -2,7 +2,10 @@
 
 mod change;
 mod duty;
+mod handover;
 mod init;
+#[cfg(test)]
+mod liars;
 #[cfg(test)]
 mod oddities;
 #[cfg(test)]
@@ -32,10 +35,14 @@ use super::machine::{Applied, Image, Machine};
 use super::network::Factory;
 use super::options::{Options, raft_config};
 use super::peers::{Lane, PeerChannel, Peers};
+use super::ports::{Directory, Disk, Ports, Process};
+use super::runtime;
 use super::service::{self, GrpcService, Shared};
-use super::store::dir::DataDir;
+use super::store::Store;
+use super::store::dir::{HereDisk, explain};
 use super::store::log::LogStore;
 use super::store::sync::SyncStats;
+use super::tcp::Tcp;
 use super::tls::Tls;
 use super::types::{LogId, NodeInfo, StoredMembership, Types};
 use crate::core::replicated::State;
@@ -52,6 +59,8 @@ pub struct Raft {
 struct Inner {
     options: Options,
     me: Arc<Me>,
+    disk: Arc<dyn Disk>,
+    process: Option<Arc<dyn Process>>,
     tls: Option<Tls>,
     peers: Arc<Peers>,
     applied: Arc<Applied>,
@@ -94,24 +103,37 @@ impl Raft {
     /// Peers reach it once [`Raft::grpc_service`] is served.
     pub async fn open(options: Options) -> Result<Raft, OpenError> {
         options.check()?;
-        let config = raft_config(&options)?;
         let tls = options.tls.as_ref().map(|files| Tls::read(&options, files)).transpose()?;
+        let disk = Arc::new(HereDisk { folder: options.data_dir.clone() });
+        let net = Tcp::ways(&options.group, options.profile, tls.clone());
+        Raft::start(options, Ports { disk, net, process: None }, tls).await
+    }
+
+    /// As [`Raft::open`], over other ports than this machine's; without TLS.
+    pub async fn open_over(options: Options, ports: Ports) -> Result<Raft, OpenError> {
+        options.check()?;
+        runtime::within(ports.process.clone(), Raft::start(options, ports, None)).await
+    }
+
+    async fn start(options: Options, ports: Ports, tls: Option<Tls>) -> Result<Raft, OpenError> {
+        let config = raft_config(&options)?;
+        let Ports { disk, net, process } = ports;
         let opened = {
-            let options = options.clone();
-            tokio::task::spawn_blocking(move || DataDir::open(&options)).await
+            let (options, disk) = (options.clone(), disk.clone());
+            runtime::long(move || open_store(&options, &*disk)).await
         };
-        let (identity, store, closed) = opened.map_err(start)??;
+        let (incarnation, store, closed) = opened.map_err(start)??;
         let folder = store.folder().to_owned();
         let damaged =
             |error: std::io::Error| OpenError::Corrupt { path: folder.clone(), what: error.to_string() };
         let me = Arc::new(Me {
             node_id: options.node_id,
             group: options.group.clone(),
-            incarnation: identity.incarnation,
+            incarnation,
             generation: AtomicU64::new(store.generation().map_err(damaged)?),
             tls: tls.is_some(),
         });
-        let peers = Peers::new(me.clone(), options.profile, tls.clone());
+        let peers = Peers::new(me.clone(), net);
         let applied = Applied::new();
         let machine = Machine::restore(store.clone(), applied.clone()).map_err(start)?;
         let log = LogStore::new(store.clone()).map_err(damaged)?;
@@ -121,7 +143,7 @@ impl Raft {
         let raft = raft.await.map_err(start)?;
 
         let stopped = Arc::new(watch::channel(None).0);
-        let (leadership, duties) = duty::start(&raft, peers.clone(), &options, stopped.clone());
+        let (leadership, duties) = duty::start(&raft, peers.clone(), &options, disk.clone(), stopped.clone());
         let shared = Arc::new(Shared {
             gate: Gate::new(me.clone(), applied.clone(), raft.clone()),
             me: me.clone(),
@@ -129,9 +151,23 @@ impl Raft {
             store: Mutex::new(Some(store)),
             options: options.clone(),
             refusing: Mutex::default(),
+            receiving: Default::default(),
         });
         let (duties, closed) = (Mutex::new(Some(duties)), tokio::sync::Mutex::new(Some(closed)));
-        let inner = Inner { options, me, tls, peers, applied, shared, leadership, stopped, duties, closed };
+        let inner = Inner {
+            options,
+            me,
+            disk,
+            process,
+            tls,
+            peers,
+            applied,
+            shared,
+            leadership,
+            stopped,
+            duties,
+            closed,
+        };
         Ok(Raft { inner: Arc::new(inner) })
     }
 
@@ -258,6 +294,16 @@ impl Raft {
     fn openraft(&self) -> &openraft::Raft<Types, Machine> {
         &self.inner.shared.raft
     }
+}
+
+type OpenStore = (String, Arc<Store>, oneshot::Receiver<()>);
+
+/// Takes the directory, and opens and checks its database. The first value is the incarnation.
+fn open_store(options: &Options, disk: &dyn Disk) -> Result<OpenStore, OpenError> {
+    let Directory { incarnation, found } = disk.open(options)?;
+    let folder = found.folder.clone();
+    let (store, closed) = Store::over(found).map_err(|error| explain(disk, options, &folder, error))?;
+    Ok((incarnation, store, closed))
 }
 
 fn start(error: impl std::fmt::Display) -> OpenError {

@@ -139,7 +139,7 @@ pub(super) fn raft_config(options: &Options) -> Result<Config, OpenError> {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
         max_in_snapshot_log_to_keep: options.keep_behind_snapshot,
         // The default of 1 means one purge, with its own sync, for each entry.
-        purge_batch_size: 256,
+        purge_batch_size: options.snapshot_every.min(256),
         // At least twice the lease, says the library; some more, so that the phases do not just touch.
         quorum_loss_probe_interval: Some(max * 5 / 2),
         enable_pre_vote: Some(true),

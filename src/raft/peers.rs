@@ -5,19 +5,18 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::error::PeerError;
 use super::gate::{Me, Stamp};
-use super::options::Profile;
-use super::tls::Tls;
+use super::ports::{Line, Net};
 use super::types::{LogId, NodeInfo};
 
 /// A connection to one peer whose calls carry who makes them and whom they are for.
-pub type PeerChannel = InterceptedService<Channel, Stamp>;
+pub type PeerChannel = InterceptedService<Line, Stamp>;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,9 +43,8 @@ pub struct Contact {
 /// All connections of this node.
 pub struct Peers {
     me: Arc<Me>,
-    profile: Profile,
-    tls: Option<Tls>,
-    channels: Mutex<HashMap<(u64, Lane), (String, Channel)>>,
+    net: Arc<dyn Net>,
+    lines: Mutex<HashMap<(u64, Lane), (String, Line)>>,
     contacts: Mutex<HashMap<u64, Contact>>,
     /// Newest entry that a peer acknowledged to this leader, with the leader's term.
     acknowledged: Mutex<HashMap<u64, (u64, LogId)>>,
@@ -56,12 +54,11 @@ pub struct Peers {
 
 impl Peers {
     /// None yet.
-    pub fn new(me: Arc<Me>, profile: Profile, tls: Option<Tls>) -> Arc<Self> {
+    pub fn new(me: Arc<Me>, net: Arc<dyn Net>) -> Arc<Self> {
         Arc::new(Peers {
             me,
-            profile,
-            tls,
-            channels: Mutex::default(),
+            net,
+            lines: Mutex::default(),
             contacts: Mutex::default(),
             book: Mutex::default(),
             acknowledged: Mutex::default(),
@@ -88,46 +85,36 @@ impl Peers {
 
     /// The connection to that node; dials nothing by itself.
     pub fn channel(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<PeerChannel, PeerError> {
-        let (channel, stamp) = self.parts(node_id, node, lane)?;
-        Ok(InterceptedService::new(channel, stamp))
+        let (line, stamp) = self.line(node_id, node, lane)?;
+        Ok(InterceptedService::new(line, stamp))
     }
 
-    /// The parts of [`Peers::channel`], for callers that put something of their own between them.
+    /// The parts of [`Peers::channel`], for callers that put something of their own between them. Over TCP only.
     pub fn parts(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<(Channel, Stamp), PeerError> {
-        let bad = |what: String| PeerError::Address { node: node_id, address: node.node_addr.clone(), what };
+        match self.line(node_id, node, lane)? {
+            (Line::Tcp(channel), stamp) => Ok((channel, stamp)),
+            (Line::Other(_), _) => Err(bad(node_id, node, "it is not reached over TCP".to_owned())),
+        }
+    }
+
+    fn line(&self, node_id: u64, node: &NodeInfo, lane: Lane) -> Result<(Line, Stamp), PeerError> {
+        let bad = |what: String| bad(node_id, node, what);
         let stamp = Stamp::new(self.me.clone(), node_id, &node.incarnation)
             .ok_or_else(|| bad("its incarnation is no plain text".to_owned()))?;
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((address, channel)) = channels.get(&(node_id, lane))
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((address, line)) = lines.get(&(node_id, lane))
             && *address == node.node_addr
         {
-            return Ok((channel.clone(), stamp));
+            return Ok((line.clone(), stamp));
         }
-        let channel = self.dial_lazily(node_id, &node.node_addr).map_err(bad)?;
-        channels.insert((node_id, lane), (node.node_addr.clone(), channel.clone()));
-        Ok((channel, stamp))
+        let line = self.dial_lazily(node_id, &node.node_addr).map_err(bad)?;
+        lines.insert((node_id, lane), (node.node_addr.clone(), line.clone()));
+        Ok((line, stamp))
     }
 
     /// A connection to whoever listens at `address` and can show that it is `node_id`.
-    pub fn dial_lazily(&self, node_id: u64, address: &str) -> Result<Channel, String> {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(|error| error.to_string())?
-            .connect_timeout(self.profile.connect_timeout())
-            .tcp_nodelay(true)
-            // A peer that vanished without a word is noticed within two of these, whatever is in flight.
-            .http2_keep_alive_interval(self.keep_alive())
-            .keep_alive_timeout(self.keep_alive())
-            .keep_alive_while_idle(true);
-        if endpoint.uri().port().is_none() {
-            return Err("HOST:PORT is needed".to_owned());
-        }
-        if let Some(tls) = &self.tls {
-            endpoint = endpoint
-                .tls_config(tls.client(node_id, &self.me.group))
-                .map_err(|error| error.to_string())?;
-        }
-        Ok(endpoint.connect_lazy())
+    pub fn dial_lazily(&self, node_id: u64, address: &str) -> Result<Line, String> {
+        self.net.dial_lazily(node_id, address)
     }
 
     /// What calls to that node have shown.
@@ -169,8 +156,8 @@ impl Peers {
         }
         contact.trouble = Some(what);
     }
+}
 
-    fn keep_alive(&self) -> Duration {
-        self.profile.election_timeout_max().max(Duration::from_millis(500))
-    }
+fn bad(node: u64, info: &NodeInfo, what: String) -> PeerError {
+    PeerError::Address { node, address: info.node_addr.clone(), what }
 }

@@ -2,22 +2,25 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
+use openraft::entry::RaftEntry;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::gate::{Call, Gate};
-use super::machine::Machine;
+use super::believe;
+use super::gate::{Call, Gate, Peer};
+use super::machine::{Image, Machine};
 use super::network::MESSAGE_BYTES_MAX;
 use super::options::Options;
 use super::store::Store;
 use super::store::sync::DurableSync;
-use super::types::{COMMAND_BYTES_MAX, Entry, LogId, Snapshot, SnapshotMeta, Types, Vote};
+use super::types::{Entry, LogId, Snapshot, SnapshotMeta, Types, Vote};
 use crate::proto::raft::v1::raft_server::{self, RaftServer};
 use crate::proto::raft::v1::{
     Frame, IdentifyRequest, IdentifyResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
@@ -26,6 +29,8 @@ use crate::proto::raft::v1::{
 
 /// Largest snapshot that is accepted, in bytes.
 const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long the next part of a snapshot is waited for.
+const PART_WITHIN: Duration = Duration::from_secs(10);
 
 /// What answers peers' calls. Add it to the node port's router.
 pub type GrpcService = RaftServer<Service>;
@@ -49,6 +54,8 @@ pub struct Shared {
     pub options: Options,
     /// The last refusal, so that each is logged once.
     pub refusing: Mutex<Option<String>>,
+    /// Held while a snapshot is received: one at a time lies in memory.
+    pub receiving: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -67,22 +74,55 @@ pub fn grpc(shared: Arc<Shared>) -> GrpcService {
 
 impl Shared {
     /// Lets a peer's call through, or says why not. A node of no group yet joins the caller's generation.
-    async fn admit<T>(&self, call: Call, request: &Request<T>) -> Result<(), Status> {
-        let (_, generation) = match self.gate.admit(call, request) {
-            Ok(admitted) => admitted,
-            Err(status) => {
-                let mut last = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.as_deref() != Some(status.message()) {
-                    tracing::warn!("refused a peer's call: {}", status.message());
-                    *last = Some(status.message().to_owned());
-                }
-                return Err(status);
-            }
-        };
+    async fn admit<T>(&self, call: Call, request: &Request<T>) -> Result<Peer, Status> {
+        let (peer, generation) = self.gate.admit(call, request).map_err(|status| self.refused(status))?;
         if generation != 0 && self.me.generation.load(Ordering::Relaxed) == 0 {
             self.join(generation).await?;
         }
+        Ok(peer)
+    }
+
+    /// Tells the log of a refusal, unless it was told the same just before.
+    fn refused(&self, status: Status) -> Status {
+        let mut last = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() != Some(status.message()) {
+            tracing::warn!("refused a peer's call: {}", status.message());
+            *last = Some(status.message().to_owned());
+        }
+        status
+    }
+
+    fn believed(&self, peer: &Peer, judged: Result<(), String>) -> Result<(), Status> {
+        judged.map_err(|what| {
+            self.refused(Status::invalid_argument(format!("node {} is not believed: {what}", peer.node_id)))
+        })
+    }
+
+    /// What is committed here is committed: a leader that sends something else in its place makes no sense.
+    fn agrees(&self, rpc: &AppendEntriesRequest<Types>) -> Result<(), String> {
+        let Some(committed) = self.raft.metrics().borrow_watched().local_committed else { return Ok(()) };
+        let sent = rpc.prev_log_id.into_iter().chain(rpc.entries.iter().map(RaftEntry::log_id));
+        for id in sent.filter(|id| id.index() <= committed.index()) {
+            let here = match id.index() == committed.index() {
+                true => Some(committed),
+                false => self.log_id(id.index()),
+            };
+            if here.is_some_and(|here| here != id) {
+                return Err(format!("another log entry {} than the one that is committed here", id.index()));
+            }
+        }
         Ok(())
+    }
+
+    /// Log id of a stored entry.
+    fn log_id(&self, index: u64) -> Option<LogId> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        store.entries(index..=index, usize::MAX).ok()?.first().map(RaftEntry::log_id)
+    }
+
+    /// Newest term this node has seen.
+    fn term(&self) -> u64 {
+        self.raft.server_metrics().borrow_watched().vote.leader_id.term
     }
 
     async fn join(&self, generation: u64) -> Result<(), Status> {
@@ -124,11 +164,10 @@ impl Shared {
 #[tonic::async_trait]
 impl raft_server::Raft for Service {
     async fn append(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.shared.admit(Call::Leading, &request).await?;
+        let peer = self.shared.admit(Call::Leading, &request).await?;
         let rpc: AppendEntriesRequest<Types> = decode(&request.into_inner().body)?;
-        if let Some(entry) = rpc.entries.iter().find(|entry| too_large(entry)) {
-            return Err(Status::invalid_argument(format!("log entry {} is too large", entry.log_id.index())));
-        }
+        self.shared.believed(&peer, believe::append(&rpc, peer.node_id, self.shared.term()))?;
+        self.shared.believed(&peer, self.shared.agrees(&rpc))?;
         let carries = !rpc.entries.is_empty();
         let is_membership = |entry: &&Entry| matches!(entry.payload, openraft::EntryPayload::Membership(_));
         let membership = rpc.entries.iter().filter(is_membership).map(|entry| entry.log_id).next_back();
@@ -143,22 +182,26 @@ impl raft_server::Raft for Service {
     }
 
     async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.shared.admit(Call::Voting, &request).await?;
+        let peer = self.shared.admit(Call::Voting, &request).await?;
         let rpc: VoteRequest<Types> = decode(&request.into_inner().body)?;
+        self.shared.believed(&peer, believe::candidate(&rpc, peer.node_id, self.shared.term()))?;
         let answer = self.shared.raft.vote(rpc).await.map_err(stopped)?;
         self.shared.disk().promised("vote reply");
         encode(&answer)
     }
 
     async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.shared.admit(Call::Voting, &request).await?;
+        let peer = self.shared.admit(Call::Voting, &request).await?;
         let rpc: VoteRequest<Types> = decode(&request.into_inner().body)?;
+        self.shared.believed(&peer, believe::candidate(&rpc, peer.node_id, self.shared.term()))?;
         encode(&self.shared.raft.pre_vote(rpc).await.map_err(stopped)?)
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Frame>, Status> {
-        self.shared.admit(Call::Leading, &request).await?;
-        let (vote, snapshot) = receive(request.into_inner()).await?;
+        let peer = self.shared.admit(Call::Leading, &request).await?;
+        let _one_at_a_time =
+            self.shared.receiving.try_lock().map_err(|_| busy("another snapshot is being received"))?;
+        let (vote, snapshot) = self.shared.receive(&peer, request.into_inner()).await?;
         let membership = *snapshot.meta.last_membership.log_id();
         let answer = self.shared.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         // As with an append: it is installed where the answer bears the sender's vote.
@@ -169,8 +212,9 @@ impl raft_server::Raft for Service {
     }
 
     async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.shared.admit(Call::Leading, &request).await?;
+        let peer = self.shared.admit(Call::Leading, &request).await?;
         let rpc: TransferLeaderRequest<Types> = decode(&request.into_inner().body)?;
+        self.shared.believed(&peer, believe::transfer(&rpc, peer.node_id, self.shared.term()))?;
         encode(&self.shared.raft.handle_transfer_leader(rpc).await.map_err(stopped)?)
     }
 
@@ -212,37 +256,60 @@ impl raft_server::Raft for Service {
     }
 }
 
-async fn receive(mut parts: Streaming<SnapshotPart>) -> Result<(Vote, Snapshot), Status> {
-    let head = match parts.message().await?.and_then(|part| part.part) {
-        Some(snapshot_part::Part::Head(head)) => head,
-        _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
-    };
-    let (vote, meta): (Vote, SnapshotMeta) = decode(&head)?;
-    // openraft asserts this; a peer's bytes must not be able to stop this node.
-    if meta.last_log_id.is_none_or(|last| last.committed_leader_id().term > vote.leader_id.term) {
-        return Err(Status::invalid_argument(
-            "the snapshot is newer than the vote of its sender, or of nothing",
-        ));
-    }
-    let mut data = BytesMut::new();
-    while let Some(part) = parts.message().await? {
-        match part.part {
-            Some(snapshot_part::Part::Data(part)) if data.len() + part.len() <= SNAPSHOT_BYTES_MAX => {
-                data.extend_from_slice(&part);
+impl Shared {
+    /// A whole snapshot. One that makes no sense must not reach the library, which stops the node over it; one of a newer
+    /// version may, which names that version.
+    async fn receive(
+        &self,
+        peer: &Peer,
+        mut parts: Streaming<SnapshotPart>,
+    ) -> Result<(Vote, Snapshot), Status> {
+        let head = match next(&mut parts).await? {
+            Some(snapshot_part::Part::Head(head)) => head,
+            _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
+        };
+        let (vote, meta): (Vote, SnapshotMeta) = decode(&head)?;
+        let committed = self.raft.metrics().borrow_watched().local_committed;
+        let head = believe::snapshot(&vote, &meta, peer.node_id, self.term(), committed);
+        self.believed(peer, head)?;
+        let mut data = BytesMut::new();
+        while let Some(part) = next(&mut parts).await? {
+            match part {
+                snapshot_part::Part::Data(part) if data.len() + part.len() <= SNAPSHOT_BYTES_MAX => {
+                    data.extend_from_slice(&part);
+                }
+                snapshot_part::Part::Data(_) => {
+                    return Err(busy(&format!("a snapshot over {SNAPSHOT_BYTES_MAX} bytes")));
+                }
+                snapshot_part::Part::Head(_) => {
+                    return Err(Status::invalid_argument("a snapshot has one head, then data"));
+                }
             }
-            Some(snapshot_part::Part::Data(_)) => {
-                return Err(Status::resource_exhausted(format!(
-                    "a snapshot over {SNAPSHOT_BYTES_MAX} bytes"
-                )));
-            }
-            _ => return Err(Status::invalid_argument("a snapshot has one head, then data")),
         }
+        let data = data.freeze();
+        let bytes = data.clone();
+        let judged =
+            tokio::task::spawn_blocking(move || Image::decode(&bytes).map(drop)).await.map_err(stopped)?;
+        let nonsense = judged.err().filter(|error| error.kind() == std::io::ErrorKind::InvalidData);
+        self.believed(
+            peer,
+            nonsense.map_or(Ok(()), |error| Err(format!("its snapshot is damaged: {error}"))),
+        )?;
+        Ok((vote, Snapshot { meta, snapshot: data }))
     }
-    Ok((vote, Snapshot { meta, snapshot: data.freeze() }))
 }
 
-fn too_large(entry: &Entry) -> bool {
-    matches!(&entry.payload, openraft::EntryPayload::Normal(proposal) if proposal.len() > COMMAND_BYTES_MAX)
+async fn next(parts: &mut Streaming<SnapshotPart>) -> Result<Option<snapshot_part::Part>, Status> {
+    let part = tokio::time::timeout(PART_WITHIN, parts.message()).await;
+    match part.map_err(|_| Status::deadline_exceeded("the snapshot does not go on"))?? {
+        Some(SnapshotPart { part: Some(part) }) => Ok(Some(part)),
+        Some(SnapshotPart { part: None }) => Err(Status::invalid_argument("an empty part of a snapshot")),
+        None => Ok(None),
+    }
+}
+
+fn busy(what: &str) -> Status {
+    Status::resource_exhausted(what)
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {

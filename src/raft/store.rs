@@ -1,8 +1,8 @@
-//! What a node must not forget, on sled: log, vote, committed, snapshots. The only user of sled.
+//! What a node must not forget: log, vote, committed, snapshots.
 //!
-//! Three trees: `log` (index, big endian -> entry), `meta` (vote, committed, purged, generation) and `snap` (one head
-//! and the chunks of one snapshot). What is flushed when: `docs/adr/0002`.
+//! Three trees (`base::Tree`) on sled (`on_sled`, the only user of sled). What is flushed when: `docs/adr/0002`.
 
+pub mod base;
 #[cfg(test)]
 mod blobs;
 #[cfg(test)]
@@ -10,6 +10,7 @@ mod crash;
 pub mod dir;
 pub mod log;
 pub mod mark;
+pub mod on_sled;
 mod parts;
 pub mod record;
 pub mod snapshot;
@@ -22,10 +23,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::base::{Base, Found, Tree};
 use self::mark::MarkFile;
 use self::sync::{DurableSync, Flusher};
 use super::types::{LogId, Vote};
@@ -36,17 +37,11 @@ const COMMITTED: &[u8] = b"committed";
 const PURGED: &[u8] = b"purged";
 const GENERATION: &[u8] = b"generation";
 
-/// Bytes of pages that sled may keep in memory.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-
 /// The open database of one node. Shared by the log, its readers and the state machine; closed when the last goes.
 pub struct Store {
-    // Joined before the trees go: fields drop in this order.
+    // Ends before the database goes: fields drop in this order.
     flusher: Flusher,
-    log: sled::Tree,
-    meta: sled::Tree,
-    snap: sled::Tree,
-    db: sled::Db,
+    base: Arc<dyn Base>,
     folder: PathBuf,
     saving: tokio::sync::Mutex<()>,
     // Whatever guards the directory (its lock), and who waits for the end.
@@ -63,81 +58,35 @@ pub enum StoreError {
     Io(io::Error),
 }
 
-impl From<io::Error> for StoreError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
-            _ => StoreError::Io(error),
-        }
-    }
-}
-
-impl From<sled::Error> for StoreError {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(error) => StoreError::Io(error),
-            sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) => {
-                StoreError::Corrupt(error.to_string())
-            }
-            other => StoreError::Io(other.into()),
-        }
-    }
-}
-
 impl Store {
     /// Makes an empty database in `folder`, which exists and is empty. Everything is durable on return.
     pub fn create(folder: &Path) -> Result<(), StoreError> {
-        MarkFile::create(folder)?;
-        let db = open_sled(folder)?;
-        for tree in ["log", "meta", "snap"] {
-            db.open_tree(tree)?;
-        }
-        db.flush()?;
-        drop(db);
-        for file in std::fs::read_dir(folder)? {
-            std::fs::File::open(file?.path())?.sync_all()?;
-        }
-        std::fs::File::open(folder)?.sync_all()?;
-        Ok(())
+        on_sled::create(folder)
     }
 
-    /// Opens and checks everything in it. `guard` lives as long as the database is open; the receiver ends with it.
+    /// Opens the one in `folder` and checks everything in it. `guard` lives as long as it is open; the receiver ends
+    /// with it.
     pub fn open(
         folder: &Path,
         disk: Arc<dyn DurableSync>,
         guard: Box<dyn Send + Sync>,
     ) -> Result<(Arc<Self>, oneshot::Receiver<()>), StoreError> {
-        if !folder.join("db").is_file() {
-            return Err(StoreError::Corrupt(format!("{} is missing", folder.join("db").display())));
-        }
-        let mark = MarkFile::open(folder).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => StoreError::Corrupt("its high-water mark is missing".to_owned()),
-            _ => error.into(),
-        })?;
-        let db = open_sled(folder)?;
-        if !db.was_recovered() {
-            return Err(StoreError::Corrupt(
-                "the database is empty, though this directory was in use".to_owned(),
-            ));
-        }
-        let open_trees = || Ok((db.open_tree("log")?, db.open_tree("meta")?, db.open_tree("snap")?));
-        let (log, meta, snap) = no_panic(open_trees)?;
+        Store::over(on_sled::find(folder, disk, guard)?)
+    }
+
+    /// As [`Store::open`], over any base.
+    pub fn over(found: Found) -> Result<(Arc<Self>, oneshot::Receiver<()>), StoreError> {
+        let Found { folder, base, mark, queue, guard } = found;
+        let mark = MarkFile::open(mark)?;
         let (closed, ended) = oneshot::channel();
         let seen = mark.get();
-        let flusher = Flusher::start(folder, db.clone(), mark, disk)?;
-        let folder = folder.to_owned();
-        let store = Store {
-            flusher,
-            log,
-            meta,
-            snap,
-            db,
-            folder,
-            saving: Default::default(),
-            _guard: guard,
-            _closed: closed,
-        };
+        let flusher = Flusher::start(&folder, base.clone(), mark, queue)?;
+        let store =
+            Store { flusher, base, folder, saving: Default::default(), _guard: guard, _closed: closed };
         no_panic(|| verify::verify(&store, seen))?;
+        // What a killed process had written and not synced is read here like all else, and will be relied on without
+        // being written again: an acknowledged entry, a vote.
+        store.base.sync()?;
         Ok((Arc::new(store), ended))
     }
 
@@ -148,7 +97,7 @@ impl Store {
 
     /// Remembers the vote; durable on return.
     pub async fn save_vote(&self, vote: &Vote) -> io::Result<()> {
-        self.meta.insert(VOTE, record::encode(VOTE, vote)?)?;
+        self.base.insert(Tree::Meta, VOTE, record::encode(VOTE, vote)?)?;
         if planted(Mistake::VoteNotFlushed) {
             return Ok(());
         }
@@ -162,7 +111,7 @@ impl Store {
 
     /// Remembers the generation; durable on return.
     pub async fn save_generation(&self, generation: u64) -> io::Result<()> {
-        self.meta.insert(GENERATION, record::encode(GENERATION, &generation)?)?;
+        self.base.insert(Tree::Meta, GENERATION, record::encode(GENERATION, &generation)?)?;
         self.flusher.all().await
     }
 
@@ -178,7 +127,7 @@ impl Store {
 
     /// Bytes the database takes on disk.
     pub fn bytes_on_disk(&self) -> io::Result<u64> {
-        Ok(self.db.size_on_disk()?)
+        self.base.bytes()
     }
 
     /// Where it lies.
@@ -187,35 +136,8 @@ impl Store {
     }
 
     fn read_meta<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> io::Result<Option<T>> {
-        self.meta.get(key)?.map(|value| record::decode(key, &value)).transpose()
+        self.base.get(Tree::Meta, key)?.map(|value| record::decode(key, &value)).transpose()
     }
-}
-
-/// How long sled's lock may outlive its holder.
-const LOCK_LINGERS: Duration = Duration::from_secs(2);
-
-fn open_sled(folder: &Path) -> Result<sled::Db, StoreError> {
-    let config = sled::Config::new()
-        .path(folder)
-        .segment_size(512 * 1024)
-        .cache_capacity(CACHE_BYTES)
-        // Only drives sled's own housekeeping: what must be durable is synced by the flusher.
-        .flush_every_ms(Some(1000));
-    let began = Instant::now();
-    loop {
-        match no_panic(|| Ok(config.open()?)) {
-            Err(StoreError::Io(error)) if is_locked(&error) && began.elapsed() < LOCK_LINGERS => {
-                std::thread::sleep(LOCK_LINGERS / 100);
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// Another node in this directory was refused before, by the directory's own lock. sled's is also held for a moment by a
-/// child process that was forked while it was open and has not begun its own program yet.
-fn is_locked(error: &io::Error) -> bool {
-    error.to_string().contains("could not acquire lock")
 }
 
 /// sled panics on some damage, when it opens or when it reads; that is an answer like any other here.

@@ -10,12 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::replicated::{Command, Outcome};
 
-// `TokioRuntime` is re-exported as deprecated in favour of a crate of its own; one dependency fewer is worth it.
-#[allow(deprecated)]
 mod declared {
-    use openraft::impls::TokioRuntime;
-
     use super::{NodeInfo, Proposal, Reply};
+    use crate::raft::runtime::Runtime;
 
     openraft::declare_raft_types!(
         /// Standard Raft: one leader a term (`leader_id_std`), so that a term alone names a leader.
@@ -24,7 +21,7 @@ mod declared {
             R = Reply,
             Node = NodeInfo,
             LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
-            AsyncRuntime = TokioRuntime,
+            AsyncRuntime = Runtime,
     );
 }
 
@@ -80,13 +77,17 @@ impl Proposal {
     /// The command; the error says which version understands it.
     pub fn decode(&self) -> Result<Command, String> {
         rmp_serde::from_slice(&self.command).map_err(|error| {
+            let by = version(&self.version);
             format!(
-                "a command proposed by quorate {} is not understood by quorate {} ({error}); run {} or newer here",
-                self.version,
+                "a command proposed by quorate {by} is not understood by quorate {} ({error}); run {by} or newer here",
                 env!("CARGO_PKG_VERSION"),
-                self.version,
             )
         })
+    }
+
+    /// Whether this very version proposed it, and so must understand it.
+    pub fn is_of_this_version(&self) -> bool {
+        self.version == env!("CARGO_PKG_VERSION")
     }
 
     /// Size of the encoded command in bytes.
@@ -101,6 +102,11 @@ impl Proposal {
     }
 }
 
+/// A program's version as somebody else wrote it, made fit to be shown.
+pub fn version(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(40).collect()
+}
+
 /// Why a command could not be encoded.
 #[derive(Debug)]
 pub enum EncodeError {
@@ -113,7 +119,7 @@ pub enum EncodeError {
 // Never the content: logs and errors of the library print proposals.
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {} bytes by {}", self.command.len(), self.version)
+        write!(f, "command of {} bytes by {}", self.command.len(), version(&self.version))
     }
 }
 

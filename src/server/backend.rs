@@ -12,7 +12,7 @@ use crate::{
     api::backend::{
         Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
         LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Program, ServerTrouble,
-        Stamped, UNKNOWN_AGE, Wish,
+        Stamped, StateHash, UNKNOWN_AGE, Wish,
     },
     core::{
         analysis::Repair,
@@ -72,12 +72,15 @@ impl NodeBackend {
         let ask = async |node: u64| {
             if node == raft.node_id() {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
-                return Some((node, Program { version, feature_level: FEATURE_LEVEL }));
+                let state = raft.state_hash().await.map(|(index, hash)| StateHash { index, hash });
+                return Some((node, Program { version, feature_level: FEATURE_LEVEL, state }));
             }
             let mut peer = PeerClient::new(raft.peer_channel(node).ok()?);
-            let hello = tokio::time::timeout(HELLO, peer.hello(HelloRequest::default())).await;
-            let HelloResponse { version, feature_level, .. } = hello.ok()?.ok()?.into_inner();
-            Some((node, Program { version, feature_level }))
+            let request = HelloRequest { with_state: true, ..HelloRequest::default() };
+            let hello = tokio::time::timeout(HELLO, peer.hello(request)).await.ok()?.ok()?.into_inner();
+            let HelloResponse { version, feature_level, state_hash: hash, state_index: index, .. } = hello;
+            let state = (!hash.is_empty()).then_some(StateHash { index, hash });
+            Some((node, Program { version, feature_level, state }))
         };
         futures::future::join_all(nodes.map(ask)).await.into_iter().flatten().collect()
     }

@@ -98,16 +98,11 @@ impl Discovery {
     /// Crawls from a seed.
     pub async fn crawl(&self, seed: &Address) -> Result<Found, DiscoverError> {
         let mut queue = VecDeque::from([seed.clone()]);
-        let mut asked: BTreeSet<Address> = BTreeSet::new();
+        // Asked already, or in the queue: a server may list any number.
+        let mut named = BTreeSet::from([seed.clone()]);
         let mut read: Vec<(Address, ServerFacts)> = Vec::new();
         let mut unread = Vec::new();
         while let Some(address) = queue.pop_front() {
-            if !asked.insert(address.clone()) {
-                continue;
-            }
-            if asked.len() > SERVERS_MAX {
-                return Err(DiscoverError::TooLarge);
-            }
             let facts = match self.read(&address).await {
                 Ok(facts) => facts,
                 Err(why) if address == *seed => return Err(DiscoverError::Seed { address, why }),
@@ -116,8 +111,16 @@ impl Discovery {
                     continue;
                 }
             };
-            queue.extend(facts.channels.iter().map(|c| c.source.clone()));
-            queue.extend(facts.replicas.iter().flatten().filter_map(|r| r.address.clone()));
+            let sources = facts.channels.iter().map(|c| &c.source);
+            let listed = facts.replicas.iter().flatten().filter_map(|r| r.address.as_ref());
+            for other in sources.chain(listed) {
+                if named.insert(other.clone()) {
+                    queue.push_back(other.clone());
+                }
+                if named.len() > SERVERS_MAX {
+                    return Err(DiscoverError::TooLarge);
+                }
+            }
             if !same_server(&read, &address, &facts)? {
                 read.push((address, facts));
             }

@@ -20,7 +20,7 @@ use crate::{
             choose::Sets,
             step::{Action, Step, StepEnd},
         },
-        recovery::{Context, Effect, Event, Machine},
+        recovery::{Context, Effect, Event, Machine, Stage},
         replicated::{Change, Recovery, StepRecord},
     },
     executor::Permit,
@@ -50,8 +50,14 @@ pub struct Driven {
     pub task: tokio::task::JoinHandle<()>,
 }
 
-/// Starts driving.
-pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: bool) -> Driven {
+/// Starts driving. `confirmed`: when the entry was proposed that lets this node drive it in `term`.
+pub fn drive(
+    tools: Tools,
+    recovery: Recovery,
+    (term, confirmed): (u64, Instant),
+    known: Sets,
+    resumed: bool,
+) -> Driven {
     let (events, inbox) = mpsc::channel(EVENTS);
     let membership = tools.ports.log.membership();
     tools.ports.servers.set_nodes(membership.nodes.keys().copied().collect());
@@ -63,7 +69,7 @@ pub fn drive(tools: Tools, recovery: Recovery, term: u64, known: Sets, resumed: 
         known,
         id: recovery.id,
         start_index: recovery.id,
-        confirmed: Instant::now(),
+        confirmed,
         events: events.clone(),
         work: JoinSet::new(),
         records: Vec::new(),
@@ -93,14 +99,14 @@ impl Driver {
         let mut event = Event::Begin { resumed };
         let node = self.tools.node_id();
         let mut marks = Some(marks(&self.tools, &machine.recovery().cluster));
-        pause::point(node, "start", "before").await;
+        pause::point(node, "start", "after").await;
         loop {
             let stage = machine.stage();
             let effects = self.advance(&mut machine, event);
             if machine.stage() != stage {
                 tracing::info!(recovery = self.id, from = ?stage, to = ?machine.stage(), "recovery");
             }
-            if !self.carry_out(effects).await {
+            if !self.carry_out(effects, machine.stage()).await {
                 break;
             }
             if let Some(marks) = marks.take() {
@@ -126,10 +132,10 @@ impl Driver {
         })
     }
 
-    /// Whether to go on.
-    async fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
+    /// Whether to go on. `stage`: where the machine stands now.
+    async fn carry_out(&mut self, effects: Vec<Effect>, stage: Stage) -> bool {
         let acts = effects.iter().any(|e| matches!(e, Effect::Run { .. } | Effect::FenceEverywhere { .. }));
-        if acts && !self.confirm().await {
+        if acts && !(self.confirm().await && self.ours()) {
             return false;
         }
         // Steps first: a proposal of the same event goes beside them, not before.
@@ -137,7 +143,7 @@ impl Driver {
             effects.into_iter().partition(|effect| matches!(effect, Effect::Propose(_)));
         for effect in others {
             match effect {
-                Effect::Run { id, step, deadline_ms } => self.run_step(id, step, deadline_ms),
+                Effect::Run { id, step, deadline_ms } => self.run_step(id, step, deadline_ms, stage),
                 Effect::FenceEverywhere { step, deadline_ms } => self.fence_everywhere(step, deadline_ms),
                 Effect::Record(records) => self.records.extend(records),
                 Effect::Over => return false,
@@ -159,49 +165,51 @@ impl Driver {
         if self.confirmed.elapsed() <= CONFIRMED_FOR {
             return true;
         }
-        let leads = |tools: &Tools| {
-            let leadership = tools.leads();
-            leadership.is_leader && leadership.term == self.term
-        };
-        let began = Instant::now();
-        match self.tools.ports.log.read_barrier().await {
-            Ok(_) if leads(&self.tools) => {
+        match confirmed(&self.tools, self.term).await {
+            Ok(began) => {
                 self.confirmed = began;
                 true
             }
-            Ok(_) => {
+            Err(why) => {
                 tracing::warn!(
                     recovery = self.id,
-                    "no longer the leader of its term; another node goes on with it"
+                    why,
+                    "this node stops here; whoever leads goes on with it"
                 );
                 false
             }
-            Err(error) => {
-                tracing::warn!(recovery = self.id, %error, "leadership cannot be confirmed; this node stops here");
-                false
-            }
         }
+    }
+
+    /// Whether the log still says that this node drives it. It does not once another recovery has superseded this one, which
+    /// this task learns of a moment later.
+    fn ours(&self) -> bool {
+        let (node, term) = (self.tools.node_id(), self.term);
+        let ours =
+            self.tools.read(|state| state.recoveries.get(&self.id).is_some_and(|r| r.driven_by(node, term)));
+        if !ours {
+            tracing::warn!(
+                recovery = self.id,
+                "the log gives it to this node no more; nothing more is done for it here"
+            );
+        }
+        ours
     }
 
     fn permit(&self, deadline: Duration) -> Permit {
-        Permit {
-            recovery: self.id.to_string(),
-            log_index: self.start_index,
-            term: self.term,
-            expires: Instant::now() + deadline,
-        }
+        Permit::new(self.id.to_string(), self.start_index, self.term, self.confirmed, deadline)
     }
 
-    fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64) {
+    fn run_step(&mut self, id: u32, step: Step, deadline_ms: u64, stage: Stage) {
         let deadline = Duration::from_millis(deadline_ms);
         let permit = self.permit(deadline);
         let (tools, events) = (self.tools.clone(), self.events.clone());
         let node = self.tools.node_id();
         self.work.spawn(self.tools.task(async move {
             let began_ms = tools.now_ms();
-            let point = pause_name(&step.action);
+            let point = pause_name(&step.action, stage);
             pause::point(node, point, "before").await;
-            let end = tools.ports.servers.run(permit, step.clone(), deadline).await;
+            let end = run(&tools, permit, step.clone(), deadline).await;
             pause::point(node, point, "after").await;
             tracing::info!(step = %step, end = %end, took_ms = tools.now_ms() - began_ms, "step");
             // The receiver is gone only when the recovery is over in this process.
@@ -218,7 +226,7 @@ impl Driver {
             self.work.spawn(self.tools.task(async move {
                 pause::point(me, "fence", "before").await;
                 let end = match node == me {
-                    true => tools.ports.servers.run(permit, step.clone(), deadline).await,
+                    true => run(&tools, permit, step.clone(), deadline).await,
                     false => {
                         let step = step.clone();
                         let delegation = Delegation { recovery: id, term, step, within: deadline };
@@ -290,6 +298,35 @@ fn marks(
     async move { futures::future::join_all(asked).await.into_iter().flatten().collect() }
 }
 
+/// Since when leadership of this term is confirmed anew, or a sentence.
+async fn confirmed(tools: &Tools, term: u64) -> Result<Instant, String> {
+    let began = Instant::now();
+    tools.ports.log.read_barrier().await.map_err(|error| error.to_string())?;
+    let leadership = tools.leads();
+    match leadership.is_leader && leadership.term == term {
+        true => Ok(began),
+        false => Err(format!("this node leads no more in term {term}")),
+    }
+}
+
+/// Runs a step over a session that its permit covers. Where one had to be opened first, leadership is confirmed behind that:
+/// else a node that was held up here would come back to a server from which its successor has seen it gone.
+async fn run(tools: &Tools, mut permit: Permit, step: Step, deadline: Duration) -> StepEnd {
+    let until = Instant::now() + deadline;
+    let since = match tools.ports.servers.open(&step.target, deadline).await {
+        Ok(since) => since,
+        Err(why) => return StepEnd::Refused { why },
+    };
+    if since > permit.confirmed {
+        match confirmed(tools, permit.term).await {
+            Ok(began) => permit.confirmed = began,
+            Err(why) => return StepEnd::Refused { why },
+        }
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    tools.ports.servers.run(permit, step, left).await
+}
+
 /// Asks another node to do a step of a committed recovery.
 async fn delegate(tools: &Tools, node: u64, delegation: Delegation) -> StepEnd {
     let limit = delegation.within + ON_THE_WAY;
@@ -301,7 +338,7 @@ async fn delegate(tools: &Tools, node: u64, delegation: Delegation) -> StepEnd {
 }
 
 /// The rig's name for a step.
-fn pause_name(action: &Action) -> &'static str {
+fn pause_name(action: &Action, stage: Stage) -> &'static str {
     match action {
         Action::StopReceiver { .. } => "revoke",
         Action::Fence | Action::MakeReadOnly { .. } => "fence",
@@ -310,7 +347,8 @@ fn pause_name(action: &Action) -> &'static str {
         Action::Detach { .. } => "detach",
         Action::MakeWritable => "writable",
         Action::VerifyWrite { .. } => "verify",
-        Action::Point { .. } => "repoint",
+        Action::Point { .. } if stage == Stage::Ackers => "acker",
+        Action::Point { .. } if stage == Stage::Repoint => "repoint",
         _ => "other",
     }
 }

@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
 use crate::{
     core::{
         plan::step::{Action, Step},
@@ -58,10 +56,13 @@ impl Fencer {
     }
 
     async fn fence(&self, order: StandingOrder) {
-        if let Err(error) = self.tools.ports.log.read_barrier().await {
-            tracing::warn!(server = %order.target.address, %error, "a returned primary cannot be fenced by this node");
-            return;
-        }
+        let confirmed = match self.tools.barrier_over_session(&order.target, ATTEMPT).await {
+            Ok(began) => began,
+            Err(error) => {
+                tracing::warn!(server = %order.target.address, error, "a returned primary cannot be fenced by this node");
+                return;
+            }
+        };
         let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&order.cluster).and_then(|c| c.primary.clone());
             state.orders.contains_key(&order.id) && primary.as_ref() != Some(&order.target.server)
@@ -69,12 +70,8 @@ impl Fencer {
         if !stands {
             return;
         }
-        let permit = Permit {
-            recovery: format!("order {}", order.id),
-            log_index: order.id,
-            term: self.tools.leads().term,
-            expires: Instant::now() + ATTEMPT,
-        };
+        let term = self.tools.leads().term;
+        let permit = Permit::new(format!("order {}", order.id), order.id, term, confirmed, ATTEMPT);
         let step = Step { target: order.target.clone(), action: Action::Fence };
         let end = self.tools.ports.servers.run(permit, step.clone(), ATTEMPT).await;
         tracing::warn!(order = order.id, step = %step, end = %end, "a returned primary");

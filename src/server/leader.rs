@@ -6,6 +6,7 @@
 
 pub mod gather;
 mod level;
+mod newcomers;
 mod orders;
 mod recoveries;
 pub mod start;
@@ -21,6 +22,7 @@ use std::{
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::Instant,
 };
 
 use self::gather::{Gathered, Remembered};
@@ -63,8 +65,8 @@ pub enum Message {
     Started {
         /// Which cluster.
         cluster: ClusterId,
-        /// When it was proposed, this node's milliseconds.
-        proposed_ms: u64,
+        /// When it was proposed.
+        proposed: Instant,
         /// What became of it.
         result: Result<Committed, ProposeError>,
         /// Told to an operator who waits.
@@ -85,6 +87,8 @@ pub enum Message {
     TakenOver {
         /// Which.
         id: u64,
+        /// When it was proposed.
+        proposed: Instant,
         /// What became of it.
         result: Result<Committed, ProposeError>,
     },
@@ -244,13 +248,13 @@ impl Leader {
             Message::RoundEnded { cluster, called_ms, verdict } => {
                 self.round_ended(&cluster, called_ms, verdict);
             }
-            Message::Started { cluster, proposed_ms, result, reply } => {
-                self.started(&cluster, proposed_ms, result, reply);
+            Message::Started { cluster, proposed, result, reply } => {
+                self.started(&cluster, proposed, result, reply);
             }
             Message::Operator { start, by, request_id, reply } => {
                 self.propose_start(*start, by, request_id, Some(reply))
             }
-            Message::TakenOver { id, result } => self.taken_over(id, result),
+            Message::TakenOver { id, proposed, result } => self.taken_over(id, proposed, result),
             Message::Evidence { cluster, reply } => {
                 let _ = reply.send(self.gathered.testimonies(&cluster, self.tools.now_ms()));
             }

@@ -118,7 +118,7 @@ impl Observer {
         let newest = |state: &State| {
             state.verdicts.values().filter_map(|of| of.get(&me)).map(|v| v.sequence).max().unwrap_or(0)
         };
-        self.tools.read(newest) + RESTART_GAP
+        self.tools.read(newest).saturating_add(RESTART_GAP)
     }
 
     // ---- Probes.

@@ -66,35 +66,40 @@ impl Answers {
     pub async fn delegate(&self, delegation: Delegation) -> StepEnd {
         let within = delegation.within.min(STEP_MAX);
         let expires = Instant::now() + within;
-        if !planted(Mistake::DelegationNotChecked)
-            && let Err(why) = self.allowed(&delegation).await
-        {
-            return StepEnd::Refused { why };
-        }
+        let confirmed = match self.allowed(&delegation, within).await {
+            Ok(confirmed) => confirmed,
+            Err(why) => return StepEnd::Refused { why },
+        };
         let permit = Permit {
             recovery: delegation.recovery.to_string(),
             log_index: delegation.recovery,
             term: delegation.term,
+            confirmed,
             expires,
         };
-        self.tools.ports.servers.run(permit, delegation.step, within).await
+        let left = expires.saturating_duration_since(Instant::now());
+        self.tools.ports.servers.run(permit, delegation.step, left).await
     }
 
-    /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term. A request may
-    /// have lain in a cut connection for minutes: the read barrier makes what is applied here current, so that no fence
-    /// begins once the recovery was given up.
-    async fn allowed(&self, delegation: &Delegation) -> Result<(), String> {
+    /// P1 for a delegated step: the recovery that allows it is applied here and still runs under that term. Only then is a
+    /// session opened to the server that the step names. A request may have lain in a cut connection for minutes: the read
+    /// barrier, behind that session, makes what is applied here current, so that no fence begins once the recovery was given
+    /// up. Returns when the barrier began.
+    async fn allowed(&self, delegation: &Delegation, within: Duration) -> Result<Instant, String> {
         let log = &self.tools.ports.log;
         let (mut applied, index) = (log.applied(), delegation.recovery);
         if timeout(APPLY_WITHIN, applied.wait_for(|applied| *applied >= index)).await.is_err() {
             return Err(format!("this node has not applied log index {index} yet"));
         }
+        self.tools.read(|state| stands(state, delegation))?;
+        self.tools.ports.servers.open(&delegation.step.target, within).await?;
+        let began = Instant::now();
         match timeout(APPLY_WITHIN, log.read_barrier()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error.to_string()),
             Err(_) => return Err("this node could not confirm its state in time".into()),
         }
-        self.tools.read(|state| stands(state, delegation))
+        self.tools.read(|state| stands(state, delegation)).map(|()| began)
     }
 
     /// High-water marks of a cluster's members (P6); `None` for a cluster that this node does not watch.
@@ -123,6 +128,9 @@ impl Answers {
 
 /// Whether the state allows a delegated step, or why not.
 fn stands(state: &State, delegation: &Delegation) -> Result<(), String> {
+    if planted(Mistake::DelegationNotChecked) {
+        return Ok(());
+    }
     let Delegation { recovery: id, term, step, .. } = delegation;
     let recovery = state.recoveries.get(id).filter(|r| r.running());
     let recovery = recovery.ok_or_else(|| format!("recovery {id} does not run"))?;

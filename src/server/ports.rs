@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
@@ -189,7 +190,9 @@ pub trait Servers: Send + Sync + 'static {
     fn drop_busy(&self);
     /// Which nodes may have sessions on servers.
     fn set_nodes(&self, nodes: Vec<u64>);
-    /// Carries out one step, ending at `deadline` at the latest.
+    /// Opens the session for steps on one server, where there is none; since when it is there, or a sentence.
+    fn open(&self, target: &Target, deadline: Duration) -> BoxFuture<'static, Result<Instant, String>>;
+    /// Carries out one step, ending at `deadline` at the latest, over a session that its permit covers.
     fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd>;
 }
 

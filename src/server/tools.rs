@@ -1,12 +1,15 @@
 //! What every actor works with: the ports, and the group's voice over them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{group::Group, ports::Ports};
-use crate::{core::replicated::State, raft::Leadership};
+use crate::{
+    core::{plan::step::Target, replicated::State},
+    raft::Leadership,
+};
 
 /// The ports of one node, and its voice in the group.
 #[derive(Clone)]
@@ -36,6 +39,15 @@ impl Tools {
     /// Who leads now, as far as this node knows.
     pub fn leads(&self) -> Leadership {
         self.ports.log.leads()
+    }
+
+    /// A read barrier behind an open session: what a permit for a step there must follow. The session is opened where there
+    /// is none. Returns when the barrier began, what the permit names as confirmed; or a sentence.
+    pub async fn barrier_over_session(&self, target: &Target, within: Duration) -> Result<Instant, String> {
+        self.ports.servers.open(target, within).await?;
+        let began = Instant::now();
+        self.ports.log.read_barrier().await.map_err(|error| error.to_string())?;
+        Ok(began)
     }
 
     /// This process' monotonic milliseconds.

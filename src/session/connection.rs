@@ -1,7 +1,8 @@
 //! A session: one driver connection that is never used again once it may be out of step.
 
-use std::{collections::HashMap, fmt, path::Path, time::Duration};
+use std::{collections::HashMap, fmt, panic::AssertUnwindSafe, path::Path, time::Duration};
 
+use futures::FutureExt as _;
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable};
 use tokio::time::{Instant, timeout_at};
 
@@ -76,17 +77,19 @@ impl Session {
         options: &SessionOptions,
     ) -> Result<Self, SessionError> {
         let deadline = Instant::now() + options.login_within;
-        let line = line::dial(address, deadline, options.dial_again).await?;
+        let line = line::dial(address, account.tls == Tls::Off, deadline, options.dial_again).await?;
         let mut cut = CutOnDrop(Some(line.end.clone()));
         let tls = tls(address, &account.tls).await?;
         let opts = driver_options(line.entrance.port(), account, tls, options);
-        let login = timeout_at(deadline, Conn::new(opts)).await;
+        let login = timeout_at(deadline, unpanicked(Conn::new(opts))).await;
         let conn = match login {
-            Ok(Ok(conn)) => conn,
-            Ok(Err(error)) => return Err(error.into()),
+            Ok(Ok(Ok(conn))) => conn,
+            Ok(Ok(Err(error))) => return Err(failed_login(error.into(), &line.end, &account.tls)),
+            Ok(Err(nonsense)) => return Err(nonsense),
             Err(_) => return Err(SessionError::Silent { awaited: "login", after: options.login_within }),
         };
         cut.0 = None;
+        line.end.logged_in();
         let settings = Some(settings(line.greeting.flavor, options));
         Ok(Self { conn: Some(conn), end: line.end, greeting: line.greeting, settings })
     }
@@ -143,15 +146,16 @@ impl Session {
             Some(settings) => format!("{settings}; {sql}"),
             None => sql.to_owned(),
         };
-        let answer = timeout_at(Instant::now() + within, collect(&mut conn, &whole)).await;
+        let answer = timeout_at(Instant::now() + within, unpanicked(collect(&mut conn, &whole))).await;
         let (mut sets, error) = match answer {
             Err(_) => return Err(SessionError::Silent { awaited: "answer", after: within }),
-            Ok((sets, Some(error))) if !error.keeps_session() => {
+            Ok(Err(nonsense)) => return Err(nonsense),
+            Ok(Ok((sets, Some(error)))) if !error.keeps_session() => {
                 // The sets before it are lost with the session: nobody may act on half an answer.
                 drop(sets);
-                return Err(error);
+                return Err(refused_instead(error, &self.end));
             }
-            Ok(answer) => answer,
+            Ok(Ok(answer)) => answer,
         };
         cut.0 = None;
         self.conn = Some(conn);
@@ -166,7 +170,8 @@ impl Session {
     /// Says goodbye, so that the server counts no aborted connection. Bounded at 100 ms.
     pub async fn close(mut self) {
         if let Some(conn) = self.conn.take() {
-            let _ = tokio::time::timeout(Duration::from_millis(100), conn.disconnect()).await;
+            let goodbye = unpanicked(conn.disconnect());
+            let _ = tokio::time::timeout(Duration::from_millis(100), goodbye).await;
         }
         self.end.cut();
     }
@@ -179,8 +184,35 @@ impl fmt::Debug for Session {
     }
 }
 
+/// mysql_async 0.37 has assertions that a server's bytes reach (an empty row, an RSA key that is none, a second change of
+/// the login method). What they stop is this one connection, which its caller then cuts.
+async fn unpanicked<T>(work: impl Future<Output = T>) -> Result<T, SessionError> {
+    let nonsense = |_| SessionError::Protocol("the server's bytes make no sense to the driver".to_owned());
+    AssertUnwindSafe(work).catch_unwind().await.map_err(nonsense)
+}
+
+/// The server was cut off for what it sent: the driver only saw the end.
+fn refused_instead(error: SessionError, end: &LineEnd) -> SessionError {
+    match end.refused() {
+        Some(why) => SessionError::Protocol(why.to_owned()),
+        None => error,
+    }
+}
+
+/// rustls and the driver's reader of packets report what they do not understand alike.
+fn failed_login(error: SessionError, end: &LineEnd, tls: &Tls) -> SessionError {
+    match refused_instead(error, end) {
+        SessionError::Tls(why) if *tls == Tls::Off => SessionError::Protocol(why),
+        error => error,
+    }
+}
+
+/// Most rows and result sets of one answer together. Process lists have at most 100,000 (`max_connections`).
+const ROWS_MAX: usize = 200_000;
+
 async fn collect(conn: &mut Conn, sql: &str) -> (Vec<ResultSet>, Option<SessionError>) {
     let mut sets = Vec::new();
+    let mut room = ROWS_MAX;
     let mut result = match conn.query_iter(sql).await {
         Ok(result) => result,
         Err(error) => return (sets, Some(error.into())),
@@ -190,13 +222,18 @@ async fn collect(conn: &mut Conn, sql: &str) -> (Vec<ResultSet>, Option<SessionE
         let mut rows = Vec::new();
         loop {
             match result.next().await {
-                Ok(Some(row)) => rows.push(row),
+                Ok(Some(row)) if rows.len() < room => rows.push(row),
+                Ok(Some(_)) => return (sets, Some(too_much())),
                 Ok(None) => break,
                 // It failed while it ran: it was not done.
                 Err(error) => return (sets, Some(error.into())),
             }
         }
+        room = room.saturating_sub(rows.len() + 1);
         sets.push(ResultSet::from_driver(columns.as_deref().unwrap_or_default(), rows));
+        if room == 0 {
+            return (sets, Some(too_much()));
+        }
         if result.is_empty() {
             break;
         }
@@ -210,6 +247,10 @@ async fn collect(conn: &mut Conn, sql: &str) -> (Vec<ResultSet>, Option<SessionE
         Err(error) => return (sets, Some(error.into())),
     }
     (sets, None)
+}
+
+fn too_much() -> SessionError {
+    SessionError::Protocol(format!("the server sends more than {ROWS_MAX} rows"))
 }
 
 /// What a session sets for itself: no server-wide mode may change what our statements mean, and none of them waits

@@ -5,6 +5,14 @@ use std::{io, time::Duration};
 
 use mysql_async::{DriverError, Error, IoError, ServerError};
 
+use crate::model::words::tame;
+
+/// Longest text of a server's error that is kept; their own are below 512 characters.
+const MESSAGE_MAX: usize = 512;
+/// Longest name of a plug-in, and SQLSTATE.
+const NAME_MAX: usize = 64;
+const STATE_MAX: usize = 5;
+
 /// Why there is no session, or no answer. After every variant but [`SessionError::Server`] the session is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
@@ -101,7 +109,7 @@ impl SessionError {
 
     /// Sorts a server's error by its number (MySQL 9.x and MariaDB 10.11 server error references).
     pub(super) fn from_server(code: u16, state: &str, message: &str) -> Self {
-        let message = message.trim().to_owned();
+        let message = tame(message.trim(), MESSAGE_MAX);
         match code {
             // Wrong password or account, host not allowed or blocked, locked or expired account; 1698 and 4151: MariaDB.
             1044 | 1045 | 1129 | 1130 | 1698 | 1820 | 1862 | 3118 | 4151 => {
@@ -112,7 +120,7 @@ impl SessionError {
             3032 => Self::OfflineMode { message },
             // Our session was killed, or timed out while idle; 1927: MariaDB.
             1927 | 3169 | 4031 => Self::Closed(format!("{message} ({code})")),
-            _ => Self::Server { code, state: state.to_owned(), message },
+            _ => Self::Server { code, state: tame(state, STATE_MAX), message },
         }
     }
 
@@ -147,15 +155,16 @@ impl From<Error> for SessionError {
             Error::Driver(DriverError::UnknownAuthPlugin { name }) => Self::AccessDenied {
                 code: 2059,
                 message: format!(
-                    "the account uses the authentication plug-in `{name}`, which this client does not speak"
+                    "the account uses the authentication plug-in `{}`, which this client does not speak",
+                    tame(&name, NAME_MAX)
                 ),
             },
             // A payload may hold what a server echoed; its length is enough.
             Error::Driver(DriverError::UnexpectedPacket { payload }) => {
                 Self::Protocol(format!("a packet of {} bytes that fits nothing", payload.len()))
             }
-            Error::Driver(error) => Self::Protocol(error.to_string()),
-            Error::Other(error) => Self::Protocol(error.to_string()),
+            Error::Driver(error) => Self::Protocol(tame(&error.to_string(), MESSAGE_MAX)),
+            Error::Other(error) => Self::Protocol(tame(&error.to_string(), MESSAGE_MAX)),
             Error::Url(error) => Self::Protocol(error.to_string()),
         }
     }

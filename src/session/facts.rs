@@ -72,7 +72,8 @@ impl FactsReader {
         let known = |p: &Profile| p.flavor == session.flavor() && &p.version == session.version();
         if !self.profile.as_ref().is_some_and(known) {
             let sets = session.run(ASK_PROFILE, within).await?;
-            let answer = sets.into_iter().next().unwrap_or_default();
+            let nothing = || SessionError::Protocol("the server gave no answer".to_owned());
+            let answer = sets.into_iter().next().ok_or_else(nothing)?;
             self.profile = Some(Profile::new(session.flavor(), session.version().clone(), &answer));
             self.lacking.clear();
         }

@@ -16,6 +16,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +35,7 @@ use tokio::{
 use super::{
     SessionError,
     greeting::{self, GREETING_MAX, Greeting},
+    guard::Guard,
 };
 use crate::model::address::Address;
 
@@ -46,13 +51,33 @@ pub(super) struct Line {
 #[derive(Debug, Clone)]
 pub struct LineEnd {
     ended: watch::Receiver<Option<String>>,
+    shared: Arc<Shared>,
     task: AbortHandle,
+}
+
+/// What a line and its holder tell each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The driver is logged in.
+    logged_in: AtomicBool,
+    /// Why the server's bytes are not passed on any more.
+    refused: OnceLock<String>,
 }
 
 impl LineEnd {
     /// Cuts the connection at once; a statement in flight may go on, on the server.
     pub fn cut(&self) {
         self.task.abort();
+    }
+
+    /// From now on the server answers statements.
+    pub(super) fn logged_in(&self) {
+        self.shared.logged_in.store(true, Ordering::Relaxed);
+    }
+
+    /// What the server sent that is not passed on to any driver; the connection has ended then.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.shared.refused.get().map(String::as_str)
     }
 
     /// Why the connection ended, when it has.
@@ -70,8 +95,10 @@ impl LineEnd {
 }
 
 /// Connects and reads the greeting. The name is resolved anew each time; its addresses share the time there is.
+/// `plain`: nothing will be encrypted.
 pub(super) async fn dial(
     address: &Address,
+    plain: bool,
     deadline: Instant,
     dial_again: Duration,
 ) -> Result<Line, SessionError> {
@@ -86,18 +113,20 @@ pub(super) async fn dial(
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(local)?;
     let entrance = listener.local_addr().map_err(local)?;
     let (tell, ended) = watch::channel(None);
+    let shared = Arc::new(Shared::default());
+    let theirs = shared.clone();
     let task = tokio::spawn(async move {
         let driver = match timeout_at(deadline, listener.accept()).await {
             Ok(Ok((driver, _))) => driver,
             _ => return,
         };
         drop(listener);
-        if let Some(why) = carry(server, driver, &opening).await {
+        if let Some(why) = carry(server, driver, &opening, plain, &theirs).await {
             tell.send_replace(Some(why));
         }
     })
     .abort_handle();
-    Ok(Line { greeting, entrance, end: LineEnd { ended, task } })
+    Ok(Line { greeting, entrance, end: LineEnd { ended, shared, task } })
 }
 
 /// A lost SYN is sent again by the kernel after 1 s at the earliest, so a healed partition would go unnoticed that
@@ -158,18 +187,41 @@ async fn read_greeting(mut server: TcpStream) -> Result<(TcpStream, Vec<u8>, Gre
 }
 
 /// Carries bytes both ways until one side ends. `Some`: the server's side ended, and why.
-async fn carry(mut server: TcpStream, mut driver: TcpStream, opening: &[u8]) -> Option<String> {
+async fn carry(
+    mut server: TcpStream,
+    mut driver: TcpStream,
+    opening: &[u8],
+    plain: bool,
+    shared: &Shared,
+) -> Option<String> {
     let _ = driver.set_nodelay(true);
+    let guard = Mutex::new(Guard::new(plain));
+    let guard = || guard.lock().unwrap_or_else(PoisonError::into_inner);
+    let passed = |bytes: &[u8]| {
+        let passed = guard().pass(bytes, shared.logged_in.load(Ordering::Relaxed));
+        passed.map_err(|what| {
+            let why = format!("the server sends {what}");
+            // Before the driver sees the end of its connection, so that whoever waits for it can say why.
+            std::io::Error::other(shared.refused.get_or_init(|| why).clone())
+        })
+    };
+    if let Err(error) = passed(opening) {
+        return Some(error.to_string());
+    }
     driver.write_all(opening).await.ok()?;
     let (mut from_server, mut to_server) = server.split();
     let (mut from_driver, mut to_driver) = driver.split();
     let down = async {
-        match copy(&mut from_server, &mut to_driver).await {
+        match copy(&mut from_server, &mut to_driver, &passed).await {
             Ok(()) => "end of stream".to_owned(),
             Err(error) => error.to_string(),
         }
     };
-    let up = copy(&mut from_driver, &mut to_server);
+    let asked = |_: &[u8]| {
+        guard().asked();
+        Ok(())
+    };
+    let up = copy(&mut from_driver, &mut to_server, &asked);
     tokio::select! {
         why = down => Some(why),
         done = up => match done {
@@ -179,10 +231,12 @@ async fn carry(mut server: TcpStream, mut driver: TcpStream, opening: &[u8]) -> 
     }
 }
 
-/// Copies until the end of `from`. Small buffer: sessions are many, their packets small.
+/// Copies until the end of `from`, or until `look` does not let it pass. Small buffer: sessions are many, their packets
+/// small.
 async fn copy(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
+    look: &impl Fn(&[u8]) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 2048];
     loop {
@@ -190,6 +244,7 @@ async fn copy(
         if read == 0 {
             return Ok(());
         }
+        look(&buffer[..read])?;
         to.write_all(&buffer[..read]).await?;
         if read == buffer.len() && buffer.len() < 32 * 1024 {
             buffer.resize(buffer.len() * 4, 0);

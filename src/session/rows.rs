@@ -2,7 +2,7 @@
 
 use mysql_async::{Column, Value};
 
-use crate::model::server::Identity;
+use crate::model::{server::Identity, words::tame};
 
 /// One result set of a text query. Column names are in one spelling for all versions: lower case, `source` for
 /// `master`, `replica` for `slave`.
@@ -69,6 +69,11 @@ impl<'a> Row<'a> {
     /// The same, with an empty text taken as nothing.
     pub fn filled(&self, name: &str) -> Option<&'a str> {
         self.get(name).map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    /// The same as words of a server: at most `most` characters that steer nothing.
+    pub fn words(&self, name: &str, most: usize) -> String {
+        self.get(name).map(|text| tame(text, most)).unwrap_or_default()
     }
 
     /// A number; `None` where there is none.

@@ -9,11 +9,11 @@ use std::{
 use futures::StreamExt;
 use quorate::{
     api::{
-        self, ClientTls,
+        self, ClientTls, Limits,
         backend::{
             Backend, Backup, DiscoverWish, Discovered, Failure, GroupChange, GroupTrouble, GroupView,
             LeaderChannel, LiveServer, NodeRole, NodeView, PlanView, ProblemView, Program, Stamped,
-            UNKNOWN_AGE, Wish,
+            StateHash, UNKNOWN_AGE, Wish,
         },
     },
     core::replicated::{Change, Outcome, Refusal, State, recovery::Testimony},
@@ -112,13 +112,22 @@ impl Fake {
     }
 
     pub async fn serve_with(self: &Arc<Self>, tls: Option<ClientTls>) -> SocketAddr {
+        self.serve_as(tls, Limits::default()).await
+    }
+
+    /// The same, for so many clients.
+    pub async fn serve_limited(self: &Arc<Self>, limits: Limits) -> SocketAddr {
+        self.serve_as(None, limits).await
+    }
+
+    async fn serve_as(self: &Arc<Self>, tls: Option<ClientTls>, limits: Limits) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let backend: Arc<dyn Backend> = self.clone();
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
             let _until_the_runtime_ends = stop;
-            api::serve(backend, listener, tls.as_ref(), stopped).await.unwrap();
+            api::serve(backend, listener, tls.as_ref(), limits, stopped).await.unwrap();
         });
         address
     }
@@ -282,7 +291,11 @@ fn node(id: u64, address: &str, role: NodeRole) -> NodeView {
         voter: true,
         applied: Some(10),
         incarnation: format!("inc{id}"),
-        program: Some(Program { version: "0.1.0".into(), feature_level: 1 }),
+        program: Some(Program {
+            version: "0.1.0".into(),
+            feature_level: 1,
+            state: Some(StateHash { index: 10, hash: "5ca1ab1e".into() }),
+        }),
         datacenter: String::new(),
         heard_ms: Some(3),
     }

@@ -5,9 +5,14 @@ mod errors;
 mod events;
 mod fake;
 mod forwarding;
+mod hostile;
 mod mutations;
 mod reads;
+#[path = "../fuzz/spoil.rs"]
+#[allow(dead_code)] // each of its users uses a part of it
+mod spoil;
 mod tls;
+mod wire;
 mod world;
 
 use quorate::api::error_info;

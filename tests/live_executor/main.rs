@@ -53,12 +53,25 @@ fn executor(node: u64) -> Executor {
 }
 
 fn permit() -> Permit {
-    Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE }
+    Permit::new("r1", 7, 1, Instant::now(), 4 * PATIENCE)
+}
+
+/// As a leader does: a session first, and then the permit.
+async fn run_within(executor: &Executor, step: &Step, deadline: Duration) -> StepEnd {
+    match executor.open(&step.target, deadline).await {
+        Ok(_) => executor.run(&permit(), step, deadline).await,
+        Err(why) => StepEnd::Refused { why },
+    }
+}
+
+/// Since when there is a session.
+async fn since(executor: &Executor, target: &Target) -> Instant {
+    executor.open(target, PATIENCE).await.expect("a session")
 }
 
 async fn run(executor: &Executor, target: &Target, action: Action) -> StepEnd {
     let step = Step { target: target.clone(), action };
-    let end = executor.run(&permit(), &step, PATIENCE).await;
+    let end = run_within(executor, &step, PATIENCE).await;
     assert!(!format!("{end:?} {end}").contains("canary"), "a secret in the end of a step");
     end
 }

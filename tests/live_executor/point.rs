@@ -95,11 +95,11 @@ async fn a_source_that_lets_nobody_in_is_unknown_and_mended_by_the_next_try(inst
     };
     let step = Step { target: target.clone(), action };
     let wrong = Executor::new(options("canary-wrong"));
-    let end = wrong.run(&permit(), &step, Duration::from_secs(3)).await;
+    let end = run_within(&wrong, &step, Duration::from_secs(3)).await;
     eprintln!("{end}");
     assert!(matches!(end, StepEnd::Unknown { .. }), "{end}");
     assert!(!end.to_string().contains("canary"), "{end}");
     let right = Executor::new(options(odd));
-    let report = done(right.run(&permit(), &step, PATIENCE).await);
+    let report = done(run_within(&right, &step, PATIENCE).await);
     assert_eq!(report.facts.expect("facts").channels[0].receiver, Receiver::Running);
 }

@@ -140,7 +140,7 @@ async fn a_drain_ends_unknown_in_time_and_refused_by_an_error(install: Install) 
     primary.sql("UPDATE app.t SET v=2 WHERE id=100").await;
     let goal = primary.facts().await.executed;
     let step = Step { target: target.clone(), action: drain(&goal) };
-    let end = executor.run(&permit(), &step, Duration::from_millis(600)).await;
+    let end = run_within(&executor, &step, Duration::from_millis(600)).await;
     eprintln!("{end}");
     assert!(matches!(end, StepEnd::Unknown { .. }), "{end}");
     holder.query_drop("ROLLBACK").await.expect("rollback");
@@ -208,7 +208,7 @@ async fn pointing_elsewhere_keeps_what_a_slow_applier_has_before_it(install: Ins
         wait: false,
     };
     let step = Step { target: target.clone(), action };
-    let end = executor.run(&permit(), &step, Duration::from_secs(2)).await;
+    let end = run_within(&executor, &step, Duration::from_secs(2)).await;
     eprintln!("{end}");
     match install.flavor {
         // The running applier keeps the relay log while the receiver is moved.
@@ -219,7 +219,7 @@ async fn pointing_elsewhere_keeps_what_a_slow_applier_has_before_it(install: Ins
     assert!(replica.facts().await.in_hand().contains(&goal), "received transactions were lost");
     holder.query_drop("ROLLBACK").await.expect("rollback");
     replica.until("all is applied", "SELECT SUM(v) FROM app.t", |n| n == Some("3")).await;
-    done(executor.run(&permit(), &step, PATIENCE).await);
+    done(run_within(&executor, &step, PATIENCE).await);
     assert_eq!(replica.facts().await.channels[0].source, other.address());
 }
 

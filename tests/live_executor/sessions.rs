@@ -56,6 +56,7 @@ async fn executor_sessions_of_other_nodes_are_ended(install: Install) {
         done(run(other, &target, Action::ReadFacts).await);
     }
     let executor = executor(1);
+    let before = Instant::now();
     let report = done(run(&executor, &target, Action::KillPredecessors).await);
     assert_eq!(report.killed, 2);
     for node in [2, 3] {
@@ -65,8 +66,8 @@ async fn executor_sessions_of_other_nodes_are_ended(install: Install) {
     let report = done(run(&executor, &target, Action::KillPredecessors).await);
     assert_eq!(report.killed, 0);
     // The predecessor finds its session gone before it sends anything, and opens another only for a step.
-    let report = done(run(&others[0], &target, Action::ReadFacts).await);
-    assert!(report.note.contains("opened for this step"), "{}", report.note);
+    done(run(&others[0], &target, Action::ReadFacts).await);
+    assert!(since(&others[0], &target).await >= before);
 }
 
 async fn a_session_left_behind_by_this_node_is_ended_first(install: Install) {

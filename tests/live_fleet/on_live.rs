@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::future::join_all;
 use mysql_async::{Conn, Error, prelude::Queryable};
 use quorate::{
-    core::plan::step::{Action, Step, Target},
+    core::plan::step::{Action, Step, StepEnd, Target},
     executor::{Executor, ExecutorOptions, Permit},
     model::{
         facts::ServerFacts,
@@ -432,10 +432,14 @@ impl Play<'_> {
         let action: Action =
             crate::action(self.stage.flavor, deed, |to| self.server(to).as_source(), &self.executed);
         let executor = self.executors.entry(node).or_insert_with(|| executor(node));
-        let permit =
-            Permit { recovery: "r1".into(), log_index: 7, term: 1, expires: Instant::now() + 4 * PATIENCE };
-        let step = Step { target, action };
-        let end = executor.run(&permit, &step, Duration::from_millis(within_ms)).await;
+        let (step, within) = (Step { target, action }, Duration::from_millis(within_ms));
+        let end = match executor.open(&step.target, within).await {
+            Ok(_) => {
+                let permit = Permit::new("r1", 7, 1, Instant::now(), 4 * PATIENCE);
+                executor.run(&permit, &step, within).await
+            }
+            Err(why) => StepEnd::Refused { why },
+        };
         let words = match line {
             Line::StepEnds(..) => crate::seen::kind(&end).to_owned(),
             _ => self.stage.names.end(&end),

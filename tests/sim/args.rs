@@ -1,32 +1,33 @@
 //! The command line.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, thread::available_parallelism, time::Duration};
 
-use super::scenario::Kind;
+use super::{real::Tier, scenario::Kind};
 
 /// How it is called.
-pub const USAGE: &str = "usage: sim [--tier a] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
-or: sim --hunt --seeds A..B [--kind storm|observers|flap] [--all] [--jobs N] | --mistakes\n\
-without arguments: a batch that ends after some 20 s";
-/// What `cargo test` runs.
-const BOUND: Duration = Duration::from_secs(20);
-/// Seeds of that batch, at most.
-const BOUND_SEEDS: Range<u64> = 1..20_001;
+pub const USAGE: &str = "usage: sim [--tier a|b] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
+or: sim --hunt [--tier a|b] --seeds A..B [--kind storm|observers|flap] [--all] [--jobs N] | --mistakes\n\
+without arguments: a batch of each tier, which end after some 40 s";
+/// What `cargo test` runs: of each tier, from which seed on, and for how long. The first of tier B is one that is played
+/// twice and compared.
+const BOUNDS: [(Tier, u64, Duration); 2] =
+    [(Tier::A, 1, Duration::from_secs(20)), (Tier::B, 23, Duration::from_secs(20))];
+/// At once, there.
+const JOBS_MAX: usize = 4;
+/// How a batch of tier B calls the process of one seed.
+pub const TELL: &str = "--tell";
+/// Seeds of those batches, at most.
+const BOUND_SEEDS: u64 = 20_000;
 
 /// What is wished for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Many seeds.
-    Batch {
-        /// Which.
-        seeds: Range<u64>,
-        /// Processes at once.
-        jobs: usize,
-        /// No seed begins later than this.
-        bound: Option<Duration>,
-    },
+    /// Batches, one after another.
+    Batches(Vec<Batch>),
     /// One seed.
     One {
+        /// Of which tier.
+        tier: Tier,
         /// Which.
         seed: u64,
         /// With all that happened.
@@ -36,6 +37,13 @@ pub enum Wish {
     Hunt(Hunt),
     /// A list of the planted mistakes.
     Mistakes,
+    /// One seed of tier B, its report for the process that asked, on standard output.
+    Told {
+        /// Which.
+        seed: u64,
+        /// With all that happened.
+        keep: bool,
+    },
     /// The test harness' own question for a list.
     Nothing,
 }
@@ -43,36 +51,53 @@ pub enum Wish {
 /// Seeds until a check fails.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hunt {
+    /// Of which tier.
+    pub tier: Tier,
     /// Which.
     pub seeds: Range<u64>,
     /// Only runs of this kind.
     pub kind: Option<Kind>,
     /// All of them, whatever fails.
     pub all: bool,
-    /// Threads.
+    /// At once.
     pub jobs: usize,
+}
+
+/// Many seeds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Of which tier.
+    pub tier: Tier,
+    /// Which.
+    pub seeds: Range<u64>,
+    /// At once.
+    pub jobs: usize,
+    /// No seed but the first begins later than this.
+    pub bound: Option<Duration>,
 }
 
 /// Reads it.
 pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let (mut seeds, mut jobs, mut seed, mut verbose) = (None, 1, None, false);
-    let (mut hunt, mut kind, mut all) = (false, None, false);
+    let (mut tier, mut seeds, mut jobs, mut seed, mut verbose) = (None, None, None, None, false);
+    let (mut told, mut hunt, mut kind, mut all) = (false, false, None, false);
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--tier" => match value()?.as_str() {
-                "a" => {}
-                other => return Err(format!("there is no tier {other} yet")),
+                "a" => tier = Some(Tier::A),
+                "b" => tier = Some(Tier::B),
+                other => return Err(format!("there is no tier {other}")),
             },
             "--seeds" => seeds = Some(range(&value()?)?),
-            "--jobs" => jobs = value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?,
+            "--jobs" => jobs = Some(value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?),
             "--seed" => seed = Some(value()?.parse().map_err(|_| "--seed needs a number".to_owned())?),
             "--verbose" | "--timeline" => verbose = true,
             "--hunt" => hunt = true,
             "--kind" => kind = Some(kind_of(&value()?)?),
             "--all" => all = true,
             "--mistakes" => return Ok(Wish::Mistakes),
+            TELL => told = true,
             "--list" => return Ok(Wish::Nothing),
             // What `cargo test` hands to every target.
             "--quiet" | "-q" | "--nocapture" | "--include-ignored" => {}
@@ -80,14 +105,26 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
             other => return Err(format!("what is {other}?")),
         }
     }
+    let of = tier.unwrap_or_default();
     if hunt {
         let seeds = seeds.ok_or("--hunt needs --seeds")?;
-        return Ok(Wish::Hunt(Hunt { seeds, kind, all, jobs }));
+        return Ok(Wish::Hunt(Hunt { tier: of, seeds, kind, all, jobs: jobs.unwrap_or(1) }));
     }
     Ok(match (seed, seeds) {
-        (Some(seed), _) => Wish::One { seed, verbose },
-        (None, Some(seeds)) => Wish::Batch { seeds, jobs, bound: None },
-        (None, None) => Wish::Batch { seeds: BOUND_SEEDS, jobs, bound: Some(BOUND) },
+        (Some(seed), _) if told => Wish::Told { seed, keep: verbose },
+        (Some(seed), _) => Wish::One { tier: of, seed, verbose },
+        (None, Some(seeds)) => {
+            Wish::Batches(vec![Batch { tier: of, seeds, jobs: jobs.unwrap_or(1), bound: None }])
+        }
+        (None, None) => {
+            let wanted = BOUNDS.into_iter().filter(|(bounded, ..)| tier.is_none_or(|tier| tier == *bounded));
+            let jobs = jobs.unwrap_or_else(|| available_parallelism().map_or(1, usize::from).min(JOBS_MAX));
+            let batch = |(tier, from, bound)| {
+                let seeds = from..from + BOUND_SEEDS;
+                Batch { tier, seeds, jobs, bound: Some(bound) }
+            };
+            Wish::Batches(wanted.map(batch).collect())
+        }
     })
 }
 

@@ -1,34 +1,33 @@
 //! Many seeds, one after another, over as many threads as asked for; and what came of them.
 
 use std::{
-    collections::BTreeMap,
-    ops::Range,
+    collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
     process::ExitCode,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use super::{
+    alone,
+    args::Batch,
     check::Violation,
-    count::{Counts, STATES},
+    count::{Counts, MODEL_STATES, RAFT_STATES, STATES},
     generate,
+    real::Tier,
     run::{self, Report},
-    stories::STORIES,
+    scenario::Scenario,
+    stories::stories,
     world::POISON,
 };
 
-/// A batch of so many seeds must have come by every counted state.
-const ENOUGH: u64 = 2_000;
 /// A seed counts only with so many faults that met something.
 const FAULTS_MIN: usize = 3;
 /// Violations shown in full; all are counted.
 const SHOWN: usize = 3;
-/// Every so many seeds one is run twice and compared.
-const TWICE_EVERY: u64 = 101;
 /// What a panic is called where a check would be.
 pub const PANIC: &str = "no panic";
 
@@ -45,10 +44,10 @@ struct Sum {
 }
 
 /// One seed.
-pub fn one(seed: u64, verbose: bool) -> ExitCode {
+pub fn one(tier: Tier, seed: u64, verbose: bool) -> ExitCode {
     let began = Instant::now();
-    let scenario = generate::scenario(seed);
-    let report = guarded(seed, true);
+    let scenario = generate::scenario(tier, seed);
+    let report = play(tier, seed, true);
     if verbose {
         println!("{scenario:#?}");
     }
@@ -58,7 +57,7 @@ pub fn one(seed: u64, verbose: bool) -> ExitCode {
         }
     }
     for violation in &report.violations {
-        println!("{}", say(seed, violation));
+        println!("{}", say(tier, seed, violation));
     }
     println!(
         "seed {seed}: {:?} over {} nodes, {} servers ({:?}{}): {:.1} s simulated in {} ms, {} faults, {} violations",
@@ -75,58 +74,78 @@ pub fn one(seed: u64, verbose: bool) -> ExitCode {
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-/// Many.
-pub fn run(seeds: Range<u64>, jobs: usize, bound: Option<Duration>) -> ExitCode {
-    let began = Instant::now();
-    let next = AtomicU64::new(seeds.start);
-    let sum = Mutex::new(Sum::default());
-    for (seed, story) in STORIES {
-        let report = guarded(*seed, false);
-        if !report.violations.is_empty() {
-            println!("again: {story}");
-        }
-        take(&mut sum.lock().expect(POISON), report, true);
+/// Batches, one after another.
+pub fn all(batches: Vec<Batch>) -> ExitCode {
+    let mut worst = true;
+    for batch in batches {
+        worst &= run(batch);
     }
+    if worst { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Many; whether no promise was broken.
+fn run(batch: Batch) -> bool {
+    let Batch { tier, seeds, jobs, bound } = batch;
+    let began = Instant::now();
+    let stories = stories(tier);
+    // What was found before comes first.
+    let (next_story, next) = (AtomicUsize::new(0), AtomicU64::new(seeds.start));
+    let sum = Mutex::new(Sum::default());
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
+                while let Some((seed, story)) = stories.get(next_story.fetch_add(1, Relaxed)) {
+                    let report = play(tier, *seed, false);
+                    if !report.violations.is_empty() {
+                        println!("again: {story}");
+                    }
+                    take(tier, &mut sum.lock().expect(POISON), report, true);
+                }
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
-                    if seed >= seeds.end || bound.is_some_and(|bound| began.elapsed() >= bound) {
+                    let late = bound.is_some_and(|bound| began.elapsed() >= bound);
+                    // The first is played however slow the machine is.
+                    if seed >= seeds.end || late && seed != seeds.start {
                         return;
                     }
-                    let twice = seed.is_multiple_of(TWICE_EVERY);
-                    let report = guarded(seed, twice);
-                    let same = !twice || guarded(seed, true).lines == report.lines;
-                    take(&mut sum.lock().expect(POISON), report, same);
+                    let (report, same) = maybe_twice(tier, seed);
+                    take(tier, &mut sum.lock().expect(POISON), report, same);
                 }
             });
         }
     });
-    summary(&sum.into_inner().expect(POISON), began.elapsed(), jobs)
+    summary(tier, &sum.into_inner().expect(POISON), began.elapsed(), jobs)
+}
+
+/// A seed's report, and whether it came out the same where it was played twice.
+fn maybe_twice(tier: Tier, seed: u64) -> (Report, bool) {
+    let twice = seed.is_multiple_of(twice_every(tier));
+    let report = play(tier, seed, twice);
+    let same = !twice || play(tier, seed, true).lines == report.lines;
+    (report, same)
+}
+
+/// One seed of that tier.
+pub fn play(tier: Tier, seed: u64, keep: bool) -> Report {
+    match tier {
+        Tier::A => guarded(seed, &generate::scenario(tier, seed), keep),
+        Tier::B => alone::play(seed, keep),
+    }
 }
 
 /// A panic of a run is a violation with a seed, not the end of the batch.
-pub fn guarded(seed: u64, keep: bool) -> Report {
-    let scenario = generate::scenario(seed);
-    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run::run(seed, &scenario, keep)));
+pub fn guarded(seed: u64, scenario: &Scenario, keep: bool) -> Report {
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run::run(seed, scenario, keep)));
     ran.unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().cloned();
         let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let what = what.unwrap_or_else(|| "a panic without words".into());
-        Report {
-            seed,
-            violations: vec![Violation { at: 0, check: PANIC, what }],
-            simulated_ms: 0,
-            faults: 0,
-            counts: Counts::default(),
-            lines: Vec::new(),
-            polls: 0,
-        }
+        let violations = vec![Violation { at: 0, check: PANIC.into(), what }];
+        Report { seed, violations, ..Report::default() }
     })
 }
 
-fn take(sum: &mut Sum, report: Report, same: bool) {
+fn take(tier: Tier, sum: &mut Sum, report: Report, same: bool) {
     sum.seeds += 1;
     sum.counted += u64::from(report.faults >= FAULTS_MIN && report.simulated_ms >= 60_000);
     sum.simulated_ms += report.simulated_ms;
@@ -144,18 +163,19 @@ fn take(sum: &mut Sum, report: Report, same: bool) {
         about.for_each(|line| println!("{line}"));
     }
     for violation in report.violations {
-        println!("{}", say(report.seed, &violation));
+        println!("{}", say(tier, report.seed, &violation));
         sum.broken.push((report.seed, violation));
     }
 }
 
-fn say(seed: u64, violation: &Violation) -> String {
+fn say(tier: Tier, seed: u64, violation: &Violation) -> String {
     format!(
-        "VIOLATION of \"{}\" at {:.3} s: {}\n  commit {}, tier a: sim --seed {seed} --verbose",
+        "VIOLATION of \"{}\" at {:.3} s: {}\n  commit {}: sim --tier {} --seed {seed} --verbose",
         violation.check,
         violation.at as f64 / 1_000.0,
         violation.what,
-        commit()
+        commit(),
+        tier.name()
     )
 }
 
@@ -165,43 +185,64 @@ fn commit() -> String {
     said.and_then(|out| String::from_utf8(out.stdout).ok()).map_or_else(|| "?".into(), |s| s.trim().into())
 }
 
-fn summary(sum: &Sum, took: Duration, jobs: usize) -> ExitCode {
+fn summary(tier: Tier, sum: &Sum, took: Duration, jobs: usize) -> bool {
     println!("interesting states, over {} seeds:", sum.seeds);
-    for state in STATES {
+    let states: Vec<&str> = states(tier).collect();
+    for state in &states {
         println!("  {:>9}  {state}", sum.counts.of(state));
     }
-    let mut by_check: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut by_check: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
     for (seed, violation) in &sum.broken {
-        by_check.entry(violation.check).or_default().push(*seed);
+        by_check.entry(&violation.check).or_default().insert(*seed);
     }
     for (check, seeds) in &by_check {
         let some: Vec<String> = seeds.iter().take(8).map(u64::to_string).collect();
-        println!("broken {} times: {check} (seeds {})", seeds.len(), some.join(", "));
+        println!("broken in {} seeds: {check} ({})", seeds.len(), some.join(", "));
     }
     for seed in &sum.undetermined {
         println!("seed {seed} is not the same history twice");
     }
-    let never: Vec<&str> = STATES.iter().filter(|state| sum.counts.of(state) == 0).copied().collect();
+    let never: Vec<&str> = states.iter().filter(|state| sum.counts.of(state) == 0).copied().collect();
     if !never.is_empty() {
         println!("never reached: {}", never.join("; "));
     }
     let minutes = sum.simulated_ms as f64 / 60_000.0;
     println!(
-        "sim tier a: {} seeds ({} with {FAULTS_MIN} faults and more), {minutes:.0} simulated minutes, {} faults, {} \
+        "sim tier {}: {} seeds ({} with {FAULTS_MIN} faults and more), {minutes:.0} simulated minutes, {} faults, {} \
          recoveries, {} of {} states, {:.1} minutes/s on {jobs} thread(s), {} polls/minute, {} violations",
+        tier.name(),
         sum.seeds,
         sum.counted,
         sum.faults,
         sum.counts.of("failover succeeded") + sum.counts.of("switchover succeeded"),
-        STATES.len() - never.len(),
-        STATES.len(),
+        states.len() - never.len(),
+        states.len(),
         minutes / took.as_secs_f64(),
         sum.polls / (minutes as u64).max(1),
         sum.broken.len()
     );
-    let missed = sum.seeds >= ENOUGH && !never.is_empty();
-    match sum.broken.is_empty() && sum.undetermined.is_empty() && !missed {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(1),
+    let missed = sum.seeds >= enough(tier) && !never.is_empty();
+    sum.broken.is_empty() && sum.undetermined.is_empty() && !missed
+}
+
+/// The states that a batch of this tier is to come by.
+fn states(tier: Tier) -> impl Iterator<Item = &'static str> {
+    let own = if tier == Tier::B { RAFT_STATES } else { MODEL_STATES };
+    STATES.iter().chain(own).copied()
+}
+
+/// A batch of so many seeds must have come by every counted state.
+fn enough(tier: Tier) -> u64 {
+    match tier {
+        Tier::A => 2_000,
+        Tier::B => 1_000,
+    }
+}
+
+/// Every so many seeds one is run twice and compared.
+fn twice_every(tier: Tier) -> u64 {
+    match tier {
+        Tier::A => 101,
+        Tier::B => 23,
     }
 }

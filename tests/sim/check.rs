@@ -8,11 +8,13 @@
 //! | `p3_one_slot` | P3 | I5 |
 //! | `p4_ends_once` | P4 | I8 |
 //! | `p4_begins_fresh` | P4 | |
+//! | `p4_one_owner` | P4, P5 | I4 |
 //! | `p5_barriers` | P5 | I13 |
 //! | `p6_acknowledged` | P6 | I12, I18 |
 //! | `p7_undone` | P7 | I15 |
 //! | `p8_fail_static` | P8 | I20 |
 //! | `p9_votes` | P9 | I9 |
+//! | `p9_proposals`, `p9_reads`, `one_leader` | P9 | I9 (tier B) |
 //! | `p10_log_time` | P10 | I6 |
 //! | `i7_switches` | | I7 |
 //! | `i10_same_state` | | I10 |
@@ -32,17 +34,25 @@ mod i14_candidate;
 mod i16_relay_log;
 mod i19_rejoined;
 mod i7_switches;
+mod one_leader;
 mod p10_log_time;
 mod p1_permitted;
 mod p2_majority;
 mod p3_one_slot;
 mod p4_begins_fresh;
 mod p4_ends_once;
+mod p4_one_owner;
 mod p5_barriers;
 mod p6_acknowledged;
 mod p7_undone;
 mod p8_fail_static;
+mod p9_proposals;
+mod p9_reads;
 mod p9_votes;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::{trace::Event, world::World};
 
@@ -59,12 +69,12 @@ pub trait Check: Send {
 }
 
 /// A promise that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// True time, milliseconds.
     pub at: u64,
     /// Which.
-    pub check: &'static str,
+    pub check: Cow<'static, str>,
     /// How.
     pub what: String,
 }
@@ -75,7 +85,11 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<p3_one_slot::OneSlot>::default(),
         Box::<p4_ends_once::EndsOnce>::default(),
         Box::<p4_begins_fresh::BeginsFresh>::default(),
+        Box::<p4_one_owner::OneOwner>::default(),
         Box::<p9_votes::Votes>::default(),
+        Box::<one_leader::OneLeader>::default(),
+        Box::<p9_proposals::Proposals>::default(),
+        Box::new(p9_reads::Reads),
         Box::<p10_log_time::LogTime>::default(),
         Box::<i7_switches::Switches>::default(),
         Box::new(i10_same_state::SameState),
@@ -100,7 +114,7 @@ impl World {
         let mut checks = std::mem::take(&mut self.checks);
         for check in &mut checks {
             if let Err(what) = check.see(self.now, event, self) {
-                self.violations.push(Violation { at: self.now, check: check.id(), what });
+                self.violations.push(Violation { at: self.now, check: check.id().into(), what });
             }
         }
         self.checks = checks;
@@ -111,7 +125,7 @@ impl World {
         let mut checks = std::mem::take(&mut self.checks);
         for check in &mut checks {
             if let Err(what) = check.end(self) {
-                self.violations.push(Violation { at: self.now, check: check.id(), what });
+                self.violations.push(Violation { at: self.now, check: check.id().into(), what });
             }
         }
     }

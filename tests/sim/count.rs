@@ -1,9 +1,10 @@
 //! Interesting states: how often a run came by each. A batch that never reached one of them has not tried what it
 //! claims.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use quorate::core::replicated::{Change, Ending, Kind, Outcome, Refusal};
+use serde::{Deserialize, Serialize};
 
 use super::{
     check::account::{changed, done},
@@ -29,7 +30,6 @@ pub const STATES: &[&str] = &[
     "leader lost while a recovery ran",
     "start refused",
     "start committed late",
-    "verdict withdrawn while a start was proposed",
     "two candidates tied",
     "next candidate",
     "promotion with known loss",
@@ -50,15 +50,36 @@ pub const STATES: &[&str] = &[
     "recovery while an observer was blind",
 ];
 
+/// Those that only tier A comes by: there a leader may apply later than it commits, and propose on what it knows.
+pub const MODEL_STATES: &[&str] = &["verdict withdrawn while a start was proposed"];
+
+/// Those that only tier B comes by, or where a run of tier A means something else.
+pub const RAFT_STATES: &[&str] = &[
+    "unsynced entries lost",
+    "unsynced vote lost",
+    "mark torn",
+    "node stopped by a failing disk",
+    "node stopped by a full disk",
+    "node refused to open: no room",
+    "learner added",
+    "voter added",
+    "node removed",
+    "node replaced",
+    "leader's office handed over",
+    "hand-over that did not come about",
+    "read barrier not passed in time",
+];
+
 /// How often each was reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<&'static str, u64>);
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts(BTreeMap<Cow<'static, str>, u64>);
 
 impl Counts {
     /// Reached once more.
     pub fn reach(&mut self, state: &'static str) {
-        debug_assert!(STATES.contains(&state), "{state} is no counted state");
-        *self.0.entry(state).or_default() += 1;
+        let mut all = STATES.iter().chain(MODEL_STATES).chain(RAFT_STATES);
+        debug_assert!(all.any(|known| *known == state), "{state} is no counted state");
+        *self.0.entry(state.into()).or_default() += 1;
     }
 
     /// How often.
@@ -69,7 +90,7 @@ impl Counts {
     /// Adds another run's.
     pub fn add(&mut self, other: &Self) {
         for (state, count) in &other.0 {
-            *self.0.entry(state).or_default() += count;
+            *self.0.entry(state.clone()).or_default() += count;
         }
     }
 }
@@ -186,9 +207,8 @@ impl World {
                 if recovery(id).is_some_and(|r| r.semi_sync.is_some()) {
                     reached.push("promotion under semi-sync");
                 }
-                let full =
-                    decision.considered.iter().filter(|c| c.why.contains("complete") || c.chosen).count();
-                if full > 1 {
+                // The words of a member that only the last rules put behind the chosen one.
+                if decision.considered.iter().any(|c| c.why.starts_with("as good as the chosen one")) {
                     reached.push("two candidates tied");
                 }
                 if decision.must_hold.flavor() == quorate::model::server::Flavor::MariaDb {

@@ -46,6 +46,7 @@ const READ: Duration = Duration::from_secs(3);
 struct Opened {
     session: SimSession,
     slot: Slot,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -135,7 +136,7 @@ impl SimServers {
                 Err(_) => inner.opened = None,
             }
         }
-        if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
+        if !inner.is_open() {
             inner.opened = None;
             match self.open(&mut inner, place).await {
                 Ok(()) => inner.failed = 0,
@@ -162,10 +163,27 @@ impl SimServers {
         match &answer.replies[..] {
             [_, Reply::Mark(holder), Reply::Profile(profile)] => {
                 let slot = Slot { profile: profile.clone(), predecessor: *holder, is_open: true };
-                inner.opened = Some(Opened { session, slot });
+                inner.opened = Some(Opened { session, slot, since: Instant::now() });
                 Ok(())
             }
             _ => Err(Lost::Closed(format!("{answer:?} at login"))),
+        }
+    }
+
+    async fn ready(self, place: Arc<Place>, until: Instant) -> Result<Instant, String> {
+        let mut inner = place.wait(until).await?;
+        if !inner.is_open() {
+            self.open_by(&mut inner, &place, until).await?;
+        }
+        Ok(inner.opened.as_ref().ok_or("the session is gone")?.since)
+    }
+
+    async fn open_by(&self, inner: &mut Inner, place: &Place, until: Instant) -> Result<(), String> {
+        inner.opened = None;
+        match timeout_at(until, self.open(inner, place)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("no session to {}: {error}", place.address)),
+            Err(_) => Err(format!("no session to {} in time", place.address)),
         }
     }
 
@@ -176,21 +194,27 @@ impl SimServers {
         until: Instant,
     ) -> Result<MutexGuard<'a, Inner>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let mut inner = timeout_at(until, place.inner.lock())
-            .await
-            .map_err(|_| refused(format!("another step is still running on {}", place.address)))?;
-        if !inner.opened.as_ref().is_some_and(|opened| opened.session.is_open()) {
-            inner.opened = None;
-            if !permit.holds(Instant::now()) {
-                return Err(refused("the permit has expired".to_owned()));
-            }
-            match timeout_at(until, self.open(&mut inner, place)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(refused(format!("no session to {}: {error}", place.address))),
-                Err(_) => return Err(refused(format!("no session to {} in time", place.address))),
-            }
+        let inner = place.wait(until).await.map_err(refused)?;
+        if !self.permitted(permit) {
+            return Err(refused("the permit holds no more".to_owned()));
         }
-        Ok(inner)
+        match inner.opened.as_ref().filter(|opened| opened.session.is_open()) {
+            Some(opened) if opened.since <= permit.confirmed => Ok(inner),
+            Some(_) => Err(refused(format!("the session to {} is younger than its permit", place.address))),
+            None => Err(refused(format!("there is no session to {}", place.address))),
+        }
+    }
+
+    /// As `Pulse` tells it: a permit from before a pause is void.
+    fn permitted(&self, permit: &Permit) -> bool {
+        let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
+        permit.holds(Instant::now()) && woke.is_none_or(|woke| woke <= permit.confirmed)
+    }
+
+    /// The same, without the product's opinion: that is what is tried.
+    fn in_time(&self, permit: &Permit) -> bool {
+        let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
+        Instant::now() < permit.expires && woke.is_none_or(|woke| woke <= permit.confirmed)
     }
 
     async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
@@ -235,7 +259,18 @@ fn take_mark(node: u64) -> Statement {
     Statement::TakeMark(recipe::mark(GROUP, node))
 }
 
+impl Inner {
+    fn is_open(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.session.is_open())
+    }
+}
+
 impl Place {
+    async fn wait(&self, until: Instant) -> Result<MutexGuard<'_, Inner>, String> {
+        let waited = timeout_at(until, self.inner.lock()).await;
+        waited.map_err(|_| format!("another step is still running on {}", self.address))
+    }
+
     fn cut(&self) {
         if let Some(line) = self.line.lock().expect(POISON).take() {
             line.cut();
@@ -265,8 +300,7 @@ impl Wire for StepWire<'_> {
             node: self.servers.node,
             server: self.server,
             permit: self.told.clone(),
-            // Not the product's opinion: that is what is tried.
-            in_time: Instant::now() < self.permit.expires,
+            in_time: self.servers.in_time(self.permit),
             target: self.step.target.server.clone(),
             action: self.step.action.name(),
             statements: statements.clone(),
@@ -285,7 +319,7 @@ impl Wire for StepWire<'_> {
     }
 
     fn permitted(&self) -> bool {
-        self.permit.holds(Instant::now())
+        self.servers.permitted(self.permit)
     }
 }
 
@@ -356,6 +390,15 @@ impl Servers for SimServers {
 
     fn set_nodes(&self, nodes: Vec<u64>) {
         *self.nodes.lock().expect(POISON) = nodes;
+    }
+
+    fn open(&self, target: &Target, deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
+        let until = Instant::now() + deadline;
+        self.note(|node| Event::Opening { node, server: target.server.clone() });
+        match self.place(target) {
+            Some(place) => self.clone().ready(place, until).boxed(),
+            None => std::future::ready(Err(format!("no way to {}", target.address))).boxed(),
+        }
     }
 
     fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd> {

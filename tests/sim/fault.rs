@@ -3,6 +3,7 @@
 use super::{
     fleet::{Kill, ServerNo, Thread},
     net::{End, Harm, Select},
+    real::{Tier, fault::RaftFault},
     trace::Event,
     world::World,
 };
@@ -90,6 +91,8 @@ pub enum Fault {
     FlapNodeServer(WhoNode, Who, u64),
     /// No node reaches any other.
     Apart,
+    /// Of Raft itself (tier B).
+    Raft(RaftFault),
 }
 
 /// When it comes.
@@ -129,13 +132,8 @@ pub struct Planned {
     pub fault: Fault,
 }
 
-/// The row that somebody writes to a replica at this time; no client has one like it.
-pub fn errant_row(at: u64) -> u64 {
-    1_000_000 + at
-}
-
 /// How a fault in force is undone; returns whether it met something.
-type Undo = Box<dyn FnOnce(&mut World) -> bool + Send>;
+pub type Undo = Box<dyn FnOnce(&mut World) -> bool + Send>;
 
 /// The faults of a run.
 #[derive(Default)]
@@ -245,7 +243,7 @@ impl World {
         self.server_at(&cluster.primary_member()?.address)
     }
 
-    fn who_node(&self, who: WhoNode) -> Option<u64> {
+    pub fn who_node(&self, who: WhoNode) -> Option<u64> {
         let leader = self.leader();
         match who {
             WhoNode::Leader => leader,
@@ -322,7 +320,7 @@ impl World {
             }
             Fault::WriteErrant(who) => {
                 let no = self.who(who).filter(|no| self.serves(*no) && Some(*no) != self.primary())?;
-                self.fleet.write_errant(no, errant_row(now), now);
+                self.fleet.write_errant(no, 1_000_000 + now, now);
                 self.errant.entry(no).or_insert(now);
                 Some(Box::new(|_| true))
             }
@@ -331,6 +329,7 @@ impl World {
                 self.fleet.set_semi_sync_timeout(no, 1_000, now);
                 Some(Box::new(|_| true))
             }
+            Fault::Raft(fault) => self.do_harm_to_raft(fault),
             other => self.do_harm_to_nodes(other, for_ms),
         }
     }
@@ -369,6 +368,8 @@ impl World {
                     true
                 }))
             }
+            Fault::WipeNode(who) if self.tier == Tier::B => self.do_harm_to_raft(RaftFault::Wipe(who)),
+            Fault::ReplaceNode(who) if self.tier == Tier::B => self.do_harm_to_raft(RaftFault::Replace(who)),
             Fault::WipeNode(who) => {
                 let node = self.who_node(who)?;
                 self.wipe_node(node).then_some(())?;
@@ -432,7 +433,7 @@ impl World {
         Some(Box::new(move |world| world.heal(rule) > 0))
     }
 
-    fn cut(&mut self, ways: Vec<(Select, Select)>) -> Undo {
+    pub fn cut(&mut self, ways: Vec<(Select, Select)>) -> Undo {
         let rules: Vec<u64> = ways.into_iter().map(|(a, b)| self.harm(a, b, Harm::Cut)).collect();
         Box::new(move |world| rules.into_iter().map(|rule| world.heal(rule)).sum::<u64>() > 0)
     }

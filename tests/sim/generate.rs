@@ -10,6 +10,7 @@ use super::{
     fleet::Kill,
     operator::Operation,
     raft::Timing,
+    real::{Tier, fault::RaftFault},
     rng::Rng,
     scenario::{Kind, NodePlan, Scenario, ServerPlan},
     together,
@@ -22,8 +23,66 @@ const FAULTY_MS: u64 = 60_000;
 /// The healed phase.
 const HEALED_MS: u64 = 45_000;
 
-/// The scenario of a seed.
-pub fn scenario(seed: u64) -> Scenario {
+/// The scenario of a seed. That of tier B is the one of tier A with faults of Raft on top, and snapshots more often.
+pub fn scenario(tier: Tier, seed: u64) -> Scenario {
+    let mut scenario = of_servers(seed);
+    if tier == Tier::A {
+        scenario.faults.extend(together::faults(seed, &scenario));
+    } else {
+        let rng = &mut Rng::new(seed, "faults of Raft");
+        scenario.tier = tier;
+        scenario.snapshot_every = *rng.pick(&[(8, 3), (20, 5), (50, 10), (200, 50)]);
+        scenario.faults.extend((0..rng.range(2, 7)).map(|_| of_raft(rng)));
+        for node in &mut scenario.nodes {
+            node.sync_ms = *rng.pick(&[0, 1, 5, 20]);
+        }
+    }
+    scenario
+}
+
+fn of_raft(rng: &mut Rng) -> Planned {
+    use RaftFault::{
+        AddLearner, AddVoter, Bridge, CutBoth, Deaf, DiskErrors, DiskFull, DiskLow, HandOver,
+        KillThenPowerOff, Mute, PowerOff, PowerOffAll, PowerOffInSync, PowerOffInVote, Replace, Wipe,
+    };
+    let node = match rng.chance(50) {
+        true => WhoNode::Leader,
+        false => WhoNode::Other(rng.range(0, 4) as usize),
+    };
+    let other = WhoNode::Other(rng.range(0, 4) as usize);
+    let fault = match rng.range(0, 28) {
+        0..=2 => PowerOff(node),
+        3..=4 => KillThenPowerOff(node, rng.range(1, 5)),
+        5 => PowerOffAll,
+        24..=25 => PowerOffInSync(node),
+        26..=27 => PowerOffInVote(other),
+        6 => DiskErrors(node),
+        7 => DiskFull(node),
+        8 => DiskLow(node),
+        9..=10 => CutBoth(node, other),
+        11..=12 => Bridge(other),
+        13 => Mute(node),
+        14 => Deaf(node),
+        15..=17 => HandOver(other),
+        18 => AddLearner,
+        19..=20 => AddVoter,
+        21..=22 => Replace(node),
+        23 => Wipe(node),
+        _ => unreachable!("fewer than 28"),
+    };
+    let for_ms = match fault {
+        // Long enough to miss what then only a snapshot has.
+        CutBoth(..) | Mute(_) | Deaf(_) => rng.range(500, 20_000),
+        _ => length(rng),
+    };
+    let when = match rng.chance(25) {
+        true => When::After(point(rng), rng.range(0, 60)),
+        false => When::At(CALM_MS + rng.range(0, FAULTY_MS - 5_000)),
+    };
+    Planned { when, for_ms, fault: Fault::Raft(fault) }
+}
+
+fn of_servers(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed, "scenario");
     let rng = &mut rng;
     let kind = match rng.range(0, 100) {
@@ -47,8 +106,9 @@ pub fn scenario(seed: u64) -> Scenario {
         false => Timing { heartbeat_ms: 250, election_max_ms: 2_000 },
     };
     let far = if datacenters > 1 { *rng.pick(&[2, 5, 20]) } else { 1 };
-    let mut scenario = Scenario {
+    Scenario {
         kind,
+        tier: Tier::A,
         faults: faults(kind, semi_sync.is_some(), servers.len(), datacenters, rng),
         operations: operations(kind, faulty_until, rng),
         policy: policy(semi_sync, rng),
@@ -62,9 +122,7 @@ pub fn scenario(seed: u64) -> Scenario {
         faulty_until,
         end: faulty_until + HEALED_MS,
         clients: (0..rng.range(1, 3)).map(|_| *rng.pick(&[100, 250, 600])).collect(),
-    };
-    scenario.faults.extend(together::faults(seed, &scenario));
-    scenario
+    }
 }
 
 fn node(at: u64, datacenters: u8, rng: &mut Rng) -> NodePlan {
@@ -266,13 +324,11 @@ fn any(semi_sync: bool, servers: usize, datacenters: u8, rng: &mut Rng) -> Fault
     }
 }
 
-/// What harms the nodes' view only, or one direction of it.
+/// What harms one node's view only, or one direction of it.
 fn observers(rng: &mut Rng) -> Planned {
     let who = WhoNode::Leader;
-    let fault = match rng.range(0, 8) {
+    let fault = match rng.range(0, 7) {
         0 => Fault::CutNodeServer(who, Who::Primary),
-        // Of a majority too: its replicas hear the primary all the time.
-        7 => Fault::CutMajority(Who::Primary),
         1 => Fault::CutServerNode(Who::Primary, who),
         2 => Fault::FlapNodeServer(who, Who::Primary, rng.range(200, 2_000)),
         3 => Fault::IsolateNode(WhoNode::Other(rng.range(0, 4) as usize)),

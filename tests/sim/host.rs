@@ -29,6 +29,11 @@ pub struct Tasks {
 }
 
 impl Tasks {
+    /// What is to be spawned in place of a task.
+    pub fn task(self: &Arc<Self>, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        Box::pin(Task { tasks: self.clone(), slot: None, inner: Some(task) })
+    }
+
     /// Nothing is polled from now on.
     pub fn pause(&self) {
         self.state.store(PAUSED, Relaxed);
@@ -199,6 +204,6 @@ impl Host for SimHost {
     }
 
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        Box::pin(Task { tasks: self.tasks.clone(), slot: None, inner: Some(task) })
+        self.tasks.task(task)
     }
 }

@@ -1,6 +1,7 @@
 //! The simulation: the real core and the real actors in a world of one seed. `docs/chaos.md` says what it is and how it
 //! is run.
 
+mod alone;
 mod args;
 mod batch;
 mod check;
@@ -19,6 +20,7 @@ mod operator;
 mod peers;
 mod prober;
 mod raft;
+mod real;
 mod rng;
 mod run;
 mod scenario;
@@ -37,8 +39,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     match args::parse(std::env::args().skip(1)) {
-        Ok(args::Wish::Batch { seeds, jobs, bound }) => batch::run(seeds, jobs, bound),
-        Ok(args::Wish::One { seed, verbose }) => batch::one(seed, verbose),
+        Ok(args::Wish::Batches(batches)) => batch::all(batches),
+        Ok(args::Wish::One { tier, seed, verbose }) => batch::one(tier, seed, verbose),
+        Ok(args::Wish::Told { seed, keep }) => alone::tell(seed, keep),
         Ok(args::Wish::Hunt(hunt)) => hunt::run(&hunt),
         Ok(args::Wish::Mistakes) => hunt::list(),
         Ok(args::Wish::Nothing) => ExitCode::SUCCESS,

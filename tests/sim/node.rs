@@ -8,6 +8,7 @@ use super::{
     net::End,
     peers::SimPeers,
     raft::{Disk, Live, SimLog},
+    real::{self, Crash, Home, Member, Tier},
     told::Told,
     trace::Event,
     world::{Due, Sim, World},
@@ -16,11 +17,18 @@ use quorate::server::{
     actors::{self, Actors},
     ports::{Host, Ports},
 };
+use tokio::time::Instant;
 
 /// One node.
 pub struct Node {
-    /// What a restart finds again.
+    /// Random name of its directory (P9).
+    pub incarnation: String,
+    /// What a restart finds again, in tier A.
     pub disk: Disk,
+    /// The same in tier B.
+    pub home: Home,
+    /// Entries after which a snapshot is made, and how many are kept behind it.
+    pub snapshot_every: (usize, usize),
     /// Its process, while it runs.
     pub process: Option<Process>,
     /// Counts its processes.
@@ -45,16 +53,30 @@ pub struct Process {
     pub pauses: Arc<Told<u64>>,
     /// Paused: what has come in meanwhile.
     pub held: Option<Vec<Due>>,
-    /// Its part in the group.
+    /// The end of its last pause that voids permits.
+    pub woke: Option<Instant>,
+    /// Its part in the group, in tier A.
     pub raft: Live,
+    /// The same in tier B, once it is open.
+    pub member: Option<Member>,
     /// Its actors.
     pub actors: Option<Actors>,
 }
 
 impl Node {
     /// A node that has never run.
-    pub fn new(disk: Disk) -> Self {
-        Self { disk, process: None, boots: 0, apply_lag_ms: 0, sync_ms: 0, drift: 0 }
+    pub fn new(incarnation: String, snapshot_every: (usize, usize)) -> Self {
+        Self {
+            incarnation,
+            disk: Disk::default(),
+            home: Home::default(),
+            snapshot_every,
+            process: None,
+            boots: 0,
+            apply_lag_ms: 0,
+            sync_ms: 0,
+            drift: 0,
+        }
     }
 }
 
@@ -146,6 +168,9 @@ impl World {
         if suspended {
             process.clocks.suspended(slept_ms);
         }
+        if slept_ms > 200 {
+            process.woke = Some(Instant::now());
+        }
         process.tasks.resume();
         self.note(Event::NodeResumed(node));
         for due in held {
@@ -164,8 +189,17 @@ impl World {
 
     /// SIGKILL. Its disk stays.
     pub fn kill_node(&mut self, node: u64) -> bool {
+        self.end_process(node, Crash::Process)
+    }
+
+    /// The process ends, by itself or with its machine.
+    pub fn end_process(&mut self, node: u64, how: Crash) -> bool {
         let Some(process) = self.nodes.get_mut(&node).and_then(|n| n.process.take()) else { return false };
         process.tasks.kill();
+        if self.tier == Tier::B {
+            self.crash_disk(node, how);
+            self.wires_of_dead(node, process.boot, how == Crash::Power);
+        }
         let polls = process.tasks.polls.load(Relaxed);
         self.polls += polls;
         self.sessions_of_dead(node, process.boot);
@@ -181,8 +215,13 @@ impl World {
         }
         let host = self.boot_node(node);
         let boot = self.process(node).expect("just booted").boot;
-        let nodes = self.nodes[&node].disk.config().voters.into_keys().collect();
         let sim = self.handle.clone();
+        if self.tier == Tier::B {
+            let tasks = self.process(node).expect("just booted").tasks.clone();
+            tokio::spawn(tasks.task(Box::pin(real::begin(sim, node, boot, host))));
+            return true;
+        }
+        let nodes = self.nodes[&node].disk.config().voters.into_keys().collect();
         let log = SimLog::new(self, node);
         // The actors look at their ports at once: outside of the world.
         let began = Began { sim, node, boot, host, log: Arc::new(log), nodes };
@@ -197,12 +236,18 @@ impl World {
             return false;
         }
         self.replacing = Some(node);
-        let entry = self.nodes.get_mut(&node).expect("just killed");
-        let snapshot_every = entry.disk.snapshot_every;
-        let incarnation = format!("{}-wiped", entry.disk.incarnation);
-        entry.disk = Disk { incarnation, snapshot_every, ..Disk::default() };
+        self.wipe(node);
+        true
+    }
+
+    /// The same, whatever else is under way.
+    pub fn wipe(&mut self, node: u64) {
+        self.kill_node(node);
+        let entry = self.nodes.get_mut(&node).expect("a node of the run");
+        entry.incarnation = format!("{}-wiped", entry.incarnation);
+        (entry.disk, entry.home) = (Disk::default(), Home::default());
         self.tell_of(format!("node {node} has lost its data directory"));
-        self.start_node(node)
+        self.start_node(node);
     }
 
     /// An operator replaces a node under a new id: the old one leaves for good.
@@ -213,9 +258,8 @@ impl World {
             return false;
         }
         self.replacing = Some(old);
-        let snapshot_every = entry.disk.snapshot_every;
-        let disk = Disk { incarnation: format!("i{new}"), snapshot_every, ..Disk::default() };
-        self.nodes.insert(new, Node::new(disk));
+        let snapshot_every = entry.snapshot_every;
+        self.nodes.insert(new, Node::new(format!("i{new}"), snapshot_every));
         let datacenter = self.net.datacenter(End::Node(old));
         self.net.place(End::Node(new), datacenter);
         self.start_node(new);
@@ -255,9 +299,12 @@ impl World {
         let raft = Live::restore(&entry.disk, now);
         let names = (self.seed, node, boot);
         let host = SimHost::new(tasks.clone(), clocks.clone(), pauses.clone(), names);
-        entry.process = Some(Process { boot, tasks, clocks, pauses, held: None, raft, actors: None });
+        let (held, woke, member, actors) = (None, None, None, None);
+        entry.process = Some(Process { boot, tasks, clocks, pauses, held, woke, raft, member, actors });
         self.note(Event::NodeStarted(node));
-        self.begin_raft(node);
+        if self.tier == Tier::A {
+            self.begin_raft(node);
+        }
         Arc::new(host)
     }
 }

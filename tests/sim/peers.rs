@@ -121,13 +121,13 @@ impl World {
         answer: impl FnOnce(Answers) -> Answered<T> + Send + 'static,
         reply: oneshot::Sender<Result<T, String>>,
     ) {
-        let incarnation = self.nodes.get(&from).map(|n| n.disk.incarnation.clone());
+        let incarnation = self.nodes.get(&from).map(|n| n.incarnation.clone());
         self.travel(End::Node(from), End::Node(to), move |world| {
-            let Some(entry) = world.nodes.get(&to) else { return };
             // The gate: members of the group only, by the incarnation that the log names.
-            if entry.disk.config().voters.get(&from) != incarnation.as_ref() {
+            if world.known_members(to).get(&from) != incarnation.as_ref() {
                 return;
             }
+            let Some(entry) = world.nodes.get(&to) else { return };
             let Some(process) = &entry.process else { return };
             let (there, Some(actors)) = (process.boot, process.actors.clone()) else { return };
             let sim = world.handle.clone();

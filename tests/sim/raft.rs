@@ -27,7 +27,7 @@ pub use self::{
 use super::{told::Told, trace::Event, world::World};
 
 /// Timings of a group, as the product's profiles have them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// Between two heartbeats, milliseconds.
     pub heartbeat_ms: u64,
@@ -39,6 +39,11 @@ impl Timing {
     /// After this long a proposal's fate is unknown, and a read barrier has failed.
     pub fn answer_ms(self) -> u64 {
         self.election_max_ms * 5
+    }
+
+    /// Whether these are the product's profile `lan`; else they are `wan`.
+    pub fn is_lan(self) -> bool {
+        self == Self::default()
     }
 }
 
@@ -61,6 +66,10 @@ pub struct Group {
     pub leaders: BTreeMap<u64, u64>,
     /// Every incarnation that was ever a member, by id.
     pub members_ever: BTreeMap<u64, String>,
+    /// Index of the first of them.
+    pub first: u64,
+    /// Newest index of which anybody was told that it is in the log for good.
+    pub acknowledged: u64,
 }
 
 /// What of a node's part others see without waiting.
@@ -189,25 +198,33 @@ fn decode(bytes: &[u8]) -> State {
     Image::decode(bytes).expect("what was encoded decodes").state
 }
 
-impl World {
-    /// Who leads in the newest term, if that node still runs and believes it.
-    pub fn leader(&self) -> Option<u64> {
-        let leads = |id: &&u64| self.nodes[*id].process.as_ref().is_some_and(|p| p.raft.leads());
-        self.nodes.keys().filter(leads).max_by_key(|id| self.nodes[*id].disk.term).copied()
+impl Group {
+    /// Index that the next committed entry has: the model log counts from 1, openraft from 0.
+    pub fn next_index(&self) -> u64 {
+        self.first + self.committed.len() as u64
     }
 
-    /// An entry was found committed by a node: by the first that knows, for the onlooker.
-    fn note_committed(&mut self, index: u64, entry: &Arc<Entry>) {
-        let known = self.group.committed.len() as u64;
-        if index <= known {
-            let before = &self.group.committed[index as usize - 1];
-            assert!(
+    /// A committed entry.
+    pub fn entry(&self, index: u64) -> Option<&Arc<Entry>> {
+        self.committed.get(index.checked_sub(self.first)? as usize)
+    }
+}
+
+impl World {
+    /// An entry was found committed by a node of the model log: by the first that knows, for the onlooker.
+    fn note_model_committed(&mut self, index: u64, entry: &Arc<Entry>) {
+        match self.group.entry(index) {
+            Some(before) => assert!(
                 Arc::ptr_eq(before, entry),
                 "the model log lost committed entry {index}: a fault of the rig"
-            );
-            return;
+            ),
+            None => self.note_committed(index, entry),
         }
-        assert_eq!(index, known + 1, "the model log commits in order");
+    }
+
+    /// An entry is committed, as an onlooker sees it.
+    pub fn note_committed(&mut self, index: u64, entry: &Arc<Entry>) {
+        assert_eq!(index, self.group.next_index(), "entries are committed in order");
         self.group.committed.push(entry.clone());
         let outcome = apply(&mut self.group.state, index, entry);
         if let Load::Config(config) = &entry.load {

@@ -7,13 +7,15 @@ use quorate::{
     model::server::{ClusterId, Flavor, ServerId},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     check::Violation,
     count::Counts,
-    fleet::{Config, Fleet, SemiSyncSource, ServerNo, ServerSpec},
+    fleet::{Config, Fleet, SemiSyncSource, ServerNo, ServerSpec, Thread},
     net::End,
     node::Node,
-    raft::Disk,
+    real::Tier,
     scenario::Scenario,
     world::{Sim, World},
 };
@@ -24,6 +26,7 @@ const TIMEOUT_MAX_MS: u64 = 4_294_967_295;
 const CLUSTER: &str = "c-1";
 
 /// What a run brought.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Which.
     pub seed: u64,
@@ -83,23 +86,25 @@ fn build(world: &mut World, scenario: &Scenario) {
     (world.net.near_ms, world.net.far_ms, world.net.jitter_ms) = scenario.ways_ms;
     world.group.timing = scenario.timing;
     world.kind = scenario.kind;
+    world.tier = scenario.tier;
     build_servers(world, scenario);
     for (at, plan) in scenario.nodes.iter().enumerate() {
         let id = at as u64 + 1;
-        let disk = Disk {
-            incarnation: format!("i{id}"),
-            snapshot_every: scenario.snapshot_every,
-            ..Disk::default()
-        };
-        let mut node = Node::new(disk);
+        let mut node = Node::new(format!("i{id}"), scenario.snapshot_every);
         (node.apply_lag_ms, node.sync_ms, node.drift) = (plan.apply_lag_ms, plan.sync_ms, plan.drift);
         world.nodes.insert(id, node);
         world.net.place(End::Node(id), plan.datacenter);
     }
     let ids: Vec<u64> = world.nodes.keys().copied().collect();
-    world.found_group(&ids);
+    if world.tier == Tier::A {
+        world.group.first = 1;
+        world.found_group(&ids);
+    }
     for id in ids {
         world.start_node(id);
+    }
+    if world.tier == Tier::B {
+        world.make_group();
     }
     for (number, pause_ms) in scenario.clients.iter().enumerate() {
         let number = number as u32;
@@ -213,6 +218,27 @@ impl World {
             self.operate(operation, false);
         }
         self.set_switches();
+        self.set_going();
+    }
+
+    /// A recovery that was given up says which replicas it could not set going again.
+    fn set_going(&mut self) {
+        let state = &self.group.state;
+        if state.clusters.values().any(|cluster| cluster.slot.is_some()) {
+            return;
+        }
+        let said = state.recoveries.values().filter_map(|r| r.reason.split_once("could not be undone"));
+        let said: Vec<String> = said.map(|(_, what)| what.to_owned()).collect();
+        for no in (0..self.fleet.servers().len()).map(ServerNo) {
+            let server = self.fleet.server(no);
+            let address = server.spec.address.to_string();
+            let stopped = server.channels.iter().any(|channel| channel.receiver.stream().is_none());
+            let named = said.iter().any(|what| what.contains(&address));
+            if server.runs() && stopped && named && self.primary() != Some(no) {
+                self.fleet.start_threads(no, Thread::Receiver, self.now);
+                self.tell_of(format!("a person starts the receiver of server {}", no.0));
+            }
+        }
     }
 
     /// A server that was started anew has the switches of its configuration file; Quorate shows that and leaves it to

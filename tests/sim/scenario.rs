@@ -3,7 +3,7 @@
 
 use quorate::model::{policy::Policy, server::Flavor};
 
-use super::{fault::Planned, operator::Operation, raft::Timing};
+use super::{fault::Planned, operator::Operation, raft::Timing, real::Tier};
 
 /// What a run is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct ServerPlan {
 pub struct Scenario {
     /// What it is about.
     pub kind: Kind,
+    /// Which Raft the nodes have.
+    pub tier: Tier,
     /// Nodes, numbered from 1.
     pub nodes: Vec<NodePlan>,
     /// Dialect.

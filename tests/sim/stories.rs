@@ -1,8 +1,32 @@
 //! Bugs that seeds have found, told as sentences; each batch plays them first. A seed means the same history as long as
 //! `generate` does; who changes that looks for another seed that fails without the fix.
 
+use super::real::Tier;
+
 /// Seed, and what it once showed.
-pub const STORIES: &[(u64, &str)] = &[
+pub fn stories(tier: Tier) -> &'static [(u64, &'static str)] {
+    match tier {
+        Tier::A => MODEL,
+        Tier::B => RAFT,
+    }
+}
+
+const RAFT: &[(u64, &str)] = &[
+    (
+        51,
+        "a node that was killed in a sync makes durable what it finds before it acknowledges it again, and loses none of it with the power",
+    ),
+    (
+        2634,
+        "a leader whose office nobody takes when it hands it over gives it up, and the group has a leader again",
+    ),
+    (
+        2717,
+        "a candidate that lost and follows the winner of its term opens after a crash, whatever its mark says of its vote",
+    ),
+];
+
+const MODEL: &[(u64, &str)] = &[
     (737, "a leader without a majority does not ask in circles to take a recovery over"),
     (816, "the same, while the way between two nodes is cut one way"),
     (

@@ -1,15 +1,19 @@
 //! Faults that only together try a promise, and that chance seldom brings together. Drawn by a generator of their own: the
-//! seeds that get none mean what they meant without this file.
+//! seeds that get none mean what they meant without this file, and those of the stories get none.
 
 use super::{
     fault::{Fault, Planned, Point, When, Who},
     fleet::Kill,
+    real::Tier,
     rng::Rng,
     scenario::{Kind, Scenario},
+    stories::stories,
 };
 
 /// How many storms in a hundred get some.
 const STORMS_PERCENT: u64 = 20;
+/// How many runs in a hundred in which only views are harmed get one more.
+const OBSERVERS_PERCENT: u64 = 50;
 /// A leader of such a group keeps its office over a silence in which a start grows old, milliseconds.
 const SLOW_MS: u64 = 1_000;
 
@@ -17,6 +21,14 @@ const SLOW_MS: u64 = 1_000;
 pub fn faults(seed: u64, scenario: &Scenario) -> Vec<Planned> {
     let mut rng = Rng::new(seed, "together");
     let rng = &mut rng;
+    if stories(Tier::A).iter().any(|(told, _)| *told == seed) {
+        return Vec::new();
+    }
+    if scenario.kind == Kind::Observers && rng.chance(OBSERVERS_PERCENT) {
+        // The nodes' view again, but that of a majority: its replicas hear the primary all the time.
+        let at = rng.range(8_000, 45_000);
+        return vec![planned(at, rng.range(2_000, 20_000), Fault::CutMajority(Who::Primary))];
+    }
     let replicas = scenario.servers.iter().filter(|plan| plan.source == Some(0)).count();
     if scenario.kind != Kind::Storm || replicas < 2 || !rng.chance(STORMS_PERCENT) {
         return Vec::new();

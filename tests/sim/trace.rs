@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use quorate::{
     core::{
         plan::step::{Step, StepEnd},
-        replicated::{Change, Outcome},
+        replicated::{Change, Command, Outcome},
     },
     model::server::ServerId,
 };
@@ -14,6 +14,7 @@ use quorate::{
 use super::{
     fleet::{ServerNo, Statement},
     raft::{Entry, Load},
+    real::Lost,
 };
 
 /// What a step or statement rests on, as its node says.
@@ -32,6 +33,8 @@ pub struct Permitted {
 pub enum Event {
     /// A node's process began.
     NodeStarted(u64),
+    /// Its Raft is open (tier B).
+    NodeOpened(u64),
     /// It was killed.
     NodeKilled(u64),
     /// It was stopped.
@@ -46,6 +49,35 @@ pub enum Event {
         term: u64,
         /// For whom.
         for_node: u64,
+    },
+    /// A proposal was answered: it is in the log for good (tier B).
+    Proposed {
+        /// By which node.
+        node: u64,
+        /// At which index, as it was told.
+        index: u64,
+        /// Of which term.
+        term: u64,
+        /// What was proposed.
+        command: Arc<Command>,
+    },
+    /// A read barrier was passed (tier B).
+    Barrier {
+        /// By which node.
+        node: u64,
+        /// Newest index that anybody had been told of when it began.
+        acknowledged: u64,
+        /// The index it was given.
+        index: u64,
+        /// What the node has applied.
+        applied: u64,
+    },
+    /// A node's disk lost what was not durable (tier B).
+    LostWrites {
+        /// Whose.
+        node: u64,
+        /// What.
+        lost: Lost,
     },
     /// A node leads.
     Leads {
@@ -100,7 +132,14 @@ pub enum Event {
         /// The voters.
         voters: Vec<u64>,
     },
-    /// A step began.
+    /// A step is to begin, and wants a session.
+    Opening {
+        /// By which node.
+        node: u64,
+        /// To which server.
+        server: ServerId,
+    },
+    /// A step begins.
     StepBegan {
         /// Executing node.
         node: u64,
@@ -201,6 +240,14 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeStarted(node) => write!(f, "node {node} starts"),
+            Self::NodeOpened(node) => write!(f, "node {node} is open"),
+            Self::Proposed { node, index, command, .. } => {
+                write!(f, "node {node} is told that {} is in the log at {index}", command.change.name())
+            }
+            Self::Barrier { node, acknowledged, index, .. } => {
+                write!(f, "node {node} passes a read barrier at {index} ({acknowledged} were acknowledged)")
+            }
+            Self::LostWrites { node, lost } => write!(f, "node {node}'s disk lost {lost:?}"),
             Self::NodeKilled(node) => write!(f, "node {node} is killed"),
             Self::NodePaused(node) => write!(f, "node {node} is stopped"),
             Self::NodeResumed(node) => write!(f, "node {node} goes on"),
@@ -227,6 +274,7 @@ impl fmt::Display for Event {
                 write!(f, "node {node} is given a snapshot at {index}")
             }
             Self::Membership { by, voters } => write!(f, "node {by} proposes the voters {voters:?}"),
+            Self::Opening { node, server } => write!(f, "node {node} wants a session to {server}"),
             Self::StepBegan { node, step, permit } => {
                 write!(f, "node {node} begins {step} (recovery {}, term {})", permit.recovery, permit.term)
             }

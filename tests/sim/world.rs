@@ -26,6 +26,7 @@ use super::{
     node::Node,
     prober::Probers,
     raft::Group,
+    real::{Calls, Members, Tier, Trap, Wires},
     rng::Rng,
     scenario::Kind,
     trace::{Event, Trace},
@@ -86,6 +87,16 @@ pub struct World {
     pub nodes: BTreeMap<u64, Node>,
     /// What the nodes agreed on, as an onlooker knows it.
     pub group: Group,
+    /// Which Raft they have.
+    pub tier: Tier,
+    /// Connections between them, where it is the product's.
+    pub wires: Wires,
+    /// Calls over them.
+    pub calls: Calls,
+    /// What operators do to the group.
+    pub members: Members,
+    /// Losses of power that wait for a sync.
+    pub traps: Vec<Trap>,
     /// The database servers.
     pub fleet: Fleet,
     /// Connections to them.
@@ -269,6 +280,11 @@ impl Sim {
             net: Net::default(),
             nodes: BTreeMap::new(),
             group: Group::default(),
+            tier: Tier::A,
+            wires: Wires::default(),
+            calls: Calls::default(),
+            members: Members::default(),
+            traps: Vec::new(),
             fleet: Fleet::default(),
             lines: Lines::default(),
             probers: Probers::default(),

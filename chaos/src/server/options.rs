@@ -65,12 +65,17 @@ pub fn member(flavor: Flavor, settings: &Settings, number: usize, ip: IpAddr, po
     let place = [
         format!("--port={port}"),
         format!("--bind-address={ip}"),
-        format!("--server-id={}", 100 + number),
+        format!("--server-id={}", server_id(number)),
         format!("--report-host={ip}"),
         format!("--report-port={port}"),
     ];
     let wished = as_wished(flavor, settings, number == 1);
     place.into_iter().chain(wished).map(OsString::from).collect()
+}
+
+/// What tells its transactions apart in a binlog.
+pub fn server_id(number: usize) -> u32 {
+    100 + number as u32
 }
 
 /// Every option of a first primary but those that say who and where it is.

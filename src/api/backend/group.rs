@@ -49,6 +49,17 @@ pub struct Program {
     pub version: String,
     /// The highest feature level that it understands.
     pub feature_level: u32,
+    /// The state it has applied; `None` from a version that does not tell.
+    pub state: Option<StateHash>,
+}
+
+/// The replicated state in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateHash {
+    /// Log index it is of.
+    pub index: u64,
+    /// Equal on all nodes that applied the same entries.
+    pub hash: String,
 }
 
 /// The group as this node sees it.

@@ -99,7 +99,7 @@ pub fn discovered(d: &pb::DiscoverResponse, dry_run: bool, paint: Paint) -> Stri
     let name = paint.bold(cluster_name(&d.alias, &d.cluster));
     let mut text = format!("cluster {name} {what}, {} members\n", d.members.len());
     for member in &d.members {
-        let indent = "  ".repeat(member.depth as usize + 1);
+        let indent = "  ".repeat(member.depth.min(tree::DEPTH_MAX) as usize + 1);
         text.push_str(&format!("{indent}{} {}\n", member.address, paint.dim(&member.version)));
     }
     for warning in &d.warnings {

@@ -10,6 +10,9 @@
 use super::{cluster_name, paint::Paint, paint::width};
 use crate::{cli::duration::spoken, proto::v1 as pb};
 
+/// Deepest indentation.
+pub const DEPTH_MAX: u32 = 100;
+
 /// The tree with its head and what stands beside it.
 pub fn cluster(cluster: &pb::Cluster, paint: Paint) -> String {
     let mut text = head(cluster, paint);
@@ -67,7 +70,7 @@ fn name(member: &pb::Member, paint: Paint) -> String {
         return address;
     }
     let sign = if matches!(member.status.as_str(), "ok" | "lag") { '+' } else { '-' };
-    format!("{}{sign} {address}", "  ".repeat(member.depth as usize - 1))
+    format!("{}{sign} {address}", "  ".repeat(member.depth.min(DEPTH_MAX) as usize - 1))
 }
 
 fn fields(member: &pb::Member, paint: Paint) -> String {

@@ -30,18 +30,24 @@ impl Machine {
         self.sets = context.known.clone();
         if resumed || self.recovery.supersedes.is_some() {
             self.fences.inherited();
+            // Whatever a predecessor may have touched is undone with the rest.
+            self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
         }
         match resumed {
-            true => {
-                // Whatever a predecessor may have touched is undone with the rest.
-                self.touched = self.recovery.revoked.iter().map(|r| r.target.server.clone()).collect();
-                self.start_clear(context)
-            }
-            false => match self.foreign_witness(context) {
-                Some(target) => self.clear(vec![target], context),
-                None => self.start_work(context),
+            true => self.start_clear(context),
+            false => match self.touched_by_others(context) {
+                targets if targets.is_empty() => self.start_work(context),
+                targets => self.clear(targets, context),
             },
         }
+    }
+
+    /// Where a statement of another node may still start a receiver that is stopped here: what it supersedes may have been
+    /// undone by that node, and a witness may have been called by it.
+    fn touched_by_others(&self, context: &Context<'_>) -> Vec<Target> {
+        let superseding = self.recovery.supersedes.is_some();
+        let undone = self.recovery.revoked.iter().filter(|_| superseding).map(|r| r.target.clone());
+        undone.chain(self.foreign_witness(context)).collect()
     }
 
     /// A witness that another leader called: a statement of its may still start a receiver that is stopped here.

@@ -111,6 +111,11 @@ impl Fences {
         std::mem::replace(&mut self.said, said.clone()) != said
     }
 
+    /// The attempt under way was given up before it changed anything.
+    pub(super) fn left_alone(&mut self) {
+        self.opening = None;
+    }
+
     /// Whether the old primary was last read as open.
     pub(super) fn opened(&self) -> bool {
         self.opened

@@ -65,6 +65,11 @@ impl Machine {
         context: &Context<'_>,
     ) -> Vec<Effect> {
         if end.is_done() && step.action == Action::KillPredecessors {
+            if !self.fences.open() {
+                // Every fence was refused meanwhile: there is nothing to open.
+                self.fences.left_alone();
+                return self.maybe_finish_undo(context);
+            }
             let semi_sync_acks = self.recovery.semi_sync.as_ref().map(|(acks, _)| *acks);
             let action = Action::Unfence { semi_sync_acks };
             return vec![self.run(Purpose::Reopen, step.target.clone(), action, REOPEN_MS)];
@@ -112,7 +117,10 @@ impl Machine {
         }
         let mut effects: Vec<Effect> = self.reopen(context).into_iter().collect();
         let over_time = context.now_ms.saturating_sub(self.since_ms) > UNDO_MAX_MS;
-        if self.waiting_for(Purpose::Undo) && !over_time || self.fences.open() || !self.undo_committed {
+        let replicas = self.waiting_for(Purpose::Undo) && !over_time;
+        // Nothing is sent to the old primary once the recovery has ended (P1): an attempt under way ends first.
+        let primary = self.fences.open() || self.waiting_for(Purpose::Reopen);
+        if replicas || primary || !self.undo_committed {
             return effects;
         }
         effects.extend(self.finish(Ending::Cancelled, self.undo_reason(), context));
@@ -124,8 +132,11 @@ impl Machine {
         if self.fences.opened() {
             reason += &format!("; {} was seen open", self.recovery.old_primary.address);
         }
-        if !self.undone.is_empty() {
-            reason += &format!("; could not be undone: {}", self.undone.join("; "));
+        let waiting = self.running.values().filter(|running| running.purpose == Purpose::Undo);
+        let unheard = waiting.map(|running| format!("{} has not ended", running.step));
+        let undone: Vec<String> = self.undone.iter().cloned().chain(unheard).collect();
+        if !undone.is_empty() {
+            reason += &format!("; could not be undone: {}", undone.join("; "));
         }
         reason
     }

@@ -291,6 +291,11 @@ impl Recovery {
         self.phase != Phase::Ended
     }
 
+    /// Whether `node` drives it in `term`: it runs, and nobody has taken it over since.
+    pub fn driven_by(&self, node: u64, term: u64) -> bool {
+        self.running() && self.owner == (node, term)
+    }
+
     /// Given up, and not yet undone.
     pub fn undoing(&self) -> bool {
         self.running() && self.undo.is_some()

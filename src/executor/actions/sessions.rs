@@ -25,6 +25,8 @@ const KILLS_MAX: usize = 200;
 pub(super) const NOT_KILLED: &str = "sessions of accounts with SYSTEM_USER may not be killed by this account";
 /// A statement shown to an operator is cut to this many characters.
 const STATEMENT_MAX: usize = 200;
+/// Longest user or host that is shown.
+const NAME_MAX: usize = 255;
 
 /// A client session: neither the server's own threads, nor replication, nor a session of Quorate's account.
 pub(super) struct Client {
@@ -102,15 +104,16 @@ pub(super) async fn clients(run: &mut Run<'_>) -> Result<Vec<Client>, StepEnd> {
 }
 
 fn client(flavor: Flavor, row: &Row<'_>) -> Option<Client> {
-    let text = |name: &str| row.get(name).unwrap_or_default().to_owned();
+    let text = |name: &str| row.words(name, STATEMENT_MAX.max(NAME_MAX));
     let in_state: i64 = row.number("in_state_ms").unwrap_or(0);
     let in_state = match flavor {
         // A difference of two whole seconds.
-        Flavor::MySql => Age::between(in_state - 1000, in_state + 1000),
+        Flavor::MySql => Age::between(in_state.saturating_sub(1000), in_state.saturating_add(1000)),
         Flavor::MariaDb => Age::between(in_state, in_state),
     };
     // Began at a whole second, rounded down.
-    let in_transaction = row.number::<i64>("in_transaction_ms").map(|ms| Age::between(ms - 1000, ms));
+    let in_transaction =
+        row.number::<i64>("in_transaction_ms").map(|ms| Age::between(ms.saturating_sub(1000), ms));
     Some(Client {
         id: row.number("id")?,
         user: text("user"),
@@ -263,10 +266,10 @@ async fn table_locks(run: &mut Run<'_>) -> Result<Vec<Blocker>, StepEnd> {
         .filter_map(|row| {
             Some(Blocker {
                 id: row.number("id")?,
-                user: row.get("user").unwrap_or_default().to_owned(),
-                host: row.get("host").unwrap_or_default().to_owned(),
+                user: row.words("user", NAME_MAX),
+                host: row.words("host", NAME_MAX),
                 for_ms: row.number("for_ms").unwrap_or(0),
-                statement: format!("holds a lock on {}", row.get("object").unwrap_or_default()),
+                statement: format!("holds a lock on {}", row.words("object", STATEMENT_MAX)),
                 kind: "table lock".to_owned(),
             })
         })

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::GtidError;
-use crate::model::server::Flavor;
+use crate::model::{server::Flavor, words::tame};
 
 /// Last sequence number per (domain, server_id). Containment and loss are judged per pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl MariaDbGtids {
 }
 
 fn fail(text: &str, why: &str) -> GtidError {
-    GtidError { flavor: Flavor::MariaDb, text: text.chars().take(80).collect(), why: why.to_owned() }
+    GtidError { flavor: Flavor::MariaDb, text: tame(text, 80), why: why.to_owned() }
 }
 
 impl FromStr for MariaDbGtids {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::GtidError;
-use crate::model::server::Flavor;
+use crate::model::{
+    server::Flavor,
+    words::{is_uuid, tame},
+};
 
 /// Intervals of transaction numbers per source, sorted, disjoint, not adjacent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,15 +84,15 @@ fn normalise(intervals: &mut Vec<(u64, u64)>) {
     *intervals = joined;
 }
 
-/// `mine` without `theirs`; both normalised.
+/// `mine` without `theirs`; both normalised. Goes through each once: a set may have a million intervals.
 fn subtract(mine: &[(u64, u64)], theirs: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut left = Vec::new();
+    let mut first = 0;
     for &(mut a, b) in mine {
         let mut gone = false;
-        for &(c, d) in theirs {
-            if d < a {
-                continue;
-            }
+        // What ends before this interval ends before every later one.
+        first += theirs[first..].iter().take_while(|(_, d)| *d < a).count();
+        for &(c, d) in &theirs[first..] {
             if c > b {
                 break;
             }
@@ -110,15 +113,7 @@ fn subtract(mine: &[(u64, u64)], theirs: &[(u64, u64)]) -> Vec<(u64, u64)> {
 }
 
 fn fail(text: &str, why: &str) -> GtidError {
-    GtidError { flavor: Flavor::MySql, text: text.chars().take(80).collect(), why: why.to_owned() }
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.char_indices().all(|(i, c)| match i {
-            8 | 13 | 18 | 23 => c == '-',
-            _ => c.is_ascii_hexdigit(),
-        })
+    GtidError { flavor: Flavor::MySql, text: tame(text, 80), why: why.to_owned() }
 }
 
 /// A tag: a letter or `_`, then letters, digits, `_`; 32 characters at most (MySQL 8.4 manual, 19.1.3.1).

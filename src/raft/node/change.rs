@@ -10,8 +10,9 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 
-use super::{Machine, Raft, Types};
+use super::{Machine, Raft, Types, handover};
 use crate::raft::error::ChangeError;
+use crate::raft::runtime;
 use crate::raft::types::NodeInfo;
 
 /// How long a new learner may take to receive what it lacks.
@@ -116,8 +117,10 @@ impl Raft {
         if !self.membership().voters.contains(&to) {
             return Err(refused(format!("node {to} is not a voter")));
         }
-        let asked = self.openraft().trigger().transfer_leader(to).await;
-        asked.map_err(|fatal| ChangeError::Unknown { what: fatal.to_string() })?;
+        let patience = self.inner.options.profile.election_timeout_max() * 2;
+        let asked = handover::hand_over(self.openraft(), to, patience).await;
+        let rest = asked.map_err(|fatal| ChangeError::Unknown { what: fatal.to_string() })?;
+        runtime::spawn_within(self.inner.process.clone(), rest);
         let limit = self.inner.options.profile.answer_timeout();
         let mut leadership = self.leadership();
         let gone = leadership.wait_for(|seen| seen.term > now.term && seen.leader.is_some());
@@ -131,7 +134,8 @@ impl Raft {
     /// Log index of the entry that finished the change. Goes on when the caller does not wait for it.
     async fn change(&self, changes: Changes) -> Result<u64, ChangeError> {
         let raft = self.openraft().clone();
-        let changing = tokio::spawn(async move { change(&raft, changes).await });
+        let change = async move { change(&raft, changes).await };
+        let changing = runtime::spawn_within(self.inner.process.clone(), change);
         match tokio::time::timeout(COMMIT_TIMEOUT, changing).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => Err(ChangeError::Unknown { what: error.to_string() }),

@@ -9,31 +9,34 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Leadership, change};
+use super::{Leadership, change, handover};
 use crate::raft::error::ChangeError;
 use crate::raft::machine::Machine;
 use crate::raft::options::Options;
 use crate::raft::peers::Peers;
-use crate::raft::store::dir::free_bytes;
+use crate::raft::ports::Disk;
+use crate::raft::runtime;
 use crate::raft::types::Types;
 
 /// Time between two looks at the free space.
 const ROOM_INTERVAL: Duration = Duration::from_secs(5);
 
-type Openraft = openraft::Raft<Types, Machine>;
+pub(super) type Openraft = openraft::Raft<Types, Machine>;
 
 /// Starts the tasks; they end when the set is dropped or raft stops.
 pub fn start(
     raft: &Openraft,
     peers: Arc<Peers>,
     options: &Options,
+    disk: Arc<dyn Disk>,
     stopped: Arc<watch::Sender<Option<String>>>,
 ) -> (watch::Receiver<Leadership>, JoinSet<()>) {
     let (tx, rx) = watch::channel(Leadership::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(tell_who_leads(raft.clone(), peers, tx, stopped, options.data_dir.clone()));
-    tasks.spawn(finish_changes(raft.clone(), options.profile.election_timeout_max() * 2));
-    tasks.spawn(watch_room(raft.clone(), options.data_dir.clone(), options.free_bytes_min / 2));
+    let patience = options.profile.election_timeout_max() * 2;
+    tasks.spawn(runtime::task(tell_who_leads(raft.clone(), peers, tx, stopped, options.data_dir.clone())));
+    tasks.spawn(runtime::task(finish_changes(raft.clone(), patience)));
+    tasks.spawn(runtime::task(watch_room(raft.clone(), disk, options.free_bytes_min / 2, patience)));
     (rx, tasks)
 }
 
@@ -117,10 +120,10 @@ async fn finish_changes(raft: Openraft, patience: Duration) {
 
 /// A node whose disk is nearly full stands for no election, and hands over if it leads: the entry that no longer fits
 /// must not be the leader's own.
-async fn watch_room(raft: Openraft, folder: PathBuf, low: u64) {
+async fn watch_room(raft: Openraft, disk: Arc<dyn Disk>, low: u64, patience: Duration) {
     let mut electable = true;
     loop {
-        if let Ok(free) = free_bytes(&folder) {
+        if let Ok(free) = disk.free_bytes() {
             let now = may_lead(electable, free, low);
             if now != electable {
                 tracing::warn!(free_bytes = free, electable = now, "free space at the data directory");
@@ -128,7 +131,7 @@ async fn watch_room(raft: Openraft, folder: PathBuf, low: u64) {
                 electable = now;
             }
             if !electable && raft.is_leader() {
-                hand_over(&raft).await;
+                hand_over(&raft, patience).await;
             }
         }
         tokio::time::sleep(ROOM_INTERVAL).await;
@@ -141,7 +144,7 @@ fn may_lead(electable: bool, free: u64, low: u64) -> bool {
 }
 
 /// To the voter whose log is the most complete.
-async fn hand_over(raft: &Openraft) {
+async fn hand_over(raft: &Openraft, patience: Duration) {
     let me = *raft.node_id();
     let best = {
         let metrics = raft.metrics();
@@ -150,10 +153,10 @@ async fn hand_over(raft: &Openraft) {
         let peers = seen.replication.iter().flatten().filter(|(id, _)| **id != me && voters.contains(id));
         peers.max_by_key(|(_, matched)| matched.map(|log| log.index())).map(|(id, _)| *id)
     };
-    if let Some(best) = best
-        && let Err(fatal) = raft.trigger().transfer_leader(best).await
-    {
-        tracing::warn!(%fatal, "the leader's office could not be handed over");
+    let Some(best) = best else { return };
+    match handover::hand_over(raft, best, patience).await {
+        Ok(rest) => rest.await,
+        Err(fatal) => tracing::warn!(%fatal, "the leader's office could not be handed over"),
     }
 }
 

@@ -8,8 +8,8 @@ use openraft::errors::{InitializeError, RaftError};
 use tonic::Request;
 
 use super::Raft;
-use crate::proto::raft::v1::IdentifyRequest;
 use crate::proto::raft::v1::raft_client::RaftClient;
+use crate::proto::raft::v1::{IdentifyRequest, IdentifyResponse};
 use crate::raft::error::InitError;
 use crate::raft::network;
 use crate::raft::types::NodeInfo;
@@ -30,19 +30,39 @@ pub struct Identified {
     pub version: String,
 }
 
+/// Longest name, address or version that a node may tell of itself: it goes into the membership of the group.
+const WORD_MAX: usize = 255;
+
+/// What cannot be true of a node.
+fn unfit(said: &IdentifyResponse) -> Option<&'static str> {
+    let fits = |text: &str| text.len() <= WORD_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let name = |text: &str| text.len() <= WORD_MAX && !text.chars().any(char::is_control);
+    let words = [
+        ("its incarnation", fits(&said.incarnation) && !said.incarnation.is_empty()),
+        ("its node address", fits(&said.node_address)),
+        ("its client address", fits(&said.client_address)),
+        ("its datacenter", name(&said.datacenter)),
+        ("its version", fits(&said.version)),
+    ];
+    words.into_iter().find(|(_, fit)| !fit).map(|(what, _)| what)
+}
+
 impl Raft {
     /// Asks whoever listens at `address` (`HOST:PORT` of a node port) who it is. With TLS it must be `node_id`.
     pub async fn identify(&self, node_id: u64, address: &str) -> Result<Identified, InitError> {
         let unreachable =
             |what: String| InitError::Unreachable { node: node_id, address: address.to_owned(), what };
-        let channel = self.inner.peers.dial_lazily(node_id, address).map_err(unreachable)?;
+        let line = self.inner.peers.dial_lazily(node_id, address).map_err(unreachable)?;
         let mut request = Request::new(IdentifyRequest { group: self.group().to_owned() });
         request.set_timeout(self.inner.options.profile.answer_timeout());
-        let answer = RaftClient::new(channel).identify(request).await;
+        let answer = RaftClient::new(line).identify(request).await;
         let said = answer.map_err(|status| unreachable(network::say(&status)))?.into_inner();
         if said.node_id != node_id || said.group != self.group() {
             let found = format!("node {} of group {}", said.node_id, said.group);
             return Err(InitError::OtherNode { node: node_id, address: address.to_owned(), found });
+        }
+        if let Some(what) = unfit(&said) {
+            return Err(unreachable(format!("it says of itself what no node says: {what}")));
         }
         let info = NodeInfo {
             node_addr: said.node_address,

@@ -83,6 +83,19 @@ where
     rmp_serde::from_slice(&answer.into_inner().body).expect("decode")
 }
 
+/// A killed process leaves entries and votes that the kernel has and the disk has not. Whoever opens them relies on them
+/// without writing them again. Found by the simulation (tier B, seed 51).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_found_on_opening_is_durable_before_anybody_relies_on_it() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let disk = Arc::new(HeldDisk { survives: folder.path().join("survives"), ..HeldDisk::default() });
+    let held = disk.clone();
+    let stage = Stage::set(move |options| options.sync = held).await;
+    assert_eq!(disk.trace.lock().expect("trace").first(), Some(&"sync"));
+    assert_eq!(disk.after_power_cut().last_log_id().expect("last"), None);
+    stage.raft.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answered_append_and_vote_survives_a_power_cut() {
     let folder = tempfile::tempdir().expect("tempdir");

@@ -28,7 +28,8 @@ pub struct Stage {
     pub raft: Raft,
     /// What it was opened with.
     pub options: Options,
-    service: Arc<Service>,
+    /// The listening end of its calls.
+    pub service: Arc<Service>,
     stamp: Stamp,
     _folder: tempfile::TempDir,
 }
@@ -51,10 +52,20 @@ impl Stage {
         self.stamp = Stamp::new(Arc::new(caller), callee, incarnation).expect("plain");
     }
 
-    fn request<T: Serialize>(&self, message: &T) -> Request<Frame> {
-        let body = rmp_serde::to_vec_named(message).expect("encode");
+    /// Any message, stamped as a call of node 2.
+    pub fn request<T: Serialize>(&self, message: &T) -> Request<Frame> {
+        self.frame(rmp_serde::to_vec_named(message).expect("encode"))
+    }
+
+    /// Any bytes.
+    pub fn frame(&self, body: Vec<u8>) -> Request<Frame> {
+        self.stamped(Frame { body })
+    }
+
+    /// Anything at all.
+    pub fn stamped<T>(&self, message: T) -> Request<T> {
         let stamped = self.stamp.clone().call(Request::new(())).expect("stamp");
-        stamped.map(|()| Frame { body })
+        stamped.map(|()| message)
     }
 
     /// Node 2, as leader, sends one entry and says what is committed.

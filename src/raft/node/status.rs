@@ -8,7 +8,6 @@ use openraft::Instant;
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Leadership, Membership, Raft};
-use crate::raft::store::dir::free_bytes;
 use crate::raft::store::sync::SyncStats;
 
 /// One node, seen from inside. Log indexes; `None` where there is nothing yet.
@@ -92,9 +91,19 @@ impl Raft {
             refused: self.inner.shared.refusing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             sync: store.as_ref().map(|store| store.flusher().stats()),
             disk_bytes: store.as_ref().and_then(|store| store.bytes_on_disk().ok()),
-            free_bytes: free_bytes(&self.inner.options.data_dir).ok(),
+            free_bytes: self.inner.disk.free_bytes().ok(),
             stopped: self.inner.stopped.borrow().clone(),
         }
+    }
+
+    /// The replicated state in short: the newest index applied here, and the hash of the state as of it. `None` before
+    /// anything was applied. A copy is made under the lock that `apply` takes; the rest is done beside it.
+    pub async fn state_hash(&self) -> Option<(u64, String)> {
+        let (image, last, _) = self.applied_image();
+        let index = last?.index();
+        // Only a panic ends such a task without a result, and the state has none to hash.
+        let hash = tokio::task::spawn_blocking(move || image.state.hash()).await.ok()?;
+        Some((index, hash))
     }
 
     /// Returns, with the reason, when raft has stopped: after [`Raft::shutdown`], or because the disk failed or an

@@ -18,9 +18,10 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, on_sled};
 use crate::raft::error::OpenError;
 use crate::raft::options::Options;
+use crate::raft::ports::{Directory, Disk};
 
 /// Newest format of a data directory that this program reads and writes.
 pub const FORMAT: u32 = 1;
@@ -176,31 +177,7 @@ impl DataDir {
         write().map_err(|source| unwritable(&name, "write the identity", source))
     }
 
-    /// The directory of the configured node, made if it is nobody's, with its database open and checked.
-    pub fn open(options: &Options) -> Result<(Identity, Arc<Store>, oneshot::Receiver<()>), OpenError> {
-        let dir = DataDir::lock(options)?;
-        let identity = match dir.owned_by(options)? {
-            Some(identity) if identity.state == Made::Ready => identity,
-            Some(identity) => dir.make(identity)?,
-            None => dir.make(Identity::fresh(options))?,
-        };
-        let (store, closed) = dir.open_database(&identity, options)?;
-        Ok((identity, store, closed))
-    }
-
-    /// Opens the database that `identity` names; the directory stays locked as long as it is open.
-    pub fn open_database(
-        self,
-        identity: &Identity,
-        options: &Options,
-    ) -> Result<(Arc<Store>, oneshot::Receiver<()>), OpenError> {
-        let folder = self.path.join(&identity.database);
-        let DataDir { path, lock } = self;
-        Store::open(&folder, options.sync.clone(), Box::new(lock))
-            .map_err(|error| explain(&path, &folder, error))
-    }
-
-    /// As [`DataDir::open_database`], for a short look while the directory is held.
+    /// Opens the database that `identity` names, for a short look while the directory is held.
     pub fn open_beside(
         &self,
         identity: &Identity,
@@ -237,14 +214,47 @@ impl DataDir {
     }
 
     fn explain(&self, folder: &Path, error: StoreError) -> OpenError {
-        explain(&self.path, folder, error)
+        explain_at(&self.path, folder, error, free_bytes(&self.path).unwrap_or(0))
     }
 }
 
-fn explain(path: &Path, folder: &Path, error: StoreError) -> OpenError {
+/// The data directories of this machine.
+pub struct HereDisk {
+    /// The one whose free space is meant.
+    pub folder: PathBuf,
+}
+
+impl Disk for HereDisk {
+    fn open(&self, options: &Options) -> Result<Directory, OpenError> {
+        let dir = DataDir::lock(options)?;
+        let identity = match dir.owned_by(options)? {
+            Some(identity) if identity.state == Made::Ready => identity,
+            Some(identity) => dir.make(identity)?,
+            None => dir.make(Identity::fresh(options))?,
+        };
+        let folder = dir.path.join(&identity.database);
+        // The directory stays locked as long as the database is open.
+        let DataDir { path, lock } = dir;
+        let found = on_sled::find(&folder, options.sync.clone(), Box::new(lock));
+        let found =
+            found.map_err(|error| explain_at(&path, &folder, error, free_bytes(&path).unwrap_or(0)))?;
+        Ok(Directory { incarnation: identity.incarnation, found })
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        free_bytes(&self.folder)
+    }
+}
+
+/// Why the database in `folder` was not opened.
+pub fn explain(disk: &dyn Disk, options: &Options, folder: &Path, error: StoreError) -> OpenError {
+    explain_at(&options.data_dir, folder, error, disk.free_bytes().unwrap_or(0))
+}
+
+fn explain_at(path: &Path, folder: &Path, error: StoreError, free: u64) -> OpenError {
     match error {
         StoreError::Corrupt(what) => OpenError::Corrupt { path: folder.to_owned(), what },
-        StoreError::Io(source) if source.kind() == io::ErrorKind::StorageFull => full(path),
+        StoreError::Io(source) if source.kind() == io::ErrorKind::StorageFull => full(path, free),
         StoreError::Io(source) => unwritable(folder, "use the database", source),
     }
 }
@@ -263,13 +273,13 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
-fn full(path: &Path) -> OpenError {
-    OpenError::DiskFull { path: path.to_owned(), free: free_bytes(path).unwrap_or(0), needed: 1 }
+fn full(path: &Path, free: u64) -> OpenError {
+    OpenError::DiskFull { path: path.to_owned(), free, needed: 1 }
 }
 
 fn unwritable(path: &Path, attempt: &'static str, source: io::Error) -> OpenError {
     if source.kind() == io::ErrorKind::StorageFull {
-        return full(path);
+        return full(path, free_bytes(path).unwrap_or(0));
     }
     OpenError::Unwritable { path: path.to_owned(), attempt, source }
 }

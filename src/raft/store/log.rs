@@ -1,4 +1,4 @@
-//! The log on sled: openraft's storage trait and its readers.
+//! The log: openraft's storage trait and its readers.
 
 use std::fmt::Debug;
 use std::io;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
+use super::base::{Batch, Tree};
 use super::mark::Mark;
 use super::{COMMITTED, PURGED, Store, parts, record};
 use crate::raft::types::{Entry, LogId, Types, Vote};
@@ -43,8 +44,8 @@ impl Store {
     /// Log id of the last entry, or what was purged when none is stored.
     pub fn last_log_id(&self) -> io::Result<Option<LogId>> {
         let purged = self.purged()?;
-        let newest =
-            self.log.iter().rev().find(|pair| pair.as_ref().map_or(true, |(key, _)| parts::is_entry(key)));
+        let mut newest_first = self.base.all(Tree::Log).rev();
+        let newest = newest_first.find(|pair| pair.as_ref().map_or(true, |(key, _)| parts::is_entry(key)));
         let last = newest.transpose()?.map(|(key, value)| self.decode_entry(&key, &value)).transpose()?;
         Ok(last.map(|entry| entry.log_id()).max(purged))
     }
@@ -52,13 +53,13 @@ impl Store {
     /// Entries of the range, in order, from the first stored one on. A hole or damage is an error.
     pub fn entries(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let key = |bound: Bound<&u64>| match bound {
-            Bound::Included(index) => Bound::Included(index.to_be_bytes()),
-            Bound::Excluded(index) => Bound::Excluded(index.to_be_bytes()),
+            Bound::Included(index) => Bound::Included(index.to_be_bytes().to_vec()),
+            Bound::Excluded(index) => Bound::Excluded(index.to_be_bytes().to_vec()),
             Bound::Unbounded => Bound::Unbounded,
         };
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
-        for pair in self.log.range((key(range.start_bound()), key(range.end_bound()))) {
+        for pair in self.base.range(Tree::Log, key(range.start_bound()), key(range.end_bound())) {
             let (key, value) = pair?;
             if !parts::is_entry(&key) {
                 continue;
@@ -86,7 +87,7 @@ impl Store {
 
     /// Remembers that the log begins after `upto`; durable on return.
     pub async fn save_purged(&self, upto: LogId) -> io::Result<()> {
-        self.meta.insert(PURGED, record::encode(PURGED, &upto)?)?;
+        self.base.insert(Tree::Meta, PURGED, record::encode(PURGED, &upto)?)?;
         self.flusher.all().await
     }
 
@@ -100,22 +101,19 @@ impl Store {
             Bound::Excluded(end) => Some(*end),
             Bound::Unbounded => None,
         };
-        let first = start.to_be_bytes();
-        let keys = match end {
-            Some(end) => self.log.range(first..end.to_be_bytes()),
-            None => self.log.range(first..),
-        };
-        let mut keys = keys.keys().collect::<Result<Vec<_>, _>>()?;
+        let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_be_bytes().to_vec()));
+        let pairs = self.base.range(Tree::Log, Bound::Included(start.to_be_bytes().to_vec()), end);
+        let mut keys = pairs.map(|pair| pair.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()?;
         if backward {
             // From the end, but each entry before its parts: one without them would be damage.
             keys.sort_by(|a, b| b[..8].cmp(&a[..8]).then(a.len().cmp(&b.len())));
         }
         for chunk in keys.chunks(REMOVE_BATCH) {
-            let mut batch = sled::Batch::default();
+            let mut batch = Batch::default();
             for key in chunk {
                 batch.remove(key);
             }
-            self.log.apply_batch(batch)?;
+            self.base.write(Tree::Log, batch)?;
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -139,8 +137,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     /// Not synced: a lost value costs the re-application of some entries, nothing else.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.store.meta.insert(COMMITTED, record::encode(COMMITTED, &committed)?)?;
-        Ok(())
+        self.store.base.insert(Tree::Meta, COMMITTED, record::encode(COMMITTED, &committed)?)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
@@ -153,7 +150,7 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         let mut last = None;
         for entry in entries {
             let id = entry.log_id();
@@ -165,7 +162,7 @@ impl RaftLogStorage<Types> for LogStore {
             self.next = Some(id.index() + 1);
             last = Some(id);
         }
-        self.store.log.apply_batch(batch)?;
+        self.store.base.write(Tree::Log, batch)?;
         self.store.flusher.append(last, callback);
         Ok(())
     }

@@ -1,19 +1,19 @@
-//! The high-water mark: what was durable at the last sync, kept outside sled.
+//! The high-water mark: what was durable at the last sync, kept outside the database.
 //!
 //! sled takes a damaged end of its file for a torn write and silently goes on without it. That would be amnesia: a
 //! forgotten vote or acknowledged entry. The mark is written after each sync (without a sync of its own), so that it
 //! never runs ahead of what is durable; a database that falls behind it has lost something.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
+use super::base::{Slots, damaged};
 use crate::raft::types::{LogId, Vote};
 
 const MAGIC: u32 = 0x5152_4d31;
 const SLOT_BYTES: usize = 64;
-const NAME: &str = "mark";
+
+/// Bytes of the two slots.
+pub const BYTES: usize = SLOT_BYTES * 2;
 
 /// Newest log id and vote known to be durable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,34 +67,34 @@ impl Mark {
     }
 }
 
-/// The file that holds it: two slots written in turn, so that a torn write leaves the older one.
+/// What holds it: two slots written in turn, so that a torn write leaves the older one.
 pub struct MarkFile {
-    file: File,
+    slots: Box<dyn Slots>,
     sequence: u64,
     mark: Mark,
 }
 
-impl MarkFile {
-    /// Makes a new one in `folder`, durable.
-    pub fn create(folder: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(folder.join(NAME))?;
-        let mut made = MarkFile { file, sequence: 0, mark: Mark::default() };
-        made.set(Mark::default())?;
-        made.set(Mark::default())?;
-        made.file.sync_all()?;
-        Ok(made)
+/// The slots of a database in which nothing is promised yet.
+pub fn blank() -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    for sequence in [1, 2] {
+        let place = place(sequence);
+        bytes[place..place + SLOT_BYTES].copy_from_slice(&Mark::default().encode(sequence as u64));
     }
+    bytes
+}
 
-    /// Reads the one in `folder`. `InvalidData` when no slot is intact, `NotFound` when there is none.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(folder.join(NAME))?;
-        let mut slots = [0; SLOT_BYTES * 2];
-        file.read_exact_at(&mut slots, 0)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let newest = slots.chunks(SLOT_BYTES).filter_map(Mark::decode).max_by_key(|(sequence, _)| *sequence);
-        let (sequence, mark) =
-            newest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no intact slot in the mark"))?;
-        Ok(MarkFile { file, sequence, mark })
+fn place(sequence: usize) -> usize {
+    sequence % 2 * SLOT_BYTES
+}
+
+impl MarkFile {
+    /// Reads it. `InvalidData` when no slot is intact.
+    pub fn open(slots: Box<dyn Slots>) -> io::Result<Self> {
+        let bytes = slots.read()?;
+        let newest = bytes.chunks(SLOT_BYTES).filter_map(Mark::decode).max_by_key(|(sequence, _)| *sequence);
+        let (sequence, mark) = newest.ok_or_else(|| damaged("no intact slot in the mark"))?;
+        Ok(MarkFile { slots, sequence, mark })
     }
 
     /// What it says now.
@@ -105,37 +105,47 @@ impl MarkFile {
     /// Writes a new value; durable at the latest when the system writes it back, or by [`MarkFile::sync`].
     pub fn set(&mut self, mark: Mark) -> io::Result<()> {
         self.sequence += 1;
-        let place = (self.sequence % 2) * SLOT_BYTES as u64;
-        self.file.write_all_at(&mark.encode(self.sequence), place)?;
+        self.slots.write_at(&mark.encode(self.sequence), place(self.sequence as usize) as u64)?;
         self.mark = mark;
         Ok(())
     }
 
     /// Makes the newest value durable.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.slots.sync()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     #[test]
     fn a_torn_slot_leaves_the_older_value() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let mut file = MarkFile::create(folder.path()).expect("create");
+        let open = || -> File {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(folder.path().join("mark")).expect("open")
+        };
+        open().write_all_at(&blank(), 0).expect("write");
+        let read = || MarkFile::open(Box::new(open()));
+        let mut file = read().expect("blank");
+        assert_eq!(file.get(), Mark::default());
         let older = Mark { last: Some((3, 7)), vote: Some((4, 2, false)) };
         let newer = Mark { last: Some((4, 0)), vote: Some((4, 2, true)) };
         file.set(older).expect("set");
         file.set(newer).expect("set");
-        assert_eq!(MarkFile::open(folder.path()).expect("open").get(), newer);
+        assert_eq!(read().expect("open").get(), newer);
 
-        let torn = (file.sequence % 2) * SLOT_BYTES as u64 + 20;
-        file.file.write_all_at(&[0xff; 4], torn).expect("tear");
-        assert_eq!(MarkFile::open(folder.path()).expect("open").get(), older);
+        let torn = place(file.sequence as usize) as u64 + 20;
+        open().write_all_at(&[0xff; 4], torn).expect("tear");
+        assert_eq!(read().expect("open").get(), older);
 
-        file.file.write_all_at(&[0xff; SLOT_BYTES * 2], 0).expect("tear both");
-        assert_eq!(MarkFile::open(folder.path()).err().map(|e| e.kind()), Some(io::ErrorKind::InvalidData));
+        open().write_all_at(&[0xff; BYTES], 0).expect("tear both");
+        assert_eq!(read().err().map(|e| e.kind()), Some(io::ErrorKind::InvalidData));
     }
 }

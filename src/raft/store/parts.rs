@@ -1,4 +1,4 @@
-//! An entry that is too large for one value of sled: a head where the entry would stand, and its parts right behind.
+//! An entry that is too large for one value: a head where the entry would stand, and its parts right behind.
 //!
 //! The key of an entry is its index (8 bytes); those of its parts have 4 bytes more. So they lie between their head and
 //! the next entry, and one batch writes all of them. A part without a head that counts it was left by an interrupted
@@ -8,6 +8,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::base::{Batch, Tree, damaged};
 use super::{Store, record};
 
 /// Bytes of one part, and of the largest entry that is stored whole.
@@ -24,7 +25,7 @@ struct Head {
 }
 
 /// Adds what stands for the entry `content` at `index` to a batch.
-pub fn insert(batch: &mut sled::Batch, index: u64, content: &[u8]) -> io::Result<()> {
+pub fn insert(batch: &mut Batch, index: u64, content: &[u8]) -> io::Result<()> {
     let key = index.to_be_bytes();
     if content.len() <= PART_BYTES {
         batch.insert(&key, record::seal(&key, content)?);
@@ -64,7 +65,7 @@ impl Store {
         let mut whole = Vec::new();
         for place in 0..head.parts {
             let key = part_key(index, place);
-            let part = self.log.get(key)?;
+            let part = self.base.get(Tree::Log, &key)?;
             let part =
                 part.ok_or_else(|| damaged(format!("part {place} of log index {index} is missing")))?;
             whole.extend_from_slice(record::unseal(&key, &part)?);
@@ -78,7 +79,7 @@ impl Store {
     /// Removes parts that no head counts.
     pub(super) fn drop_stray_parts(&self) -> io::Result<()> {
         let mut counted = None;
-        for pair in self.log.iter() {
+        for pair in self.base.all(Tree::Log) {
             let (key, value) = pair?;
             let index = index_of(&key)?;
             if is_entry(&key) {
@@ -87,7 +88,7 @@ impl Store {
             }
             let ours = |(of, parts): (u64, u32)| of == index && *key < part_key(index, parts)[..];
             if !counted.is_some_and(ours) {
-                self.log.remove(key)?;
+                self.base.remove(Tree::Log, &key)?;
             }
         }
         Ok(())
@@ -106,10 +107,6 @@ fn part_key(index: u64, place: u32) -> [u8; 12] {
     key[..8].copy_from_slice(&index.to_be_bytes());
     key[8..].copy_from_slice(&place.to_be_bytes());
     key
-}
-
-fn damaged(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 #[cfg(test)]
@@ -162,7 +159,8 @@ mod tests {
         log.blocking_append([entry(4, 100)]).await.expect("append where a large one was");
         log.purge(LogId::new_term_index(1, 2)).await.expect("purge");
         assert_eq!(indexes(&store), [3, 4]);
-        let parts = store.log.iter().keys().filter(|key| !is_entry(key.as_ref().expect("key"))).count();
+        let keys = store.base.all(Tree::Log).map(|pair| pair.expect("pair").0);
+        let parts = keys.filter(|key| !is_entry(key)).count();
         // The entry is a little larger than its command.
         assert_eq!(parts, 200_100_usize.div_ceil(PART_BYTES), "only those of index 3 are left");
     }
@@ -173,16 +171,16 @@ mod tests {
         let (store, log) = filled(folder.path()).await;
         // As an interrupted cut leaves it: the heads went first.
         for index in [4_u64, 5] {
-            store.log.remove(index.to_be_bytes()).expect("remove");
+            store.base.remove(Tree::Log, &index.to_be_bytes()).expect("remove");
         }
         store.flusher().lower_mark(Some((1, 3))).await.expect("mark");
         assert_eq!(store.last_log_id().expect("last").map(|id| id.index()), Some(3));
         drop((store, log));
         let store = open(folder.path());
         assert_eq!(indexes(&store), [0, 1, 2, 3]);
-        assert!(store.log.get(part_key(4, 0)).expect("get").is_none(), "removed");
+        assert!(store.base.get(Tree::Log, &part_key(4, 0)).expect("get").is_none(), "removed");
 
-        store.log.remove(part_key(3, 1)).expect("remove");
+        store.base.remove(Tree::Log, &part_key(3, 1)).expect("remove");
         store.flusher().all().await.expect("flush");
         drop(store);
         let error = Store::open(folder.path(), Arc::new(Fdatasync), Box::new(())).err().expect("damaged");

@@ -8,6 +8,7 @@ use std::io;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::base::{Tree, damaged};
 use super::{Store, record};
 use crate::raft::types::SnapshotMeta;
 
@@ -37,7 +38,7 @@ impl Store {
         let mut chunks = 0;
         for chunk in data.chunks(CHUNK_BYTES) {
             let key = chunk_key(number, chunks);
-            self.snap.insert(key, record::seal(&key, chunk)?)?;
+            self.base.insert(Tree::Snap, &key, record::seal(&key, chunk)?)?;
             chunks += 1;
             tokio::task::yield_now().await;
         }
@@ -45,7 +46,7 @@ impl Store {
 
         let crc = crc32fast::hash(data);
         let head = Head { number, meta: meta.clone(), chunks, bytes: data.len() as u64, crc };
-        self.snap.insert(HEAD, record::encode(HEAD, &head)?)?;
+        self.base.insert(Tree::Snap, HEAD, record::encode(HEAD, &head)?)?;
         self.flusher.all().await?;
 
         self.drop_chunks_except(number)
@@ -57,7 +58,7 @@ impl Store {
         let mut data = Vec::with_capacity(usize::try_from(head.bytes).unwrap_or(0));
         for place in 0..head.chunks {
             let key = chunk_key(head.number, place);
-            let value = self.snap.get(key)?.ok_or_else(|| {
+            let value = self.base.get(Tree::Snap, &key)?.ok_or_else(|| {
                 damaged(format!("chunk {place} of {} of the snapshot is missing", head.chunks))
             })?;
             data.extend_from_slice(record::unseal(&key, &value)?);
@@ -74,15 +75,15 @@ impl Store {
     }
 
     fn head(&self) -> io::Result<Option<Head>> {
-        self.snap.get(HEAD)?.map(|value| record::decode(HEAD, &value)).transpose()
+        self.base.get(Tree::Snap, HEAD)?.map(|value| record::decode(HEAD, &value)).transpose()
     }
 
     fn drop_chunks_except(&self, number: u64) -> io::Result<()> {
         let kept = chunk_prefix(number);
-        for key in self.snap.scan_prefix(b"c").keys() {
-            let key = key?;
-            if !key.starts_with(&kept) {
-                self.snap.remove(key)?;
+        for pair in self.base.all(Tree::Snap) {
+            let (key, _) = pair?;
+            if key != HEAD && !key.starts_with(&kept) {
+                self.base.remove(Tree::Snap, &key)?;
             }
         }
         Ok(())
@@ -100,8 +101,4 @@ fn chunk_key(number: u64, place: u32) -> [u8; 13] {
     key[..9].copy_from_slice(&chunk_prefix(number));
     key[9..].copy_from_slice(&place.to_be_bytes());
     key
-}
-
-fn damaged(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -1,27 +1,22 @@
-//! The only thread that makes written bytes durable, and tells those who wait for it.
+//! How written bytes become durable, and how those who wait for it are told.
 //!
-//! sled's own `flush` hands its buffers to the kernel but does not flush the disk's cache. So one thread takes all
-//! that wait, flushes sled, syncs sled's file through a descriptor of its own, and then completes every one of them:
-//! the busier the log, the more writers share one sync. After a failed sync nothing is durable for certain any more
-//! (the kernel drops the dirty pages), so every later wait fails too.
+//! Whoever waits is a [`Job`] in a [`Queue`]. A [`Worker`] takes all that wait, syncs once, and then completes every one
+//! of them. After a failed sync nothing is durable for certain any more (the kernel drops the dirty pages), so every
+//! later wait fails too.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
+use super::base::{Base, StartQueue};
 use super::mark::{Mark, MarkFile};
 use crate::raft::types::{LogId, Types, Vote};
-
-/// Waiters that may queue up; whoever comes later waits for its place.
-const QUEUE_MAX: usize = 4096;
 
 /// How written bytes become durable, and who has been told so: the seam for tests that need to see or hold a sync.
 pub trait DurableSync: Send + Sync {
@@ -59,7 +54,10 @@ struct Counters {
     max_us: AtomicU64,
 }
 
-enum Job {
+/// Somebody who waits for a sync.
+pub struct Job(Wait);
+
+enum Wait {
     Append {
         last: Option<LogId>,
         done: IOFlushed<Types>,
@@ -78,58 +76,47 @@ enum Job {
     },
 }
 
-/// Handle of the thread. Dropping it completes what waits and joins the thread.
+/// Those who wait, in order. Dropping it completes them.
+pub trait Queue: Send + Sync {
+    /// Takes one more; gives it back when the store is closed.
+    fn push(&self, job: Job) -> Result<(), Job>;
+}
+
+/// Handle of the queue.
 pub struct Flusher {
-    queue: Mutex<Option<SyncSender<Job>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    queue: Box<dyn Queue>,
     counters: Arc<Counters>,
 }
 
 impl Flusher {
-    /// Starts the thread for the sled database in `folder`.
-    pub fn start(
-        folder: &Path,
-        db: sled::Db,
-        mark: MarkFile,
-        disk: Arc<dyn DurableSync>,
-    ) -> io::Result<Self> {
-        let file = File::open(folder.join("db"))?;
+    /// Starts it for the database in `folder`.
+    pub fn start(folder: &Path, base: Arc<dyn Base>, mark: MarkFile, queue: StartQueue) -> io::Result<Self> {
         let counters = Arc::new(Counters::default());
-        let (queue, jobs) = sync_channel(QUEUE_MAX);
-        let worker = Worker {
-            folder: folder.to_owned(),
-            file,
-            db,
-            mark,
-            disk,
-            counters: counters.clone(),
-            failed: None,
-        };
-        let thread =
-            std::thread::Builder::new().name("quorate-fsync".to_owned()).spawn(move || worker.run(&jobs))?;
-        Ok(Flusher { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), counters })
+        let worker =
+            Worker { folder: folder.to_owned(), base, mark, counters: counters.clone(), failed: None };
+        Ok(Flusher { queue: queue(worker)?, counters })
     }
 
     /// Completes `done` when everything written so far, up to log id `last`, is durable.
     pub fn append(&self, last: Option<LogId>, done: IOFlushed<Types>) {
-        if let Err(Job::Append { done, .. }) = self.push(Job::Append { last, done }) {
+        if let Err(Job(Wait::Append { done, .. })) = self.queue.push(Job(Wait::Append { last, done })) {
             done.io_completed(Err(stopped()));
         }
     }
 
     /// Returns when everything written so far, `vote` included, is durable.
     pub async fn vote(&self, vote: Vote) -> io::Result<()> {
-        self.wait(|done| Job::Vote { vote, done }).await
+        self.wait(|done| Wait::Vote { vote, done }).await
     }
 
     /// Returns when everything written so far is durable.
     pub async fn all(&self) -> io::Result<()> {
-        self.wait(|done| Job::Plain { done }).await
+        self.wait(|done| Wait::Plain { done }).await
     }
 
     /// Returns when the mark durably says that the log ends at `last`.
     pub async fn lower_mark(&self, last: Option<(u64, u64)>) -> io::Result<()> {
-        self.wait(|done| Job::Lower { last, done }).await
+        self.wait(|done| Wait::Lower { last, done }).await
     }
 
     /// Figures for metrics.
@@ -141,57 +128,30 @@ impl Flusher {
         }
     }
 
-    async fn wait(&self, job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job) -> io::Result<()> {
+    async fn wait(&self, job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Wait) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
-        if self.push(job(done)).is_err() {
+        if self.queue.push(Job(job(done))).is_err() {
             return Err(stopped());
         }
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
-
-    fn push(&self, job: Job) -> Result<(), Job> {
-        // Held only to clone: a full queue must not block the others on this lock.
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match queue {
-            Some(queue) => queue.send(job).map_err(|error| error.0),
-            None => Err(job),
-        }
-    }
 }
 
-impl Drop for Flusher {
-    fn drop(&mut self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panicked thread has nothing more to tell.
-            let _ = thread.join();
-        }
-    }
-}
-
-struct Worker {
+/// Makes what was written durable, and completes those who wait.
+pub struct Worker {
     folder: std::path::PathBuf,
-    file: File,
-    db: sled::Db,
+    base: Arc<dyn Base>,
     mark: MarkFile,
-    disk: Arc<dyn DurableSync>,
     counters: Arc<Counters>,
     failed: Option<(io::ErrorKind, String)>,
 }
 
 impl Worker {
-    fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut batch = vec![first];
-            while batch.len() < QUEUE_MAX
-                && let Ok(job) = jobs.try_recv()
-            {
-                batch.push(job);
-            }
-            self.make_durable(&batch);
-            for job in batch {
-                self.complete(job);
-            }
+    /// One sync for all of them.
+    pub fn work(&mut self, batch: Vec<Job>) {
+        self.make_durable(&batch);
+        for job in batch {
+            self.complete(job);
         }
     }
 
@@ -200,7 +160,7 @@ impl Worker {
             return;
         }
         let begun = Instant::now();
-        let result = self.sync().and_then(|()| self.raise_mark(batch));
+        let result = self.base.sync().and_then(|()| self.raise_mark(batch));
         let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.count.fetch_add(1, Ordering::Relaxed);
         self.counters.last_us.store(took, Ordering::Relaxed);
@@ -211,20 +171,15 @@ impl Worker {
         }
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.db.flush()?;
-        self.disk.sync(&self.folder, &self.file)
-    }
-
     fn raise_mark(&mut self, batch: &[Job]) -> io::Result<()> {
         let mut mark = self.mark.get();
         let mut lowered = false;
         for job in batch {
-            match job {
-                Job::Append { last: Some(last), .. } => mark.last = Some(Mark::of_log(last)),
-                Job::Append { last: None, .. } | Job::Plain { .. } => {}
-                Job::Vote { vote, .. } => mark.vote = Some(Mark::of_vote(vote)),
-                Job::Lower { last, .. } => {
+            match &job.0 {
+                Wait::Append { last: Some(last), .. } => mark.last = Some(Mark::of_log(last)),
+                Wait::Append { last: None, .. } | Wait::Plain { .. } => {}
+                Wait::Vote { vote, .. } => mark.vote = Some(Mark::of_vote(vote)),
+                Wait::Lower { last, .. } => {
                     mark.last = *last;
                     lowered = true;
                 }
@@ -241,17 +196,17 @@ impl Worker {
             None => Ok(()),
             Some((kind, what)) => Err(io::Error::new(*kind, what.clone())),
         };
-        match job {
-            Job::Append { done, .. } => {
-                self.disk.promised("append");
+        match job.0 {
+            Wait::Append { done, .. } => {
+                self.base.promised("append");
                 done.io_completed(result);
             }
-            Job::Vote { done, .. } => {
-                self.disk.promised("vote");
+            Wait::Vote { done, .. } => {
+                self.base.promised("vote");
                 // The waiter may have gone; what it waited for is durable all the same.
                 let _ = done.send(result);
             }
-            Job::Plain { done } | Job::Lower { done, .. } => {
+            Wait::Plain { done } | Wait::Lower { done, .. } => {
                 let _ = done.send(result);
             }
         }

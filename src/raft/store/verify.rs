@@ -1,6 +1,9 @@
 //! The check of everything in a database before it is used: it says what is wrong and changes nothing, except that
 //! deletions which were interrupted are finished.
 
+use std::ops::Bound;
+
+use super::base::Tree;
 use super::mark::Mark;
 use super::{PURGED, Store, StoreError, parts};
 use crate::raft::types::{LogId, Vote};
@@ -34,8 +37,9 @@ fn snapshot(store: &Store) -> Result<Option<LogId>, StoreError> {
 fn finish_purge(store: &Store, purged: Option<LogId>) -> Result<(), StoreError> {
     let Some(purged) = purged else { return Ok(()) };
     // Up to the next entry's key: with the parts of the last one.
-    for key in store.log.range(..purged.index().saturating_add(1).to_be_bytes()).keys() {
-        store.log.remove(key?)?;
+    let end = Bound::Excluded(purged.index().saturating_add(1).to_be_bytes().to_vec());
+    for pair in store.base.range(Tree::Log, Bound::Unbounded, end) {
+        store.base.remove(Tree::Log, &pair?.0)?;
     }
     Ok(())
 }
@@ -44,7 +48,8 @@ fn finish_purge(store: &Store, purged: Option<LogId>) -> Result<(), StoreError> 
 fn entries(store: &Store, purged: Option<LogId>, seen: Mark) -> Result<Option<LogId>, StoreError> {
     let mut before = purged;
     let begin = purged.map_or(0, |id| id.index() + 1);
-    for pair in store.log.range(begin.to_be_bytes()..) {
+    let begin = Bound::Included(begin.to_be_bytes().to_vec());
+    for pair in store.base.range(Tree::Log, begin, Bound::Unbounded) {
         let (key, value) = pair?;
         if !parts::is_entry(&key) {
             continue;
@@ -91,11 +96,44 @@ fn not_behind(seen: Mark, last: Option<LogId>, vote: Option<Vote>) -> Result<(),
     Ok(())
 }
 
-/// Whether a node that votes as in `now` may have forgotten that it voted as in `seen`.
+/// Whether a node that votes as in `now` may have forgotten that it voted as in `seen`. Within a term only one thing may
+/// follow a vote: that its leader is known, whomever the vote was for.
 fn forgot(seen: (u64, u64, bool), now: (u64, u64, bool)) -> bool {
-    now.0 < seen.0 || now.0 == seen.0 && (now.1 != seen.1 || seen.2 && !now.2)
+    let follows = !seen.2 && now.2;
+    now.0 < seen.0 || now.0 == seen.0 && now != seen && !follows
 }
 
 fn show(id: &Option<LogId>) -> String {
     id.map_or_else(|| "nothing".to_owned(), |id| format!("index {}", id.index()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_gives_way_to_a_newer_one_and_to_the_leader_of_its_term() {
+        let (given, to_another, leader, other_leader) =
+            ((2, 4, false), (2, 5, false), (2, 5, true), (2, 4, true));
+        // A candidate that lost follows the winner; the mark may still say whom it had voted for (tier B, seed 2717).
+        for (seen, now) in [
+            (given, given),
+            (given, leader),
+            (given, other_leader),
+            (leader, leader),
+            (leader, (3, 4, false)),
+            (given, (3, 5, false)),
+        ] {
+            assert!(!forgot(seen, now), "{seen:?} then {now:?}");
+        }
+        for (seen, now) in [
+            (given, to_another),
+            (leader, to_another),
+            (leader, given),
+            (leader, other_leader),
+            ((3, 4, false), leader),
+        ] {
+            assert!(forgot(seen, now), "{seen:?} then {now:?}");
+        }
+    }
 }

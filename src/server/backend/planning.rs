@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::NodeBackend;
 use crate::{
     api::backend::{Failure, PlanView, ServerTrouble, Wish},
@@ -135,13 +137,7 @@ impl NodeBackend {
         let Some(primary) = cluster.primary_member() else { return Ok(()) };
         let older_than_ms = self.raft.read(|state| state.policy.switchover_long_statement_ms);
         let step = Step { target: primary.target(), action: Action::ListBlockers { older_than_ms } };
-        let permit = Permit {
-            recovery: "preflight".into(),
-            log_index: *self.raft.applied().borrow(),
-            term: self.raft.leadership().borrow().term,
-            expires: tokio::time::Instant::now() + BLOCKERS,
-        };
-        match self.tools.ports.servers.run(permit, step, BLOCKERS).await {
+        match self.read_only_step(step, BLOCKERS).await {
             StepEnd::Done(report) if report.blockers.is_empty() => Ok(()),
             StepEnd::Done(report) => {
                 Err(Refusal::LongStatement { sessions: sessions(&report.blockers) }.into())
@@ -152,6 +148,17 @@ impl NodeBackend {
                 why: format!("its sessions cannot be listed: {why}"),
             }),
         }
+    }
+
+    /// A step that changes nothing, so that there is nothing to confirm before it.
+    async fn read_only_step(&self, step: Step, within: Duration) -> StepEnd {
+        let (servers, until) = (&self.tools.ports.servers, Instant::now() + within);
+        if let Err(why) = servers.open(&step.target, within).await {
+            return StepEnd::Refused { why };
+        }
+        let (index, term) = (*self.raft.applied().borrow(), self.raft.leadership().borrow().term);
+        let permit = Permit::new("preflight", index, term, Instant::now(), within);
+        servers.run(permit, step, until.saturating_duration_since(Instant::now())).await
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Leader, Message};
 use crate::{
     core::{
@@ -119,7 +117,7 @@ impl Rejoin {
 
     /// Each step after a read barrier of this term, and only while the order stands.
     async fn step(&self, target: &Target, action: Action, deadline: Duration) -> Result<StepEnd, String> {
-        self.tools.ports.log.read_barrier().await.map_err(|e| e.to_string())?;
+        let confirmed = self.tools.barrier_over_session(target, deadline).await?;
         let stands = self.tools.read(|state| {
             let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
             state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
@@ -127,12 +125,8 @@ impl Rejoin {
         if !stands {
             return Err("the standing order was revoked".into());
         }
-        let permit = Permit {
-            recovery: format!("order {}", self.order.id),
-            log_index: self.order.id,
-            term: self.term,
-            expires: Instant::now() + deadline,
-        };
+        let order = self.order.id;
+        let permit = Permit::new(format!("order {order}"), order, self.term, confirmed, deadline);
         let step = Step { target: target.clone(), action };
         let end = self.tools.ports.servers.run(permit, step.clone(), deadline).await;
         tracing::info!(order = self.order.id, step = %step, end = %end, "step");

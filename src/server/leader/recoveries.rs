@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Leader, Message};
 use crate::{
     core::{
@@ -23,21 +25,24 @@ const AGAIN: Duration = Duration::from_millis(100);
 impl Leader {
     /// A start of ours is committed. Later than `start_within` after its proposal, the world may have changed: fresh
     /// verdicts are gathered first (P4).
-    pub(super) fn begin(&mut self, id: u64, term: u64, proposed_ms: u64) {
+    pub(super) fn begin(&mut self, id: u64, term: u64, proposed: Instant) {
         if term != self.leadership.term || self.driven.contains_key(&id) {
             return;
         }
         let (recovery, start_within_ms) =
             self.tools.read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
-        let Some(recovery) = recovery.filter(Recovery::running) else { return };
-        let late = self.tools.now_ms().saturating_sub(proposed_ms) > start_within_ms;
+        // A request that was sent again is answered with what it started before. That may be another term's, which is taken
+        // over like any other (P4).
+        let ours = |recovery: &Recovery| recovery.driven_by(self.tools.node_id(), term);
+        let Some(recovery) = recovery.filter(ours) else { return };
+        let late = proposed.elapsed() > Duration::from_millis(start_within_ms);
         match late && recovery.kind == Kind::Failover && !planted(Mistake::LateStartExecuted) {
             true => self.resume_later(&recovery),
-            false => self.drive(recovery, false, None),
+            false => self.drive(recovery, proposed, false, None),
         }
     }
 
-    fn drive(&mut self, recovery: Recovery, resumed: bool, cancel: Option<String>) {
+    fn drive(&mut self, recovery: Recovery, proposed: Instant, resumed: bool, cancel: Option<String>) {
         let (tools, observer, term) = (self.tools.clone(), self.observer.clone(), self.leadership.term);
         let id = recovery.id;
         let (forward, mut inbox) = tokio::sync::mpsc::channel(16);
@@ -53,7 +58,7 @@ impl Leader {
             }
             let seen = observer.look(recovery.cluster.clone()).await;
             let known = seen.map(|s| s.sets).unwrap_or_default();
-            let mut driven = driver::drive(tools, recovery, term, known, resumed);
+            let mut driven = driver::drive(tools, recovery, (term, proposed), known, resumed);
             let _abort = AbortOnDrop(driven.task.abort_handle());
             loop {
                 tokio::select! {
@@ -172,22 +177,23 @@ impl Leader {
         let inbox = self.inbox.clone();
         self.takeovers.insert(id, cancel);
         self.work.spawn(self.tools.task(async move {
+            let proposed = Instant::now();
             let result = group.propose(term, Change::TakeOver { recovery: id, evidence }, SELF, None).await;
             if let Err(error) = &result {
                 tracing::warn!(recovery = id, %error, "it was not taken over");
                 // A leader that lost its majority is refused at once, and would try again at once.
                 tokio::time::sleep(AGAIN).await;
             }
-            let _ = inbox.send(Message::TakenOver { id, result }).await;
+            let _ = inbox.send(Message::TakenOver { id, proposed, result }).await;
         }));
     }
 
-    pub(super) fn taken_over(&mut self, id: u64, result: Result<Committed, ProposeError>) {
+    pub(super) fn taken_over(&mut self, id: u64, proposed: Instant, result: Result<Committed, ProposeError>) {
         let cancel = self.takeovers.remove(&id).flatten();
         let done = matches!(&result, Ok(c) if matches!(c.outcome, Outcome::Done { .. }));
         let recovery = self.tools.read(|state| state.recoveries.get(&id).cloned());
         if let (true, Some(recovery)) = (done, recovery.filter(Recovery::running)) {
-            self.drive(recovery, true, cancel);
+            self.drive(recovery, proposed, true, cancel);
         }
     }
 

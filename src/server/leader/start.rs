@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{Leader, Message};
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
     },
     model::server::ClusterId,
     raft::{Committed, ProposeError},
-    server::{group::SELF, observer::ObserverHandle, tools::Tools},
+    server::{group::SELF, observer::ObserverHandle, pause, tools::Tools},
 };
 
 /// Pause between two urgent rounds on the same cluster, milliseconds.
@@ -136,24 +139,25 @@ impl Leader {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
         let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
-        let proposed_ms = self.tools.now_ms();
+        let (node, proposed) = (self.tools.node_id(), Instant::now());
         self.work.spawn(self.tools.task(async move {
+            pause::point(node, "start", "before").await;
             let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
-            let _ = inbox.send(Message::Started { cluster, proposed_ms, result, reply }).await;
+            let _ = inbox.send(Message::Started { cluster, proposed, result, reply }).await;
         }));
     }
 
     pub(super) fn started(
         &mut self,
         id: &ClusterId,
-        proposed_ms: u64,
+        proposed: Instant,
         result: Result<Committed, ProposeError>,
         reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
     ) {
         self.gathered.starting.remove(id);
         let answer = match result {
             Ok(Committed { outcome: Outcome::Done { id: recovery, .. }, term, .. }) => {
-                self.begin(recovery, term, proposed_ms);
+                self.begin(recovery, term, proposed);
                 Ok(recovery)
             }
             Ok(Committed { outcome: Outcome::Refused(refusal), .. }) => {
@@ -218,7 +222,14 @@ async fn ask(
     }
     let limit = Duration::from_millis(bound_ms + 500);
     let answer = timeout(limit, tools.ports.peers.urgent(node, cluster.clone(), bound_ms)).await.ok()?;
-    answer.map_err(|why| tracing::debug!(node, why, "no urgent verdict")).ok()
+    let verdict = answer.map_err(|why| tracing::debug!(node, why, "no urgent verdict")).ok()?;
+    // A node speaks for itself, of what it was asked; a majority is made of voters, not of voices.
+    if verdict.node != node || &verdict.cluster != cluster {
+        let (spoke_for, of) = (verdict.node, &verdict.cluster);
+        tracing::warn!(node, spoke_for, %of, asked = %cluster, "an urgent verdict is not believed");
+        return None;
+    }
+    Some(verdict)
 }
 
 /// The start that an agreed problem asks for: who is revoked, and what protects the cluster.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Leader, Message};
+use super::{Leader, Message, newcomers};
 use crate::{
     core::{
         analysis::observation::{AttemptEnd, Observation},
@@ -21,7 +21,7 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     server::{
-        discovery::{Discovery, member_of},
+        discovery::Discovery,
         group::SELF,
         observer::{ObserverHandle, Seen},
         tools::Tools,
@@ -62,6 +62,7 @@ pub struct Upkeep {
     last_ms: u64,
     running: bool,
     outside: Arc<Mutex<Lasting>>,
+    tried: Arc<newcomers::Tried>,
 }
 
 impl Upkeep {
@@ -90,6 +91,7 @@ impl Leader {
             observer: self.observer.clone(),
             discovery: self.discovery.clone(),
             outside: self.upkeep.outside.clone(),
+            tried: self.upkeep.tried.clone(),
             term: self.leadership.term,
         };
         let inbox = self.inbox.clone();
@@ -105,6 +107,7 @@ struct Pass {
     observer: ObserverHandle,
     discovery: Arc<Discovery>,
     outside: Arc<Mutex<Lasting>>,
+    tried: Arc<newcomers::Tried>,
     term: u64,
 }
 
@@ -131,7 +134,9 @@ impl Pass {
             return;
         }
         let (mut members, mut why) = changed(cluster, &facts, &seen.observations);
-        self.look_for_new(cluster, &facts, &mut members, &mut why).await;
+        let new = newcomers::look(&self.tools, &self.discovery, &self.tried, cluster, &facts).await;
+        why.extend(new.iter().map(|member| format!("new replica {}", member.address)));
+        members.extend(new);
         if !members.is_empty() {
             let generation = cluster.generation;
             let cluster = cluster.id.clone();
@@ -177,40 +182,6 @@ impl Pass {
         };
         self.commit(change).await;
         moved
-    }
-
-    /// Replicas that a member lists and nobody knows yet are read and taken in.
-    async fn look_for_new(
-        &self,
-        cluster: &Cluster,
-        facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
-        members: &mut Vec<Member>,
-        why: &mut Vec<String>,
-    ) {
-        for (source, facts) in facts {
-            for listed in facts.replicas.iter().flatten() {
-                let Some(address) = &listed.address else { continue };
-                let known = cluster.members.values().any(|m| {
-                    &m.address == address
-                        || (listed.server_uuid.is_some() && m.identity.server_uuid == listed.server_uuid)
-                        || m.identity.server_id == listed.server_id
-                });
-                if known || members.iter().any(|m| &m.address == address) {
-                    continue;
-                }
-                match self.discovery.read(address).await {
-                    Ok(found) => {
-                        let datacenter = self.tools.read(|state| state.datacenter_of(address));
-                        let mut member =
-                            member_of(address, &found, datacenter, || self.tools.ports.host.unique());
-                        member.source = Some(source.clone());
-                        why.push(format!("new replica {address}"));
-                        members.push(member);
-                    }
-                    Err(error) => tracing::info!(%address, %error, "a listed replica cannot be read"),
-                }
-            }
-        }
     }
 
     async fn commit(&self, change: Change) {

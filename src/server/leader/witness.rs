@@ -5,8 +5,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{Leader, Message, start};
 use crate::{
     core::{
@@ -220,7 +218,7 @@ impl Settle {
 
     /// Each step after a read barrier of this term, while the call stands and no recovery deals with the receivers.
     async fn step(&self, action: Action, deadline: Duration) -> Result<StepEnd, String> {
-        self.tools.ports.log.read_barrier().await.map_err(|error| error.to_string())?;
+        let confirmed = self.tools.barrier_over_session(&self.witness.target, deadline).await?;
         let leadership = self.tools.leads();
         let stands = self.tools.read(|state| {
             let cluster = state.clusters.get(&self.cluster).filter(|c| c.slot.is_none());
@@ -229,12 +227,8 @@ impl Settle {
         if !stands || !leadership.is_leader || leadership.term != self.term {
             return Err("the call does not stand any more".into());
         }
-        let permit = Permit {
-            recovery: format!("witness {}", self.witness.id),
-            log_index: self.witness.id,
-            term: self.term,
-            expires: Instant::now() + deadline,
-        };
+        let call = self.witness.id;
+        let permit = Permit::new(format!("witness {call}"), call, self.term, confirmed, deadline);
         let step = Step { target: self.witness.target.clone(), action };
         let end = self.tools.ports.servers.run(permit, step.clone(), deadline).await;
         tracing::info!(witness = self.witness.id, step = %step, end = %end, "step");

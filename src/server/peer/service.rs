@@ -24,6 +24,12 @@ use crate::{
     },
 };
 
+/// Largest verdict: it goes into the log, with what a thousand replicas say.
+const VERDICT_BYTES_MAX: usize = 256 * 1024;
+/// Longest `by` and `request_id`, as the API lets them in.
+const BY_MAX: usize = 160;
+const REQUEST_ID_MAX: usize = 64;
+
 /// The service.
 pub struct PeerApi {
     /// Who this node is.
@@ -34,13 +40,20 @@ pub struct PeerApi {
 
 #[tonic::async_trait]
 impl PeerService for PeerApi {
-    async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        let state = match request.into_inner().with_state {
+            true => self.raft.state_hash().await,
+            false => None,
+        };
+        let (state_index, state_hash) = state.unwrap_or_default();
         Ok(Response::new(HelloResponse {
             node_id: self.raft.node_id(),
             group: self.raft.group().to_owned(),
             incarnation: self.raft.incarnation().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             feature_level: self.answers.level(),
+            state_hash,
+            state_index,
         }))
     }
 
@@ -48,6 +61,12 @@ impl PeerService for PeerApi {
         let peer = request.extensions().get::<Peer>().cloned();
         let mut stamp = None;
         for report in request.into_inner().reports {
+            let bytes = report.verdict_bytes.len();
+            if bytes > VERDICT_BYTES_MAX {
+                return Err(Status::invalid_argument(format!(
+                    "a verdict of {bytes} bytes, {VERDICT_BYTES_MAX} are allowed"
+                )));
+            }
             let verdict: Verdict = decode(&report.verdict_bytes).map_err(Status::invalid_argument)?;
             // A node speaks for itself only.
             let own = peer
@@ -55,6 +74,9 @@ impl PeerService for PeerApi {
                 .is_some_and(|p| p.node_id == verdict.node && p.incarnation == verdict.incarnation);
             if !own {
                 return Err(Status::permission_denied("a node reports its own verdicts only"));
+            }
+            if !self.raft.read(|state| state.clusters.contains_key(&verdict.cluster)) {
+                return Err(Status::not_found("this node knows no cluster of that id"));
             }
             let since_ms = report.since_ms;
             let judged = report.stamp.map(|stamp| Judged { stamp: stamp.into(), since_ms });
@@ -95,6 +117,13 @@ impl PeerService for PeerApi {
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
         let request = request.into_inner();
+        for (name, text, most) in
+            [("by", &request.by, BY_MAX), ("request_id", &request.request_id, REQUEST_ID_MAX)]
+        {
+            if text.len() > most {
+                return Err(Status::invalid_argument(format!("`{name}` may have {most} characters")));
+            }
+        }
         let change = decode(&request.change_bytes).map_err(Status::invalid_argument)?;
         let request_id = Some(request.request_id).filter(|id| !id.is_empty());
         let submitted = self.answers.submit(change, &request.by, request_id).await;

@@ -3,13 +3,17 @@
 //! Monotonic milliseconds order what one process does. CLOCK_BOOTTIME carries log time on (P10): it goes on while the
 //! machine is suspended. Wall time is for display.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use futures::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::Host;
+use crate::executor::Pulse;
 
 /// How late the process' own loop may be before what it observes cannot be trusted (design §3).
 const LATE: Duration = Duration::from_millis(200);
@@ -19,13 +23,13 @@ const BEAT: Duration = Duration::from_millis(25);
 /// This process on this machine.
 pub struct Machine {
     began: Instant,
+    pulse: Arc<Pulse>,
 }
 
 impl Machine {
-    /// Its monotonic milliseconds count from now.
-    #[expect(clippy::new_without_default, reason = "it reads the clock")]
-    pub fn new() -> Self {
-        Self { began: Instant::now() }
+    /// Its monotonic milliseconds count from now. It beats `pulse` once somebody watches its pauses.
+    pub fn new(pulse: Arc<Pulse>) -> Self {
+        Self { began: Instant::now(), pulse }
     }
 }
 
@@ -47,7 +51,7 @@ impl Host for Machine {
     }
 
     fn pauses(&self) -> watch::Receiver<u64> {
-        watch_pauses()
+        watch_pauses(self.pulse.clone())
     }
 
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
@@ -61,7 +65,7 @@ fn millis(clock: ClockId) -> u64 {
 }
 
 /// A pause is a loop that ran late by more than 200 ms, or BOOTTIME and MONOTONIC apart.
-fn watch_pauses() -> watch::Receiver<u64> {
+fn watch_pauses(pulse: Arc<Pulse>) -> watch::Receiver<u64> {
     let (tx, rx) = watch::channel(0);
     tokio::spawn(async move {
         let mut last = Instant::now();
@@ -71,6 +75,7 @@ fn watch_pauses() -> watch::Receiver<u64> {
             let late = last.elapsed().saturating_sub(BEAT);
             let skew_now = millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
             let slept = skew_now.abs_diff(skew) > LATE.as_millis() as u64;
+            pulse.beat(late > LATE || slept);
             if late > LATE || slept {
                 tracing::warn!(
                     late_ms = late.as_millis() as u64,

@@ -98,6 +98,7 @@ impl Peers for GrpcPeers {
             incarnation: self.raft.incarnation().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             feature_level: FEATURE_LEVEL,
+            with_state: false,
         };
         let client = self.client(node);
         async move { Ok(said(client?.hello(request).await)?.feature_level) }.boxed()

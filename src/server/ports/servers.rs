@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{Probe, Servers};
 use crate::{
@@ -68,6 +71,11 @@ impl Servers for SqlServers {
 
     fn set_nodes(&self, nodes: Vec<u64>) {
         self.executor.set_nodes(nodes);
+    }
+
+    fn open(&self, target: &Target, deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
+        let (executor, target) = (self.executor.clone(), target.clone());
+        async move { executor.open(&target, deadline).await }.boxed()
     }
 
     fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd> {

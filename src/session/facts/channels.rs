@@ -1,10 +1,11 @@
 //! `SHOW REPLICA STATUS` and its kin -> channels.
 
-use super::parse::Answers;
+use super::parse::{Answers, uuid};
 use crate::{
     model::{
         address::Address,
         facts::{Channel, Receiver},
+        words::{is_plain, tame},
     },
     session::{ResultSet, Row, SessionError, dialect::Part},
 };
@@ -23,6 +24,16 @@ const FILTERS: &[&str] = &[
     "replicate_ignore_domain_ids",
 ];
 
+/// Longest channel name (MySQL 8.4 manual, 19.2.2.4; MariaDB: 64).
+const NAME_MAX: usize = 64;
+/// Longest text of a receiver's or applier's error that is kept: theirs are cut at 1024 bytes.
+const ERROR_MAX: usize = 1_024;
+/// Longest name of a binlog file.
+const FILE_MAX: usize = 512;
+/// A heartbeat may seem to come this much after the statement that dates it, microseconds: one more is recorded while that
+/// runs. Beyond it the server's clock was set back, and the age is not known.
+const AHEAD_MAX_US: i64 = 1_000_000;
+
 /// All channels. Those of group replication are not replication channels in Quorate's sense and are left out.
 pub(super) fn read(answers: &Answers<'_>) -> Result<Vec<Channel>, SessionError> {
     let Some(set) = answers.of(Part::Channels) else { return Ok(Vec::new()) };
@@ -32,7 +43,15 @@ pub(super) fn read(answers: &Answers<'_>) -> Result<Vec<Channel>, SessionError> 
         let Some(host) = row.filled("source_host").filter(|_| !name.starts_with("group_replication_")) else {
             continue;
         };
-        let source = Address::new(host, row.number("source_port").unwrap_or(3306));
+        let nonsense = |what: &str, told: &str| {
+            let told = tame(told, 60);
+            SessionError::Protocol(format!("the server tells `{told}` for the {what} of a channel"))
+        };
+        let source = Address::told(host, row.number("source_port").unwrap_or(3306))
+            .ok_or_else(|| nonsense("source", host))?;
+        if name.chars().count() > NAME_MAX || !name.chars().all(is_plain) {
+            return Err(nonsense("name", name));
+        }
         channels.push(channel(answers, &row, name, source)?);
     }
     Ok(channels)
@@ -56,11 +75,12 @@ fn channel(
         Some(row) => row.number("period_s"),
         None => row.number("replica_heartbeat_period"),
     };
-    let age_us: Option<i64> = heartbeat.and_then(|row| row.number("age_us"));
+    let age_us: Option<i64> =
+        heartbeat.and_then(|row| row.number("age_us")).filter(|us| *us >= -AHEAD_MAX_US);
     Ok(Channel {
         name: name.to_owned(),
         source,
-        source_uuid: row.filled("source_uuid").map(str::to_ascii_lowercase),
+        source_uuid: uuid(row, "source_uuid"),
         source_server_id: row.number("source_server_id").filter(|id| *id != 0),
         receiver: receiver(row),
         receiver_error: error(row, "last_io_errno", "last_io_error"),
@@ -98,9 +118,9 @@ fn receiver(row: &Row<'_>) -> Receiver {
 
 fn error(row: &Row<'_>, number: &str, text: &str) -> Option<(u32, String)> {
     let number: u32 = row.number(number)?;
-    (number != 0).then(|| (number, row.get(text).unwrap_or_default().to_owned()))
+    (number != 0).then(|| (number, row.words(text, ERROR_MAX)))
 }
 
 fn position(row: &Row<'_>, file: &str, offset: &str) -> (String, u64) {
-    (row.get(file).unwrap_or_default().to_owned(), row.number(offset).unwrap_or(0))
+    (row.words(file, FILE_MAX), row.number(offset).unwrap_or(0))
 }

@@ -8,6 +8,7 @@ use crate::{
         facts::{DumpClient, ListedReplica, SemiSync, ServerFacts},
         gtid::GtidSet,
         server::{Flavor, Identity, Version},
+        words::{is_uuid, tame},
     },
     session::{
         ResultSet, Row, SessionError,
@@ -15,6 +16,9 @@ use crate::{
         rows::switch,
     },
 };
+
+/// Longest name of anything (user names have 32 characters on MySQL and 128 on MariaDB, hosts 255).
+const NAME_MAX: usize = 255;
 
 /// The answers by the statement they belong to.
 pub(super) struct Answers<'a> {
@@ -39,8 +43,13 @@ pub(super) fn facts(
     parts: &[(Part, String)],
     sets: &[ResultSet],
 ) -> Result<ServerFacts, SessionError> {
-    let answers = Answers { flavor: profile.flavor, parts, sets };
     let missing = |what: &str| SessionError::Protocol(format!("the server gave no {what}"));
+    // A list that is not there would be read as an empty one: a replica that follows nobody.
+    if sets.len() != parts.len() {
+        let what = format!("the server gave {} answers to {} statements", sets.len(), parts.len());
+        return Err(SessionError::Protocol(what));
+    }
+    let answers = Answers { flavor: profile.flavor, parts, sets };
     let variables =
         answers.of(Part::Variables).and_then(ResultSet::first).ok_or_else(|| missing("variables"))?;
     let status = Status(answers.of(Part::Status));
@@ -61,7 +70,7 @@ pub(super) fn facts(
     };
     let connections = status.number("threads_connected").zip(variables.number("max_connections"));
     Ok(ServerFacts {
-        identity: identity(profile.flavor, &variables).ok_or_else(|| missing("server_id"))?,
+        identity: identity(profile.flavor, &variables)?,
         version,
         started_at_s: variables
             .number::<u64>("now_s")
@@ -76,7 +85,7 @@ pub(super) fn facts(
         purged,
         log_bin: needed("log_bin")?,
         log_replica_updates: needed("log_replica_updates")?,
-        binlog_format: variables.filled("binlog_format").map(str::to_owned),
+        binlog_format: Some(variables.words("binlog_format", NAME_MAX)).filter(|format| !format.is_empty()),
         semi_sync: semi_sync(profile.flavor, &variables, &status),
         connections,
         channels: channels::read(&answers)?,
@@ -110,14 +119,26 @@ impl Status<'_> {
     }
 }
 
-pub(in crate::session) fn identity(flavor: Flavor, variables: &Row<'_>) -> Option<Identity> {
-    Some(Identity {
+/// A part of the identity that is left out would be no evidence against anybody: what a flavour always tells must be there.
+fn identity(flavor: Flavor, variables: &Row<'_>) -> Result<Identity, SessionError> {
+    let missing = |what: &str| SessionError::Protocol(format!("the server gave no {what}"));
+    let server_uuid = uuid(variables, "server_uuid");
+    if flavor == Flavor::MySql && server_uuid.is_none() {
+        return Err(missing("server_uuid"));
+    }
+    // `unknown` where the machine has no network card to derive it from.
+    let server_uid = variables.filled("server_uid").filter(|uid| *uid != "unknown");
+    Ok(Identity {
         flavor,
-        server_uuid: variables.filled("server_uuid").map(str::to_ascii_lowercase),
-        server_id: variables.number("server_id")?,
-        // `unknown` where the machine has no network card to derive it from.
-        server_uid: variables.filled("server_uid").filter(|uid| *uid != "unknown").map(str::to_owned),
+        server_uuid,
+        server_id: variables.number("server_id").ok_or_else(|| missing("server_id"))?,
+        server_uid: server_uid.map(|uid| tame(uid, NAME_MAX)),
     })
+}
+
+/// A UUID; `None` for a text that is none.
+pub(super) fn uuid(row: &Row<'_>, name: &str) -> Option<String> {
+    row.filled(name).filter(|text| is_uuid(text)).map(str::to_ascii_lowercase)
 }
 
 /// MariaDB 12 made it an enumeration whose values other than `OFF` all refuse ordinary writes.
@@ -130,7 +151,7 @@ fn reports_as(variables: &Row<'_>) -> Option<Address> {
     let host = variables.filled("report_host").or_else(|| variables.filled("hostname"))?;
     let port =
         variables.number("report_port").filter(|port| *port != 0).or_else(|| variables.number("port"))?;
-    Some(Address::new(host, port))
+    Address::told(host, port)
 }
 
 fn semi_sync(flavor: Flavor, variables: &Row<'_>, status: &Status<'_>) -> SemiSync {
@@ -156,16 +177,17 @@ fn replica(row: &Row<'_>) -> Option<ListedReplica> {
     let port = row.number("port").filter(|port| *port != 0);
     Some(ListedReplica {
         server_id: row.number("server_id")?,
-        address: row.filled("host").zip(port).map(|(host, port)| Address::new(host, port)),
-        server_uuid: row.filled("replica_uuid").map(str::to_ascii_lowercase),
+        address: row.filled("host").zip(port).and_then(|(host, port)| Address::told(host, port)),
+        server_uuid: uuid(row, "replica_uuid"),
     })
 }
 
 fn dump_client(row: &Row<'_>) -> Option<DumpClient> {
-    let host = row.get("host").unwrap_or_default();
+    let host = row.words("host", NAME_MAX);
+    let host = host.as_str();
     Some(DumpClient {
         id: row.number("id")?,
-        user: row.get("user").unwrap_or_default().to_owned(),
+        user: row.words("user", NAME_MAX),
         host: host.rsplit_once(':').map_or(host, |(host, _)| host).to_owned(),
     })
 }

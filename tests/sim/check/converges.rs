@@ -4,7 +4,11 @@
 use quorate::core::replicated::{Ending, MemberState};
 
 use super::Check;
-use crate::{fleet::ServerNo, trace::Event, world::World};
+use crate::{
+    fleet::{ServerNo, channel::Channel},
+    trace::Event,
+    world::World,
+};
 
 /// The last of a run, in which clients must have been served, milliseconds.
 const SERVED_MS: u64 = 10_000;
@@ -45,7 +49,8 @@ impl Check for Converges {
         if lost_its_tail(world, primary) {
             return Ok(());
         }
-        if world.clients.last(primary).is_none_or(|at| at + SERVED_MS < world.now) {
+        let idle = world.clients.last(primary).is_none_or(|at| at + SERVED_MS < world.now);
+        if idle && !unnoticed(world, primary) {
             return Err(format!("the primary, server {}, has acknowledged nothing lately", primary.0));
         }
         repointed_follow(world, primary)
@@ -73,13 +78,22 @@ fn lost_its_tail(world: &World, primary: ServerNo) -> bool {
     server.spec.sync_binlog == 0 && world.fleet.servers().iter().any(more)
 }
 
+/// A replica holds a connection to the primary of which that one, started anew, knows nothing, as after a loss of power.
+/// It notices when it has heard nothing for `replica_net_timeout`, a minute, and commits wait for its acknowledgement.
+fn unnoticed(world: &World, primary: ServerNo) -> bool {
+    let source = world.fleet.server(primary);
+    let to_primary = |channel: &&Channel| channel.options.source == source.spec.address;
+    let channels = world.fleet.servers().iter().flat_map(|server| &server.channels);
+    let mut streams = channels.filter(to_primary).filter_map(|channel| channel.receiver.stream());
+    let knows = |stream: &u64| source.dumps.iter().any(|dump| dump.stream == *stream);
+    let started_lately = source.started_ms + source.spec.net_timeout_ms > world.now;
+    source.semi.source_enabled && started_lately && streams.any(|stream| !knows(&stream))
+}
+
 fn one_group(world: &World) -> Result<(), String> {
     let leader = world.leader().ok_or("nobody leads")?;
-    let last = world.nodes[&leader].process.as_ref().map_or(0, |process| process.raft.applied());
-    let behind = |id: &&u64| {
-        let process = world.nodes.get(id).and_then(|node| node.process.as_ref());
-        process.is_none_or(|process| process.raft.applied() + 5 < last)
-    };
+    let last = world.applied(leader);
+    let behind = |id: &&u64| world.applied(**id) + 5 < last;
     match world.group.state.voters.keys().find(behind) {
         Some(node) => Err(format!("node {node} is behind the leader, node {leader}")),
         None => Ok(()),

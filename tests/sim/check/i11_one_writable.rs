@@ -21,12 +21,8 @@ impl Check for OneWritable {
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         let Event::Acknowledged { server, row, .. } = event else { return Ok(()) };
         let (Some(primary), Some(state)) = (world.primary(), Some(&world.group.state)) else { return Ok(()) };
-        let promoted = state.recoveries.values().any(|recovery| {
-            let candidate = recovery.decision.as_ref().map(|decision| &decision.candidate.address);
-            recovery.phase == Phase::Intent && candidate.and_then(|at| world.server_at(at)) == Some(*server)
-        });
         // Writable again, and about to be published; or without semi-sync.
-        if primary == *server || promoted || world.forgot_semi_sync(*server) {
+        if primary == *server || is_promoted(world, *server) || world.forgot_semi_sync(*server) {
             return Ok(());
         }
         let last = state.recoveries.values().rev().find(|recovery| {
@@ -56,4 +52,14 @@ fn written_at(world: &World, server: ServerNo, row: u64) -> Option<u64> {
     let entries = world.fleet.server(server).log.entries().iter().rev();
     let holds = |payload: &Payload| matches!(payload, Payload::Rows(rows) if rows.contains(&row));
     entries.take(64).find(|entry| holds(&entry.txn.payload)).map(|entry| entry.txn.at_ms)
+}
+
+/// Whether a server is being promoted, past the point of no return.
+fn is_promoted(world: &World, server: ServerNo) -> bool {
+    world.group.state.recoveries.values().any(|recovery| {
+        let candidate = recovery.decision.as_ref().map(|decision| &decision.candidate.address);
+        recovery.running()
+            && recovery.phase == Phase::Intent
+            && candidate.and_then(|address| world.server_at(address)) == Some(server)
+    })
 }

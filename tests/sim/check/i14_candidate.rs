@@ -12,7 +12,7 @@ use quorate::{
 };
 
 use super::{Check, account::changed, i16_relay_log::in_hand};
-use crate::{fault::errant_row, fleet::ServerNo, trace::Event, world::World};
+use crate::{fleet::ServerNo, trace::Event, world::World};
 
 /// See above.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub struct Candidate {
     started: BTreeMap<u64, u64>,
     /// Whose receiver was seen stopped, by recovery.
     stopped: BTreeSet<(u64, ServerId)>,
+    /// When each server was last published as the primary, true time: then the others are given what it alone held.
+    published: BTreeMap<ServerNo, u64>,
 }
 
 impl Check for Candidate {
@@ -36,6 +38,9 @@ impl Check for Candidate {
         }
         if let Some((Change::StartRecovery(_), id)) = changed(event) {
             self.started.entry(id).or_insert(at);
+        }
+        if let (Some((Change::Publish { .. }, _)), Some(primary)) = (changed(event), world.primary()) {
+            self.published.insert(primary, at);
         }
         let Some((
             Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. },
@@ -59,13 +64,9 @@ impl Check for Candidate {
         }
         let started = self.started.get(recovery).copied().unwrap_or(at);
         let no = world.server_at(&candidate.address);
-        let written = no.and_then(|no| world.errant.get(&no)).filter(|written| **written < started);
-        // Written to a server that became the primary: everybody was given it.
-        let known = |row: u64| {
-            let others = (0..world.fleet.servers().len()).map(ServerNo).filter(|other| Some(*other) != no);
-            others.into_iter().any(|other| world.fleet.server(other).log.holds(row))
-        };
-        let errant = written.is_some_and(|written| !known(errant_row(*written)));
+        let written = no.and_then(|no| world.errant.get(&no));
+        let published = no.and_then(|no| self.published.get(&no));
+        let errant = written.is_some_and(|written| *written < started && published <= Some(written));
         if errant && record.kind == Kind::Failover {
             return wrong("which holds an errant row");
         }

@@ -66,6 +66,8 @@ pub fn in_hand(world: &World, server: ServerNo) -> GtidSet {
     let mut all = server.log.executed_as_read();
     for channel in &server.channels {
         all.merge(&channel.received);
+        // MariaDB's position names the newest only, whichever server wrote it.
+        channel.relay.iter().for_each(|(_, txn)| all.merge(&txn.gtid));
     }
     all
 }

@@ -38,7 +38,7 @@ impl Check for Permitted {
         if !in_time {
             return Err(format!("{who} after its permit has expired"));
         }
-        let applied = world.nodes[node].process.as_ref().map_or(0, |process| process.raft.applied());
+        let applied = world.applied(*node);
         if permit.log_index == 0 || applied < permit.log_index {
             return Err(format!("{who} under log index {}, and has applied {applied}", permit.log_index));
         }

@@ -8,12 +8,14 @@ use quorate::core::replicated::{Change, Kind};
 use super::{Check, account::done};
 use crate::{trace::Event, world::World};
 
-/// What a fast or slow clock, and the way from the log to the first step, may add to `start_within`, milliseconds.
+/// What a fast or slow clock may add to `start_within`, milliseconds; and between commit and step the node asks once more
+/// whether it leads, for as long as that takes.
 const MARGIN_MS: u64 = 150;
 
 struct Begun {
     proposer: u64,
-    proposed: u64,
+    /// How long it took to be committed, true milliseconds.
+    late: u64,
     /// A takeover brought verdicts, or a side effect is in the log.
     proven: bool,
 }
@@ -22,8 +24,6 @@ struct Begun {
 #[derive(Default)]
 pub struct BeginsFresh {
     begun: BTreeMap<u64, Begun>,
-    /// When each node's process went on after a pause: what it had begun by then it may still send.
-    resumed: BTreeMap<u64, u64>,
 }
 
 impl Check for BeginsFresh {
@@ -32,24 +32,10 @@ impl Check for BeginsFresh {
     }
 
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
-        match event {
-            Event::NodeResumed(node) => drop(self.resumed.insert(*node, at)),
-            Event::StepBegan { node, step, permit, .. } if step.action.name() == "stop_receiver" => {
-                let id = permit.recovery.parse().unwrap_or(0);
-                let Some(begun) = self.begun.get(&id).filter(|begun| !begun.proven) else { return Ok(()) };
-                if begun.proposer != *node {
-                    return Err(format!(
-                        "node {node} begins recovery {id}, which node {} proposed",
-                        begun.proposer
-                    ));
-                }
-                let held = self.resumed.get(node).is_some_and(|resumed| *resumed + MARGIN_MS > at);
-                let late = at.saturating_sub(begun.proposed);
-                if late > world.group.state.policy.start_within_ms + MARGIN_MS && !held {
-                    return Err(format!("node {node} begins recovery {id} {late} ms after it was proposed"));
-                }
-            }
-            _ => {}
+        if let Event::StepBegan { node, step, permit, .. } = event
+            && step.action.name() == "stop_receiver"
+        {
+            return self.began(*node, permit.recovery.parse().unwrap_or(0), world);
         }
         let Some((index, command, id)) = done(event) else { return Ok(()) };
         match &command.change {
@@ -59,7 +45,7 @@ impl Check for BeginsFresh {
                 let supersedes =
                     world.group.state.recoveries.get(&id).is_some_and(|r| r.supersedes.is_some());
                 let proposed = proposed.copied().unwrap_or(at);
-                let begun = Begun { proposer: command.node, proposed, proven: supersedes };
+                let begun = Begun { proposer: command.node, late: at - proposed, proven: supersedes };
                 self.begun.insert(id, begun);
             }
             Change::TakeOver { recovery, evidence } if !evidence.is_empty() => self.proven(*recovery),
@@ -73,6 +59,20 @@ impl Check for BeginsFresh {
 }
 
 impl BeginsFresh {
+    fn began(&self, node: u64, id: u64, world: &World) -> Result<(), String> {
+        let Some(begun) = self.begun.get(&id).filter(|begun| !begun.proven) else { return Ok(()) };
+        if begun.proposer != node {
+            return Err(format!("node {node} begins recovery {id}, which node {} proposed", begun.proposer));
+        }
+        match begun.late > world.group.state.policy.start_within_ms + MARGIN_MS {
+            true => Err(format!(
+                "node {node} begins recovery {id}, committed {} ms after it was proposed",
+                begun.late
+            )),
+            false => Ok(()),
+        }
+    }
+
     fn proven(&mut self, recovery: u64) {
         if let Some(begun) = self.begun.get_mut(&recovery) {
             begun.proven = true;

@@ -27,6 +27,10 @@ type Steps = BTreeSet<(u64, &'static str, ServerId)>;
 pub struct Barriers {
     /// Steps that began: what they are to bring about is done, or unknown by its deadline.
     begun: Steps,
+    /// When somebody last wanted a session to each server, which each step begins with, true time; and when each recovery
+    /// started. One that cannot be reached gets no further.
+    wanted: BTreeMap<ServerId, u64>,
+    started: BTreeMap<u64, u64>,
     /// Steps that were done.
     done: Steps,
     /// Who follows the candidate, by recovery.
@@ -38,8 +42,9 @@ impl Check for Barriers {
         "P5 barriers in order"
     }
 
-    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
+            Event::Opening { server, .. } => drop(self.wanted.insert(server.clone(), at)),
             Event::StepBegan { step, permit, .. } => self.began(step, permit),
             Event::StepEnded { step, permit, end: StepEnd::Done(_), .. } => self.ended(step, permit),
             Event::Sent { node, server, permit, action, target, statements, .. } => {
@@ -52,7 +57,10 @@ impl Check for Barriers {
             }
             _ => {}
         }
-        let Some((change, _)) = changed(event) else { return Ok(()) };
+        let Some((change, id)) = changed(event) else { return Ok(()) };
+        if let Change::StartRecovery(_) = change {
+            self.started.entry(id).or_insert(at);
+        }
         let (Change::DecidePromotion { recovery, .. }
         | Change::RecordIntent { recovery }
         | Change::Publish { recovery }) = change
@@ -77,6 +85,13 @@ impl Barriers {
         }
     }
 
+    /// Whether a step began there, or was tried in vain.
+    fn tried(&self, recovery: u64, step: &'static str, server: &ServerId) -> bool {
+        let (started, wanted) = (self.started.get(&recovery), self.wanted.get(server));
+        let in_vain = matches!((started, wanted), (Some(started), Some(wanted)) if started <= wanted);
+        in_vain || self.begun.contains(&(recovery, step, server.clone()))
+    }
+
     fn ended(&mut self, step: &Step, permit: &Permitted) {
         let Ok(recovery) = permit.recovery.parse() else { return };
         self.done.insert((recovery, step.action.name(), step.target.server.clone()));
@@ -93,16 +108,15 @@ impl Barriers {
                 false => Err(format!("{} was not seen read-only", old.address)),
             };
         }
-        if !self.begun.contains(&(id, "fence", old.server.clone())) {
+        if !self.tried(id, "fence", &old.server) {
             return Err(format!("nobody tried to fence {}", old.address));
         }
-        let stopped = |server: &ServerId| self.begun.contains(&(id, "stop_receiver", server.clone()));
         // A successor touches no server on which a predecessor's session may live on: what that one holds is unknown.
         let barred = |server: &ServerId| {
             let cleared = (id, "kill_predecessors", server.clone());
             self.begun.contains(&cleared) && !self.done.contains(&cleared)
         };
-        let missed = |server: &ServerId| !stopped(server) && !barred(server);
+        let missed = |server: &ServerId| !self.tried(id, "stop_receiver", server) && !barred(server);
         match recovery.revoked.iter().find(|revoked| missed(&revoked.target.server)) {
             None => Ok(()),
             Some(missed) => Err(format!("{} was never revoked", missed.target.address)),

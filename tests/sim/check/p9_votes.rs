@@ -1,5 +1,6 @@
-//! P9, I9: one vote a node and term, and what was acknowledged to an operator stays in the log. The model log keeps the
-//! first by construction; this sees that it does.
+//! P9, I9: one vote a node and term, no vote forgotten over a restart, and what was acknowledged to an operator stays in
+//! the log. The model log keeps the first two by construction; this sees that it does. In tier B a vote is what a node
+//! answers, and what a leader was elected by.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,8 @@ use crate::{raft::Load, trace::Event, world::World};
 #[derive(Default)]
 pub struct Votes {
     votes: BTreeMap<(u64, u64), u64>,
+    /// The newest term in which a directory has voted, by its name.
+    newest: BTreeMap<String, u64>,
     /// Requests that were acknowledged, with their index.
     acknowledged: BTreeMap<String, u64>,
 }
@@ -19,14 +22,30 @@ impl Check for Votes {
         "P9 one vote, no acknowledged change lost"
     }
 
-    fn see(&mut self, _: u64, event: &Event, _: &World) -> Result<(), String> {
+    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
-            Event::Voted { node, term, for_node } => match self.votes.insert((*node, *term), *for_node) {
-                Some(other) if other != *for_node => {
-                    Err(format!("node {node} votes for {other} and {for_node} in term {term}"))
+            Event::Voted { node, term, for_node } => {
+                if let Some(voter) = world.nodes.get(node) {
+                    let newest = self.newest.entry(voter.incarnation.clone()).or_default();
+                    *newest = (*newest).max(*term);
                 }
-                _ => Ok(()),
-            },
+                match self.votes.insert((*node, *term), *for_node) {
+                    Some(other) if other != *for_node => {
+                        Err(format!("node {node} votes for {other} and {for_node} in term {term}"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Event::NodeOpened(node) => {
+                let voter = &world.nodes[node];
+                let (given, known) = (self.newest.get(&voter.incarnation), voter.home.term_on_disk());
+                match given {
+                    Some(given) if *given > known => {
+                        Err(format!("node {node} has voted in term {given} and remembers term {known}"))
+                    }
+                    _ => Ok(()),
+                }
+            }
             Event::OperatorTold { request, index: Some(index), .. } => {
                 self.acknowledged.insert(request.clone(), *index);
                 Ok(())
@@ -37,7 +56,7 @@ impl Check for Votes {
 
     fn end(&mut self, world: &World) -> Result<(), String> {
         for (request, index) in &self.acknowledged {
-            let entry = world.group.committed.get(*index as usize - 1);
+            let entry = world.group.entry(*index);
             let holds = entry.is_some_and(|entry| match &entry.load {
                 Load::Command(command) => command.request_id.as_ref() == Some(request),
                 _ => false,

@@ -78,6 +78,11 @@ impl<M> Pipe<M> {
         self.blocked.clear();
     }
 
+    /// Whether one of these is on its way.
+    pub fn holds(&self, which: impl Fn(&M) -> bool) -> bool {
+        self.arriving.iter().map(|(_, message)| message).chain(&self.blocked).any(which)
+    }
+
     /// Whether nothing is held up by a cut.
     pub fn is_clear(&self) -> bool {
         self.blocked.is_empty()

@@ -290,12 +290,17 @@ impl Fleet {
         self.send_down(id, Down::Fin, net);
     }
 
-    /// The replica's end is closed, and says so.
+    /// The replica's end is closed, and says so. A source that it has not logged in to hears nothing of it any more:
+    /// a login takes several round trips, and one that came late would end the dump of the next.
     pub(super) fn close_receiver(&mut self, id: u64, net: &mut dyn Net) {
         let now = self.now_ms;
         let Some(stream) = self.stream_mut(id) else { return };
         stream.receiver_open = false;
         stream.down.clear();
+        if stream.up.holds(|message| matches!(message, Up::Hello(_))) {
+            stream.up.clear();
+            return self.due(Item::Stream(id));
+        }
         let look = stream.up.push(Up::Fin, now, net.path(stream.replica, stream.source));
         self.wake(look, Item::Stream(id));
     }
@@ -530,6 +535,8 @@ impl Fleet {
                     if let Some(stream) = self.stream_mut(id) {
                         stream.receiver_open = false;
                         stream.down.clear();
+                        // Nobody is left to send it again.
+                        stream.up.clear();
                     }
                 }
                 _ => {}

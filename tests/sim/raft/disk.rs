@@ -116,8 +116,6 @@ impl EntryLog {
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// Random name of the directory (P9).
-    pub incarnation: String,
     /// Newest term seen.
     pub term: u64,
     /// Who has its vote in that term.
@@ -128,8 +126,6 @@ pub struct Disk {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Memberships in the log and the snapshot, by index.
     pub configs: Vec<(u64, Config)>,
-    /// Entries after which a snapshot is made, and how many are kept behind it.
-    pub snapshot_every: (usize, usize),
 }
 
 impl Disk {

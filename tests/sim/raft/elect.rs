@@ -57,7 +57,7 @@ impl World {
     fn stand(&mut self, node: u64, pre: bool) {
         let entry = self.nodes.get_mut(&node).expect("a node");
         let config = entry.disk.config();
-        if config.voters.get(&node) != Some(&entry.disk.incarnation) {
+        if config.voters.get(&node) != Some(&entry.incarnation) {
             return;
         }
         if !pre {
@@ -218,9 +218,9 @@ impl World {
         to: u64,
         act: impl FnOnce(&mut World, u64) + Send + 'static,
     ) {
-        let disk = &self.nodes[&from].disk;
-        let incarnation = disk.incarnation.clone();
-        let meant = disk.config().voters.get(&to).cloned();
+        let entry = &self.nodes[&from];
+        let incarnation = entry.incarnation.clone();
+        let meant = entry.disk.config().voters.get(&to).cloned();
         self.travel(End::Node(from), End::Node(to), move |world| {
             let Some(entry) = world.nodes.get(&to) else { return };
             let Some(process) = &entry.process else { return };
@@ -229,7 +229,7 @@ impl World {
                 Some(bound) => *bound == incarnation,
                 None => stranger_may,
             };
-            let is_meant = meant.is_none_or(|meant| meant == entry.disk.incarnation);
+            let is_meant = meant.is_none_or(|meant| meant == entry.incarnation);
             let boot = process.boot;
             if admitted && is_meant {
                 world.as_process(to, boot, move |world| act(world, to));

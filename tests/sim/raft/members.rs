@@ -9,7 +9,7 @@ impl World {
         let entry = std::sync::Arc::new(super::Entry {
             term: 1,
             load: super::Load::Config(Config {
-                voters: voters.iter().map(|id| (*id, self.nodes[id].disk.incarnation.clone())).collect(),
+                voters: voters.iter().map(|id| (*id, self.nodes[id].incarnation.clone())).collect(),
             }),
         });
         for id in voters {
@@ -26,7 +26,7 @@ impl World {
 
     /// Takes a voter in through the leader; whether that was begun. Ids are never used again.
     pub fn add_voter(&mut self, new: u64) -> bool {
-        let incarnation = self.nodes[&new].disk.incarnation.clone();
+        let incarnation = self.nodes[&new].incarnation.clone();
         if self.group.members_ever.contains_key(&new) {
             return false;
         }

@@ -38,7 +38,7 @@ impl SimLog {
             sim: world.handle.clone(),
             node,
             boot: process.boot,
-            incarnation: entry.disk.incarnation.clone(),
+            incarnation: entry.incarnation.clone(),
             answer_within: Duration::from_millis(world.group.timing.answer_ms()),
             replica: process.raft.replica.clone(),
         }

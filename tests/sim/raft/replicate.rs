@@ -233,7 +233,7 @@ impl World {
                 break;
             }
             let next = entry.disk.log.get(index).expect("what is committed is held").clone();
-            self.note_committed(index, &next);
+            self.note_model_committed(index, &next);
             self.apply_one(node, index, &next);
         }
         self.retire(node);
@@ -256,7 +256,7 @@ impl World {
 
     /// I10: the state of a node is that of the log, now and then looked at closely.
     fn compare(&mut self, node: u64, index: u64) {
-        if index != self.group.committed.len() as u64 || !self.rng.chance(4) {
+        if index + 1 != self.group.next_index() || !self.rng.chance(4) {
             return;
         }
         self.compare_now(node);
@@ -264,18 +264,21 @@ impl World {
 
     /// The same, always; where the node has applied all.
     pub fn compare_now(&mut self, node: u64) {
+        let index = self.applied(node);
         let Some(process) = self.nodes.get(&node).and_then(|n| n.process.as_ref()) else { return };
-        if process.raft.applied != self.group.committed.len() as u64 {
+        if index == 0 || index + 1 != self.group.next_index() {
             return;
         }
-        let equal = *process.raft.replica.state.lock().expect(POISON) == self.group.state;
-        let index = process.raft.applied;
+        let equal = match &process.member {
+            Some(member) => member.raft.read(|state| *state == self.group.state),
+            None => *process.raft.replica.state.lock().expect(POISON) == self.group.state,
+        };
         self.note(Event::Compared { node, index, equal });
     }
 
     fn compact(&mut self, node: u64) {
         let entry = self.nodes.get_mut(&node).expect("a node");
-        let (every, keep) = entry.disk.snapshot_every;
+        let (every, keep) = entry.snapshot_every;
         let live = &entry.process.as_ref().expect("it runs").raft;
         if every == 0
             || entry.disk.log.len() < every + keep

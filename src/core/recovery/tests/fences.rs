@@ -126,6 +126,10 @@ fn a_failover_supersedes_one_that_is_being_undone_and_inherits_its_fence() {
     world.fence = StepEnd::Refused { why: "connection refused".into() };
     world.machine = machine(&world);
     let effects = world.feed(Event::Begin { resumed: false });
+    // Found by the model: whoever undid the first one may still start a receiver that the second one stops.
+    let clears =
+        |e: &Effect| matches!(e, Effect::Run { step, .. } if step.action == Action::KillPredecessors);
+    assert!(effects.len() == 3 && effects.iter().all(clears), "{effects:?}");
     world.settle(effects);
     assert!(world.state.recoveries[&second].fence_unknown());
     // Where it can promote, it ends: the standing order deals with whatever comes back.
@@ -153,4 +157,52 @@ fn a_switchover_whose_read_only_may_still_land_stays_open_too() {
     world.ends.remove(&("unfence", id(1)));
     world.wait(2_000);
     assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
+}
+
+/// Found by the model: every fence was refused while an attempt to open the old primary was under way; that attempt went on
+/// after the end had been proposed, and sent its second step when the recovery was over.
+#[test]
+fn nothing_is_sent_to_the_old_primary_once_the_recovery_has_ended() {
+    let mut world = World::new(Kind::Failover, None);
+    world.feed(Event::Begin { resumed: false });
+    let effects = world.feed(Event::Cancel { why: "withdrawn".into() });
+    let opens = |e: &Effect| matches!(e, Effect::Run { step, .. } if step.action == Action::KillPredecessors);
+    let (opening, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(opens);
+    world.settle(rest);
+    for node in 1..=3 {
+        let end = StepEnd::Refused { why: "nothing listens there".into() };
+        world.feed(Event::FenceEnded { node, end });
+    }
+    let waits = world.feed(Event::Tick);
+    assert!(waits.is_empty(), "it ends while a step on the old primary is under way: {waits:?}");
+    world.settle(opening);
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled), "{:?}", world.trace);
+    assert!(!world.trace.contains(&"unfence db1".to_owned()), "{:?}", world.trace);
+}
+
+/// A node that was held up for longer than the replicas may take found that time over before it heard what had become of its
+/// steps, and named none of them.
+#[test]
+fn a_step_of_the_undo_that_has_not_ended_in_time_is_named() {
+    let mut world = World::new(Kind::Failover, None);
+    let refused = StepEnd::Refused { why: "nothing listens there".into() };
+    let (on_db2, _): (Vec<Effect>, Vec<Effect>) = world
+        .feed(Event::Begin { resumed: false })
+        .into_iter()
+        .partition(|e| matches!(e, Effect::Run { step, .. } if step.target.server == id(2)));
+    world.settle(on_db2);
+    assert!(world.trace.contains(&"stop_receiver db2".to_owned()), "{:?}", world.trace);
+    let undoes = |e: &Effect| matches!(e, Effect::Run { step, .. } if step.action.name() == "start_receiver");
+    let effects = world.feed(Event::Cancel { why: "withdrawn".into() });
+    let (held_up, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(undoes);
+    assert_eq!(held_up.len(), 3, "{held_up:?}");
+    world.settle(rest);
+    for node in 1..=3 {
+        let effects = world.feed(Event::FenceEnded { node, end: refused.clone() });
+        world.settle(effects);
+    }
+    world.wait(20_000);
+    let recovery = world.recovery();
+    assert_eq!(recovery.ending, Some(Ending::Cancelled), "{:?}", world.trace);
+    assert!(recovery.reason.contains("start_receiver on db2:3306 has not ended"), "{}", recovery.reason);
 }

@@ -468,14 +468,9 @@ impl State {
         if self.policy.block_for_ms == 0 {
             return;
         }
-        let now = match planted(Mistake::BlockFromLocalClock) {
-            true => mistake::local_clock_ms(),
-            false => self.log_time_ms,
-        };
-        let for_ms = match planted(Mistake::BlockTooShort) {
-            true => self.policy.block_for_ms / 1_000,
-            false => self.policy.block_for_ms,
-        };
+        let (log_ms, for_ms) = (self.log_time_ms, self.policy.block_for_ms);
+        let now = if planted(Mistake::BlockFromLocalClock) { mistake::local_clock_ms() } else { log_ms };
+        let for_ms = if planted(Mistake::BlockTooShort) { for_ms / 1_000 } else { for_ms };
         let block = Block {
             recovery: ended.id,
             cluster: ended.cluster.clone(),
