@@ -62,8 +62,14 @@ pub const WAYS: &[Way] = &[
     way("permit-not-checked", &[live_executor("bounds::mysql::an_expired_permit_sends_nothing")]),
     way("delegation-not-checked", &[SIM]),
     way("quorum-counts-reporters", &[SIM]),
-    way("stale-verdict-accepted", &[SIM]),
-    way("replicas-not-heard", &[By::Sim(Some("observers"))]),
+    way(
+        "stale-verdict-accepted",
+        &[lib("core::agreement::tests::stale_outdated_blind_and_foreign_verdicts_do_not_count")],
+    ),
+    way(
+        "replicas-not-heard",
+        &[By::Test { target: "analysis_cases", name: "scenarios::each_table_gives_what_it_says" }],
+    ),
     way("switchover-holds-no-slot", &[SIM]),
     way("block-too-short", &[SIM]),
     way("block-from-local-clock", &[SIM]),
@@ -73,7 +79,12 @@ pub const WAYS: &[Way] = &[
     way("late-start-executed", &[SIM]),
     way("decided-anew-by-successor", &[SIM]),
     way("end-not-audited", &[SIM]),
-    way("unknown-taken-for-no", &[SIM]),
+    way(
+        "unknown-taken-for-no",
+        &[lib(
+            "core::recovery::tests::fences::a_recovery_whose_fence_may_still_land_stays_open_until_the_primary_was_seen_open",
+        )],
+    ),
     way(
         "step-rerun-not-idempotent",
         &[live_executor("mysql::a_replica_is_revoked_drained_detached_and_made_writable")],
@@ -84,10 +95,19 @@ pub const WAYS: &[Way] = &[
     way("published-unverified", &[SIM]),
     way("repointed-before-published", &[SIM]),
     way("relay-log-not-proven", &[SIM]),
-    way("candidate-by-executed-set", &[SIM]),
-    way("one-acker-too-few-revoked", &[SIM]),
-    way("shrunk-set-accepted", &[SIM]),
-    way("switchover-without-equality", &[SIM]),
+    way("candidate-by-executed-set", &[lib("core::recovery::tests::the_one_that_received_most_is_promoted")]),
+    way(
+        "one-acker-too-few-revoked",
+        &[lib("core::plan::choose::tests::semi_sync_demands_all_ackers_but_k_minus_one")],
+    ),
+    way(
+        "shrunk-set-accepted",
+        &[lib("core::plan::choose::tests::an_acker_whose_set_shrank_counts_as_unreached")],
+    ),
+    way(
+        "switchover-without-equality",
+        &[lib("core::plan::choose::tests::a_switchover_waits_for_all_that_the_fenced_primary_holds")],
+    ),
     way("loss-not-named", &[lib("core::recovery::tests::what_nobody_received_is_recorded_as_lost")]),
     way(
         "semi-sync-timeout-ignored",
@@ -100,7 +120,10 @@ pub const WAYS: &[Way] = &[
             name: "mutations::validating_tells_the_effects_and_changes_nothing",
         }],
     ),
-    way("undo-forgets-unknown-stops", &[SIM]),
+    way(
+        "undo-forgets-unknown-stops",
+        &[lib("core::recovery::tests::enough_unreached_ackers_stop_a_semi_sync_failover_and_undo_it")],
+    ),
     way("returned-primary-left-writable", &[SIM]),
     way(
         "vote-not-flushed",
@@ -112,13 +135,7 @@ pub const WAYS: &[Way] = &[
     ),
     way(
         "incarnation-not-checked",
-        &[
-            lib("raft::node::oddities::a_vote_is_given_only_to_whom_the_membership_names_so"),
-            By::Test {
-                target: "raft",
-                name: "members::a_wiped_node_has_no_vote_under_its_old_id_and_comes_back_under_a_new_one",
-            },
-        ],
+        &[lib("raft::node::oddities::a_vote_is_given_only_to_whom_the_membership_names_so")],
     ),
     way(
         "request-id-not-deduplicated",
@@ -141,5 +158,8 @@ pub const WAYS: &[Way] = &[
         "urgent-round-not-awaited",
         &[lib("core::agreement::tests::soft_evidence_needs_a_finished_urgent_round_of_each")],
     ),
-    way("saturated-is-dead", &[SIM]),
+    way(
+        "saturated-is-dead",
+        &[By::Test { target: "analysis_cases", name: "scenarios::each_table_gives_what_it_says" }],
+    ),
 ];
