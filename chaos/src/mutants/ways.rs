@@ -74,7 +74,13 @@ pub const WAYS: &[Way] = &[
     way("block-too-short", &[SIM]),
     way("block-from-local-clock", &[SIM]),
     way("block-forgotten-in-snapshot", &[SIM]),
-    way("downtime-ignored-after-restart", &[SIM]),
+    way(
+        "downtime-ignored-after-restart",
+        &[By::Test {
+            target: "state_properties",
+            name: "a_snapshot_and_the_rest_of_the_log_are_the_whole_log",
+        }],
+    ),
     way("cluster-switch-ignored", &[SIM]),
     way("late-start-executed", &[SIM]),
     way("decided-anew-by-successor", &[SIM]),
