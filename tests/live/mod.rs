@@ -240,8 +240,16 @@ impl Server {
         assert!(Command::new("kill").args([name, &self.pid()]).status().unwrap().success());
     }
 
+    /// Returns once every thread stands still: a signal is taken when a thread next enters the kernel, and until then the
+    /// server may answer.
     pub fn freeze(&self) {
         self.signal("-STOP");
+        let pid = self.child.as_ref().expect("it runs").id();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !stands_still(pid) {
+            assert!(std::time::Instant::now() < deadline, "process {pid} goes on after SIGSTOP");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn thaw(&self) {
@@ -536,4 +544,14 @@ fn initialise(install: &Install, data: &Path) {
             assert!(child.wait().unwrap().success());
         }
     }
+}
+
+/// Whether all threads of a process are stopped (`proc(5)`: the state stands behind the name in brackets).
+fn stands_still(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    threads.flatten().all(|thread| match std::fs::read_to_string(thread.path().join("stat")) {
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')),
+        // It ended meanwhile.
+        Err(_) => true,
+    })
 }

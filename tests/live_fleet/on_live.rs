@@ -315,6 +315,7 @@ impl Play<'_> {
             Fault::Kill => {
                 self.stage.down[at - 1] = true;
                 self.stage.servers[at - 1].kill();
+                self.sessions_are_gone(at).await;
             }
             Fault::Boot => {
                 self.stage.servers[at - 1].boot().await;
@@ -446,6 +447,22 @@ impl Play<'_> {
         };
         eprintln!("      {end}");
         self.saw(line, words);
+    }
+
+    /// Waits until the executors have noticed that a server which was killed is gone: the end of a connection takes its time.
+    async fn sessions_are_gone(&self, at: usize) {
+        let target = Target {
+            server: ServerId(format!("s{at}")),
+            identity: self.stage.identities[at - 1].clone(),
+            address: self.server(at).address(),
+        };
+        for executor in self.executors.values() {
+            let began = Instant::now();
+            while executor.open(&target, Duration::from_secs(1)).await.is_ok() {
+                assert!(began.elapsed() < PATIENCE, "a session to a killed server stays open");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub fn scripts() -> Vec<Script> {
             lines: |_| {
                 vec![
                     Line::Login("gone", 1, Account::Admin),
+                    // What the script before left running would be taken for the statement that is sent here.
+                    Line::Until(1, Fact::Busy(0)),
                     Line::Sends("gone", vec![Statement::Sleep(700), Statement::ReadOnly(true)]),
                     Line::Until(1, Fact::Busy(1)),
                     Line::HangsUp("gone"),
