@@ -18,6 +18,7 @@ pub const COMPILED_IN: bool = cfg!(feature = "planted-mistakes");
 
 /// Whether this mistake is to be made here.
 #[cfg(not(feature = "planted-mistakes"))]
+#[inline(always)]
 pub const fn planted(_: Mistake) -> bool {
     false
 }
@@ -29,12 +30,17 @@ pub fn planted(mistake: Mistake) -> bool {
     *CHOSEN.get_or_init(|| chosen().unwrap_or_else(|unknown| panic!("{unknown}"))) == Some(mistake)
 }
 
-/// The mistake that the environment asks for: none in a build that can make none.
+/// The mistake that the environment asks for. A build that can make none does not look there.
+#[cfg(not(feature = "planted-mistakes"))]
+pub const fn chosen() -> Result<Option<Mistake>, UnknownMistake> {
+    Ok(None)
+}
+
+/// The mistake that the environment asks for.
+#[cfg(feature = "planted-mistakes")]
 pub fn chosen() -> Result<Option<Mistake>, UnknownMistake> {
-    match std::env::var(VARIABLE) {
-        Ok(name) if COMPILED_IN => Mistake::named(&name).map(Some),
-        _ => Ok(None),
-    }
+    let name = std::env::var_os(VARIABLE);
+    name.map(|name| Mistake::named(&name.to_string_lossy())).transpose()
 }
 
 /// What one mistake is.
@@ -112,6 +118,14 @@ macro_rules! table {
 table! {
     PermitNotChecked "permit-not-checked" "P1" ["executor/permit.rs"]
         "a permit that has expired still lets statements through";
+    PermitOutlivesPause "permit-outlives-pause" "P1" ["executor/pulse.rs"]
+        "a permit from before a pause of the process lets statements through after it";
+    YoungerSessionLent "younger-session-lent" "P1" ["executor/slot.rs"]
+        "a step goes over a session that was opened behind what its permit rests on";
+    SessionNotConfirmed "session-not-confirmed" "P1" ["server/driver.rs"]
+        "where a session was opened for a step, its permit is dated anew without asking who leads";
+    ForeignDriverGoesOn "foreign-driver-goes-on" "P1" ["server/driver.rs"]
+        "a driver acts on although the log has given its recovery to another";
     DelegationNotChecked "delegation-not-checked" "P1" ["server/peer.rs"]
         "a node fences on another's word, without looking whether the log still allows it";
     QuorumCountsReporters "quorum-counts-reporters" "P2" ["core/agreement.rs"]
@@ -134,6 +148,8 @@ table! {
         "only the global switch stops automatic recoveries, not the cluster's own";
     LateStartExecuted "late-start-executed" "P4" ["server/leader/recoveries.rs"]
         "a start that was committed late is executed without asking the observers again";
+    ForeignRecoveryBegun "foreign-recovery-begun" "P4" ["server/leader/recoveries.rs"]
+        "a request that is answered with another term's recovery begins that, and nobody takes it over";
     DecidedAnewBySuccessor "decided-anew-by-successor" "P4" ["core/recovery/stages.rs"]
         "a successor chooses a candidate itself instead of going by the committed decision";
     EndNotAudited "end-not-audited" "P4" ["core/replicated/apply/recoveries.rs"]

@@ -33,9 +33,11 @@ mod world;
 
 use std::process::ExitCode;
 
+use quorate::mistake;
+
 fn main() -> ExitCode {
-    if let Err(unknown) = quorate::mistake::chosen() {
-        eprintln!("{unknown}");
+    if let Err(why) = mistake() {
+        eprintln!("{why}");
         return ExitCode::from(2);
     }
     match args::parse(std::env::args().skip(1)) {
@@ -49,5 +51,18 @@ fn main() -> ExitCode {
             eprintln!("{what}\n{}", args::USAGE);
             ExitCode::from(2)
         }
+    }
+}
+
+/// A mistake that is asked for must be known, and this build must be able to make it.
+fn mistake() -> Result<(), String> {
+    let asked = std::env::var_os(mistake::VARIABLE).is_some();
+    match mistake::chosen() {
+        Err(unknown) => Err(unknown.to_string()),
+        Ok(None) if asked => Err(format!(
+            "{} asks for a mistake, and this build can make none: it lacks the feature `planted-mistakes`",
+            mistake::VARIABLE
+        )),
+        Ok(_) => Ok(()),
     }
 }

@@ -105,21 +105,13 @@ impl Programs {
 
     /// The checks of the simulation.
     pub fn checks(&self) -> Result<Vec<String>> {
-        Ok(self.hunt(None, None, 1, 1, true)?.checks)
+        Ok(self.hunt(None, 1, 1, true)?.checks)
     }
 
     /// Plays seeds from 1 on, until a check fails, or `all` of them.
-    pub fn hunt(
-        &self,
-        mistake: Option<&str>,
-        kind: Option<&str>,
-        seeds: u64,
-        jobs: usize,
-        all: bool,
-    ) -> Result<Hunted> {
+    pub fn hunt(&self, mistake: Option<&str>, seeds: u64, jobs: usize, all: bool) -> Result<Hunted> {
         let mut command = self.command(SIM, mistake);
         command.args(["--hunt", "--seeds", &format!("1..{}", seeds + 1), "--jobs", &jobs.to_string()]);
-        command.args(kind.into_iter().flat_map(|kind| ["--kind", kind]));
         command.args(all.then_some("--all"));
         let (passed, said) = run(command, mistake.unwrap_or("none"))?;
         let last = said.lines().last().filter(|_| passed);

@@ -5,8 +5,8 @@ use crate::flavor::Flavor;
 /// One way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum By {
-    /// A check of the simulation; only in runs of this kind, where one is named.
-    Sim(Option<&'static str>),
+    /// A check of the simulation.
+    Sim,
     /// A test.
     Test {
         /// `lib`, or a target under `tests/`.
@@ -29,7 +29,7 @@ impl By {
     /// The test target that is needed.
     pub fn target(&self) -> Option<&'static str> {
         match self {
-            By::Sim(_) => None,
+            By::Sim => None,
             By::Test { target, .. } => Some(target),
         }
     }
@@ -42,8 +42,6 @@ impl By {
         }
     }
 }
-
-const SIM: By = By::Sim(None);
 
 const fn lib(name: &'static str) -> By {
     By::Test { target: "lib", name }
@@ -60,8 +58,21 @@ const fn way(mistake: &'static str, by: &'static [By]) -> Way {
 /// All of them, in the order of `src/mistake.rs`.
 pub const WAYS: &[Way] = &[
     way("permit-not-checked", &[live_executor("bounds::mysql::an_expired_permit_sends_nothing")]),
-    way("delegation-not-checked", &[SIM]),
-    way("quorum-counts-reporters", &[SIM]),
+    way(
+        "permit-outlives-pause",
+        &[
+            lib("executor::pulse::tests::a_pause_is_seen_before_and_after_the_beat_that_notices_it"),
+            live_executor("bounds::mysql::a_permit_from_before_a_pause_sends_nothing"),
+        ],
+    ),
+    way(
+        "younger-session-lent",
+        &[live_executor("bounds::mysql::a_session_younger_than_the_permit_sends_nothing")],
+    ),
+    way("session-not-confirmed", &[By::Sim]),
+    way("foreign-driver-goes-on", &[By::Sim]),
+    way("delegation-not-checked", &[By::Sim]),
+    way("quorum-counts-reporters", &[By::Sim]),
     way(
         "stale-verdict-accepted",
         &[lib("core::agreement::tests::stale_outdated_blind_and_foreign_verdicts_do_not_count")],
@@ -70,10 +81,10 @@ pub const WAYS: &[Way] = &[
         "replicas-not-heard",
         &[By::Test { target: "analysis_cases", name: "scenarios::each_table_gives_what_it_says" }],
     ),
-    way("switchover-holds-no-slot", &[SIM]),
-    way("block-too-short", &[SIM]),
-    way("block-from-local-clock", &[SIM]),
-    way("block-forgotten-in-snapshot", &[SIM]),
+    way("switchover-holds-no-slot", &[By::Sim]),
+    way("block-too-short", &[By::Sim]),
+    way("block-from-local-clock", &[By::Sim]),
+    way("block-forgotten-in-snapshot", &[By::Sim]),
     way(
         "downtime-ignored-after-restart",
         &[By::Test {
@@ -81,10 +92,11 @@ pub const WAYS: &[Way] = &[
             name: "a_snapshot_and_the_rest_of_the_log_are_the_whole_log",
         }],
     ),
-    way("cluster-switch-ignored", &[SIM]),
-    way("late-start-executed", &[SIM]),
-    way("decided-anew-by-successor", &[SIM]),
-    way("end-not-audited", &[SIM]),
+    way("cluster-switch-ignored", &[By::Sim]),
+    way("late-start-executed", &[By::Sim]),
+    way("foreign-recovery-begun", &[By::Sim]),
+    way("decided-anew-by-successor", &[By::Sim]),
+    way("end-not-audited", &[By::Sim]),
     way(
         "unknown-taken-for-no",
         &[lib(
@@ -95,12 +107,12 @@ pub const WAYS: &[Way] = &[
         "step-rerun-not-idempotent",
         &[live_executor("mysql::a_replica_is_revoked_drained_detached_and_made_writable")],
     ),
-    way("fence-after-promote", &[SIM]),
-    way("drain-skipped", &[SIM]),
-    way("ackers-after-writable", &[SIM]),
-    way("published-unverified", &[SIM]),
-    way("repointed-before-published", &[SIM]),
-    way("relay-log-not-proven", &[SIM]),
+    way("fence-after-promote", &[By::Sim]),
+    way("drain-skipped", &[By::Sim]),
+    way("ackers-after-writable", &[By::Sim]),
+    way("published-unverified", &[By::Sim]),
+    way("repointed-before-published", &[By::Sim]),
+    way("relay-log-not-proven", &[By::Sim]),
     way("candidate-by-executed-set", &[lib("core::recovery::tests::the_one_that_received_most_is_promoted")]),
     way(
         "one-acker-too-few-revoked",
@@ -130,7 +142,7 @@ pub const WAYS: &[Way] = &[
         "undo-forgets-unknown-stops",
         &[lib("core::recovery::tests::enough_unreached_ackers_stop_a_semi_sync_failover_and_undo_it")],
     ),
-    way("returned-primary-left-writable", &[SIM]),
+    way("returned-primary-left-writable", &[By::Sim]),
     way(
         "vote-not-flushed",
         &[lib("raft::node::promises::every_answered_append_and_vote_survives_a_power_cut")],
@@ -147,8 +159,8 @@ pub const WAYS: &[Way] = &[
         "request-id-not-deduplicated",
         &[By::Test { target: "state_properties", name: "every_law_holds_after_every_command" }],
     ),
-    way("request-id-not-forwarded", &[SIM]),
-    way("log-time-from-wall-clock", &[SIM]),
+    way("request-id-not-forwarded", &[By::Sim]),
+    way("log-time-from-wall-clock", &[By::Sim]),
     way(
         "changed-server-promoted",
         &[By::Test { target: "state_properties", name: "every_law_holds_after_every_command" }],
@@ -157,9 +169,9 @@ pub const WAYS: &[Way] = &[
         "identity-not-checked",
         &[live_executor("bounds::mysql::another_server_under_that_address_is_refused")],
     ),
-    way("errant-server-promoted", &[SIM]),
-    way("returned-primary-not-compared", &[SIM]),
-    way("timeout-is-death", &[SIM]),
+    way("errant-server-promoted", &[By::Sim]),
+    way("returned-primary-not-compared", &[By::Sim]),
+    way("timeout-is-death", &[By::Sim]),
     way(
         "urgent-round-not-awaited",
         &[lib("core::agreement::tests::soft_evidence_needs_a_finished_urgent_round_of_each")],

@@ -33,7 +33,9 @@ impl Leader {
             self.tools.read(|state| (state.recoveries.get(&id).cloned(), state.policy.start_within_ms));
         // A request that was sent again is answered with what it started before. That may be another term's, which is taken
         // over like any other (P4).
-        let ours = |recovery: &Recovery| recovery.driven_by(self.tools.node_id(), term);
+        let ours = |recovery: &Recovery| {
+            recovery.driven_by(self.tools.node_id(), term) || planted(Mistake::ForeignRecoveryBegun)
+        };
         let Some(recovery) = recovery.filter(ours) else { return };
         let late = proposed.elapsed() > Duration::from_millis(start_within_ms);
         match late && recovery.kind == Kind::Failover && !planted(Mistake::LateStartExecuted) {

@@ -27,9 +27,10 @@ type Steps = BTreeSet<(u64, &'static str, ServerId)>;
 pub struct Barriers {
     /// Steps that began: what they are to bring about is done, or unknown by its deadline.
     begun: Steps,
-    /// When somebody last wanted a session to each server, which each step begins with, true time; and when each recovery
-    /// started. One that cannot be reached gets no further.
-    wanted: BTreeMap<ServerId, u64>,
+    /// When a node last wanted a session to a server, true time, and no step of its began there since: each step begins with
+    /// its session, and gets no further where the server cannot be reached.
+    wanted: BTreeMap<(u64, ServerId), u64>,
+    /// When each recovery started, true time.
     started: BTreeMap<u64, u64>,
     /// Steps that were done.
     done: Steps,
@@ -44,8 +45,8 @@ impl Check for Barriers {
 
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
-            Event::Opening { server, .. } => drop(self.wanted.insert(server.clone(), at)),
-            Event::StepBegan { step, permit, .. } => self.began(step, permit),
+            Event::Opening { node, server } => drop(self.wanted.insert((*node, server.clone()), at)),
+            Event::StepBegan { node, step, permit } => self.began(*node, step, permit),
             Event::StepEnded { step, permit, end: StepEnd::Done(_), .. } => self.ended(step, permit),
             Event::Sent { node, server, permit, action, target, statements, .. } => {
                 let recovery = permit.recovery.parse().ok();
@@ -79,7 +80,8 @@ impl Check for Barriers {
 }
 
 impl Barriers {
-    fn began(&mut self, step: &Step, permit: &Permitted) {
+    fn began(&mut self, node: u64, step: &Step, permit: &Permitted) {
+        self.wanted.remove(&(node, step.target.server.clone()));
         if let Ok(recovery) = permit.recovery.parse() {
             self.begun.insert((recovery, step.action.name(), step.target.server.clone()));
         }
@@ -87,8 +89,8 @@ impl Barriers {
 
     /// Whether a step began there, or was tried in vain.
     fn tried(&self, recovery: u64, step: &'static str, server: &ServerId) -> bool {
-        let (started, wanted) = (self.started.get(&recovery), self.wanted.get(server));
-        let in_vain = matches!((started, wanted), (Some(started), Some(wanted)) if started <= wanted);
+        let since = self.started.get(&recovery).copied().unwrap_or(0);
+        let in_vain = self.wanted.iter().any(|((_, to), at)| to == server && *at >= since);
         in_vain || self.begun.contains(&(recovery, step, server.clone()))
     }
 

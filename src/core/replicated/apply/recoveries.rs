@@ -468,14 +468,11 @@ impl State {
         if self.policy.block_for_ms == 0 {
             return;
         }
-        let (log_ms, for_ms) = (self.log_time_ms, self.policy.block_for_ms);
-        let now = if planted(Mistake::BlockFromLocalClock) { mistake::local_clock_ms() } else { log_ms };
-        let for_ms = if planted(Mistake::BlockTooShort) { for_ms / 1_000 } else { for_ms };
         let block = Block {
             recovery: ended.id,
             cluster: ended.cluster.clone(),
             class: ended.class,
-            until_ms: now.saturating_add(for_ms),
+            until_ms: self.block_until_ms(),
             lifted: None,
         };
         self.blocks.insert(ended.id, block);
@@ -485,6 +482,19 @@ impl State {
             self.policy.block_for_ms / 1_000
         );
         self.audit(context, EventKind::Blocked, Some(&ended.cluster), None, Some(ended.id), text);
+    }
+
+    /// Until when a recovery that ends now blocks further ones; log time (P10).
+    fn block_until_ms(&self) -> u64 {
+        let now_ms = match planted(Mistake::BlockFromLocalClock) {
+            true => mistake::local_clock_ms(),
+            false => self.log_time_ms,
+        };
+        let for_ms = match planted(Mistake::BlockTooShort) {
+            true => self.policy.block_for_ms / 1_000,
+            false => self.policy.block_for_ms,
+        };
+        now_ms.saturating_add(for_ms)
     }
 
     pub(super) fn advance_order(
