@@ -69,9 +69,22 @@ pub const WAYS: &[Way] = &[
         "younger-session-lent",
         &[live_executor("bounds::mysql::a_session_younger_than_the_permit_sends_nothing")],
     ),
-    way("session-not-confirmed", &[By::Sim]),
-    way("foreign-driver-goes-on", &[By::Sim]),
-    way("delegation-not-checked", &[By::Sim]),
+    way(
+        "session-not-confirmed",
+        &[lib("server::tests::a_session_that_is_opened_for_a_step_is_confirmed_anew")],
+    ),
+    way(
+        "foreign-driver-goes-on",
+        &[lib("server::tests::what_the_log_gives_to_another_is_left_alone_at_once")],
+    ),
+    way(
+        "delegation-not-checked",
+        &[
+            lib("server::tests::delegations::who_does_not_own_the_recovery_has_nothing_fenced"),
+            lib("server::tests::delegations::what_was_given_up_or_has_ended_has_nothing_fenced"),
+            lib("server::tests::delegations::what_is_given_up_meanwhile_has_nothing_fenced"),
+        ],
+    ),
     way("quorum-counts-reporters", &[By::Sim]),
     way(
         "stale-verdict-accepted",
@@ -94,7 +107,10 @@ pub const WAYS: &[Way] = &[
     ),
     way("cluster-switch-ignored", &[By::Sim]),
     way("late-start-executed", &[By::Sim]),
-    way("foreign-recovery-begun", &[By::Sim]),
+    way(
+        "foreign-recovery-begun",
+        &[lib("server::tests::a_request_sent_again_starts_nothing_that_was_not_taken_over")],
+    ),
     way("decided-anew-by-successor", &[By::Sim]),
     way("end-not-audited", &[By::Sim]),
     way(
