@@ -9,7 +9,7 @@ use quorate::core::replicated::{Change, Kind, recovery::Testimony};
 use super::{Check, account::done};
 use crate::{fleet::ServerNo, prober::LastSeen, trace::Event, world::World};
 
-/// How long ago what a verdict rests on may lie, besides its age: rounds, commits, a leader's delay, milliseconds.
+/// How long ago what a verdict rests on may lie, besides its age: rounds, a leader's delay, milliseconds.
 const LATE_MS: u64 = 6_000;
 
 /// See above.
@@ -26,6 +26,9 @@ impl Check for Majority {
         if start.kind != Kind::Failover || id != index {
             return Ok(());
         }
+        // What it rests on was seen before it was proposed, however late it was committed.
+        let proposed = world.proposed.get(&(command.node, command.term, command.at_ms)).copied();
+        let proposed = proposed.unwrap_or(at);
         let state = &world.group.state;
         let mut nodes = BTreeSet::new();
         for testimony in &start.evidence {
@@ -39,7 +42,7 @@ impl Check for Majority {
             });
             if votes && about && fresh && fails {
                 nodes.insert(verdict.node);
-                saw(world, at, testimony)?;
+                saw(world, proposed, testimony)?;
             }
         }
         let need = state.voters.len() / 2 + 1;
@@ -50,6 +53,7 @@ impl Check for Majority {
     }
 }
 
+/// `at`: when the start was proposed that names it, true time.
 fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     let verdict = &testimony.verdict;
     let Some((_, member)) = world.group.state.find_server(&verdict.subject.0).ok() else { return Ok(()) };
