@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     core::plan::step::{Step, StepEnd, StepReport, Target},
+    mistake::{Mistake, planted},
     model::{facts::ServerFacts, server::Flavor},
     session::{Answer, Profile, ReadError, ResultSet, SessionError, identity_condition},
 };
@@ -259,7 +260,10 @@ impl<'a> Run<'a> {
             let bound = (self.left() + Duration::from_secs(1)).as_secs_f64();
             lead.push(format!("SET SESSION max_statement_time={bound:.3}"));
         }
-        let condition = identity_condition(&self.target.identity);
+        let condition = match planted(Mistake::IdentityNotChecked) {
+            true => "TRUE".to_owned(),
+            false => identity_condition(&self.target.identity),
+        };
         lead.push(format!("SELECT ~0 + IF({condition},0,1) AS quorate_identity"));
         lead
     }

@@ -1,5 +1,6 @@
 //! The actors against ports that a test holds in its hand: what may go wrong between a commit and the actor that hears of it.
 
+mod delegations;
 mod world;
 
 use tokio::{
@@ -66,6 +67,24 @@ async fn what_the_log_gives_to_this_node_is_driven() {
     let (id, _driven) = driven(&world);
     world.sees(&format!("drain of {id}")).await;
     assert_eq!(world.begun().1, Vec::<String>::new());
+}
+
+/// P1. This node led until a moment ago: that covers the sessions it had then. Behind one that it opens for a step it asks
+/// anew who leads.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_opened_for_a_step_is_confirmed_anew() {
+    let world = World::new();
+    world.opens_anew();
+    let (_, mut driven) = driven(&world);
+    world.led_by(2, 2);
+    let ended = timeout(Duration::from_secs(30), &mut driven.task).await;
+    assert!(ended.is_ok(), "it goes on: {:?}", world.begun());
+    assert_eq!(world.ran(), Vec::<String>::new());
+
+    let world = World::new();
+    world.opens_anew();
+    let (id, _driven) = self::driven(&world);
+    world.sees(&format!("drain of {id}")).await;
 }
 
 /// P1. Right behind the decision another node takes the recovery over. The driver hears that its decision was committed, and is

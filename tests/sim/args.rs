@@ -2,10 +2,11 @@
 
 use std::{ops::Range, thread::available_parallelism, time::Duration};
 
-use super::real::Tier;
+use super::{real::Tier, scenario::Kind};
 
 /// How it is called.
 pub const USAGE: &str = "usage: sim [--tier a|b] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
+or: sim --hunt [--tier a|b] --seeds A..B [--kind storm|observers|flap] [--all] [--jobs N] | --mistakes\n\
 without arguments: a batch of each tier, which end after some 40 s";
 /// What `cargo test` runs: of each tier, from which seed on, and for how long. The first of tier B is one that is played
 /// twice and compared.
@@ -32,6 +33,10 @@ pub enum Wish {
         /// With all that happened.
         verbose: bool,
     },
+    /// Seeds until a check fails.
+    Hunt(Hunt),
+    /// A list of the planted mistakes.
+    Mistakes,
     /// One seed of tier B, its report for the process that asked, on standard output.
     Told {
         /// Which.
@@ -41,6 +46,21 @@ pub enum Wish {
     },
     /// The test harness' own question for a list.
     Nothing,
+}
+
+/// Seeds until a check fails.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hunt {
+    /// Of which tier.
+    pub tier: Tier,
+    /// Which.
+    pub seeds: Range<u64>,
+    /// Only runs of this kind.
+    pub kind: Option<Kind>,
+    /// All of them, whatever fails.
+    pub all: bool,
+    /// At once.
+    pub jobs: usize,
 }
 
 /// Many seeds.
@@ -59,7 +79,7 @@ pub struct Batch {
 /// Reads it.
 pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
     let (mut tier, mut seeds, mut jobs, mut seed, mut verbose) = (None, None, None, None, false);
-    let mut told = false;
+    let (mut told, mut hunt, mut kind, mut all) = (false, false, None, false);
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -73,6 +93,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--jobs" => jobs = Some(value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?),
             "--seed" => seed = Some(value()?.parse().map_err(|_| "--seed needs a number".to_owned())?),
             "--verbose" | "--timeline" => verbose = true,
+            "--hunt" => hunt = true,
+            "--kind" => kind = Some(kind_of(&value()?)?),
+            "--all" => all = true,
+            "--mistakes" => return Ok(Wish::Mistakes),
             TELL => told = true,
             "--list" => return Ok(Wish::Nothing),
             // What `cargo test` hands to every target.
@@ -82,6 +106,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
         }
     }
     let of = tier.unwrap_or_default();
+    if hunt {
+        let seeds = seeds.ok_or("--hunt needs --seeds")?;
+        return Ok(Wish::Hunt(Hunt { tier: of, seeds, kind, all, jobs: jobs.unwrap_or(1) }));
+    }
     Ok(match (seed, seeds) {
         (Some(seed), _) if told => Wish::Told { seed, keep: verbose },
         (Some(seed), _) => Wish::One { tier: of, seed, verbose },
@@ -98,6 +126,15 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
             Wish::Batches(wanted.map(batch).collect())
         }
     })
+}
+
+fn kind_of(text: &str) -> Result<Kind, String> {
+    match text {
+        "storm" => Ok(Kind::Storm),
+        "observers" => Ok(Kind::Observers),
+        "flap" => Ok(Kind::Flap),
+        other => Err(format!("there is no kind {other} of runs")),
+    }
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {

@@ -212,6 +212,12 @@ impl SimServers {
         permit.holds(Instant::now()) && woke.is_none_or(|woke| woke <= permit.confirmed)
     }
 
+    /// The same, without the product's opinion: that is what is tried.
+    fn in_time(&self, permit: &Permit) -> bool {
+        let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
+        Instant::now() < permit.expires && woke.is_none_or(|woke| woke <= permit.confirmed)
+    }
+
     async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
         let until = Instant::now() + deadline;
         let Some(place) = self.place(&step.target) else {
@@ -295,7 +301,7 @@ impl Wire for StepWire<'_> {
             node: self.servers.node,
             server: self.server,
             permit: self.told.clone(),
-            in_time: self.servers.permitted(self.permit),
+            in_time: self.servers.in_time(self.permit),
             target: self.step.target.server.clone(),
             action: self.step.action.name(),
             statements: statements.clone(),
@@ -393,6 +399,7 @@ impl Servers for SimServers {
 
     fn open(&self, target: &Target, deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
         let until = Instant::now() + deadline;
+        self.note(|node| Event::Opening { node, server: target.server.clone() });
         match self.place(target) {
             Some(place) => self.clone().ready(place, until).boxed(),
             None => std::future::ready(Err(format!("no way to {}", target.address))).boxed(),

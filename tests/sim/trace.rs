@@ -132,7 +132,14 @@ pub enum Event {
         /// The voters.
         voters: Vec<u64>,
     },
-    /// A step began.
+    /// A step is to begin, and wants a session.
+    Opening {
+        /// By which node.
+        node: u64,
+        /// To which server.
+        server: ServerId,
+    },
+    /// A step begins.
     StepBegan {
         /// Executing node.
         node: u64,
@@ -267,6 +274,7 @@ impl fmt::Display for Event {
                 write!(f, "node {node} is given a snapshot at {index}")
             }
             Self::Membership { by, voters } => write!(f, "node {by} proposes the voters {voters:?}"),
+            Self::Opening { node, server } => write!(f, "node {node} wants a session to {server}"),
             Self::StepBegan { node, step, permit } => {
                 write!(f, "node {node} begins {step} (recovery {}, term {})", permit.recovery, permit.term)
             }

@@ -14,6 +14,7 @@ use crate::{
             recovery::{Decision, Ending, Kind, Revoked},
         },
     },
+    mistake::{Mistake, planted},
     model::server::ServerId,
 };
 
@@ -80,12 +81,11 @@ impl Machine {
     pub(super) fn start_revoke(&mut self, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Revoke, context.now_ms);
         let revoked: Vec<Revoked> = self.usable(self.recovery.revoked.clone());
-        let mut effects = vec![Effect::FenceEverywhere {
-            step: Step { target: self.recovery.old_primary.clone(), action: Action::Fence },
-            deadline_ms: self.policy.revoke_deadline_ms,
-        }];
-        for node in context.fencers {
-            self.fences.asked(*node);
+        let mut effects = Vec::new();
+        if !planted(Mistake::FenceAfterPromote) {
+            let step = Step { target: self.recovery.old_primary.clone(), action: Action::Fence };
+            effects.push(Effect::FenceEverywhere { step, deadline_ms: self.policy.revoke_deadline_ms });
+            context.fencers.iter().for_each(|node| self.fences.asked(*node));
         }
         for Revoked { target, channel } in revoked {
             self.touched.insert(target.server.clone());
@@ -122,8 +122,10 @@ impl Machine {
             return Vec::new();
         }
         match &self.decision {
-            Some(decision) => self.resume_decision(decision.clone(), context),
-            None => self.start_decide(context),
+            Some(decision) if !planted(Mistake::DecidedAnewBySuccessor) => {
+                self.resume_decision(decision.clone(), context)
+            }
+            _ => self.start_decide(context),
         }
     }
 
@@ -267,7 +269,7 @@ impl Machine {
 
     pub(super) fn start_ackers(&mut self, context: &Context<'_>) -> Vec<Effect> {
         let decision = self.decided();
-        let Some(acks) = decision.semi_sync_acks else {
+        let Some(acks) = decision.semi_sync_acks.filter(|_| !planted(Mistake::AckersAfterWritable)) else {
             return self.start_commit(context);
         };
         self.enter(Stage::Ackers, context.now_ms);
@@ -395,6 +397,7 @@ impl Machine {
         self.writable_tries += 1;
         match self.writable_tries < WRITABLE_TRIES {
             true => vec![self.verify_step()],
+            false if planted(Mistake::PublishedUnverified) => self.start_publish(context),
             false => self.finish(
                 Ending::Failed,
                 format!("the candidate is set writable, but a write could not be proven: {end}"),
@@ -405,7 +408,11 @@ impl Machine {
 
     fn start_publish(&mut self, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Publish, context.now_ms);
-        vec![Effect::Propose(Change::Publish { recovery: self.recovery.id })]
+        let mut effects = vec![Effect::Propose(Change::Publish { recovery: self.recovery.id })];
+        if planted(Mistake::RepointedBeforePublished) {
+            effects.extend(self.start_repoint(context));
+        }
+        effects
     }
 
     // ---- Re-point.

@@ -2,7 +2,10 @@
 
 use super::sessions::Others;
 use crate::{
-    core::plan::step::StepEnd,
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::StepEnd,
+    },
     executor::batch::{Run, Stopped, done},
     model::{
         facts::{Channel, Receiver, ServerFacts},
@@ -63,23 +66,6 @@ pub(super) fn channel<'a>(facts: &'a ServerFacts, name: &str) -> Option<&'a Chan
 pub(super) fn is_no_channel(stopped: &Stopped) -> bool {
     let Stopped::At(_, error) = stopped else { return false };
     error.code().is_some_and(|code| code == NO_SUCH_CHANNEL || NO_CONNECTION.contains(&code))
-}
-
-/// Whether everything received is applied. By GTID where the channel works by GTID, else by position.
-pub(super) fn is_applied(facts: &ServerFacts, channel: &Channel) -> bool {
-    match channel.by_gtid {
-        true => facts.executed.contains(&channel.received),
-        false => channel.read_position == channel.executed_position,
-    }
-}
-
-/// Starting MariaDB's threads while both are stopped deletes the relay log and fetches anew from `gtid_slave_pos`:
-/// harmless while the source lives, a silent loss when it does not (measured on 10.11).
-pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Channel) -> bool {
-    flavor == Flavor::MariaDb
-        && channel.receiver == Receiver::Stopped
-        && !channel.applier_running
-        && !is_applied(facts, channel)
 }
 
 /// Stops the receiver, for good: what another node had sent to start it again, before this recovery began, has landed by then

@@ -11,7 +11,7 @@ use std::{
 use futures::future::{self, BoxFuture, FutureExt as _};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -50,11 +50,14 @@ pub struct World {
     /// Commands of this name wait until they are let go.
     held: Mutex<Option<&'static str>>,
     let_go: Notify,
-    /// What another node commits right behind the first command of that name.
+    /// What another node commits right behind the first command of that name, or at the first read barrier.
     behind: Mutex<Option<(&'static str, Command)>>,
     /// Whatever began for a recovery, and whether the log gave that to this node then: `drain of 11 in term 1`.
     begun: Mutex<Vec<(String, bool)>>,
+    /// The same of steps that this node ran.
+    ran: Mutex<Vec<String>>,
     news: Notify,
+    opens_anew: Mutex<bool>,
     began: Instant,
 }
 
@@ -67,15 +70,18 @@ impl World {
         state.clusters.insert(cluster.id.clone(), cluster);
         let world = Self {
             state: Mutex::new(state),
-            leadership: watch::channel(leads(1)).0,
+            leadership: watch::channel(Leadership::default()).0,
             applied: watch::channel(10).0,
             held: Mutex::new(None),
             let_go: Notify::new(),
             behind: Mutex::new(None),
             begun: Mutex::new(Vec::new()),
+            ran: Mutex::new(Vec::new()),
             news: Notify::new(),
+            opens_anew: Mutex::new(false),
             began: Instant::now(),
         };
+        world.leads_in(1);
         Arc::new(world)
     }
 
@@ -86,7 +92,17 @@ impl World {
 
     /// This node is elected again.
     pub fn leads_in(&self, term: u64) {
-        self.leadership.send_replace(leads(term));
+        self.led_by(ME, term);
+    }
+
+    /// That node is elected.
+    pub fn led_by(&self, node: u64, term: u64) {
+        self.leadership.send_replace(Leadership { term, leader: Some(node), is_leader: node == ME });
+    }
+
+    /// No session is there: each is opened when it is wanted, and that takes a moment.
+    pub fn opens_anew(&self) {
+        *lock(&self.opens_anew) = true;
     }
 
     /// From now on commands of this name wait; they are not applied meanwhile.
@@ -101,14 +117,15 @@ impl World {
     }
 
     /// Node 2, elected in term 2, commits `change` right behind the next command of that name, before this one's proposer
-    /// hears of it.
+    /// hears of it; or before the next `read_barrier` returns.
     pub fn commit_behind(&self, name: &'static str, change: Change) {
         *lock(&self.behind) = Some((name, command(2, 2, change)));
     }
 
-    /// What the state would say to a start, and says.
+    /// What the state would say to a change of the leader's, and says.
     pub fn commit(&self, change: Change) -> Outcome {
-        self.apply(&command(ME, self.leadership.borrow().term, change))
+        let Leadership { leader, term, .. } = *self.leadership.borrow();
+        self.apply(&command(leader.expect("somebody leads"), term, change))
     }
 
     /// What was begun for recoveries until now: all of it, and what of it the log did not give to this node.
@@ -119,6 +136,11 @@ impl World {
             begun.iter().map(|(what, _)| what.clone()).collect(),
             foreign.map(|(what, _)| what.clone()).collect(),
         )
+    }
+
+    /// Steps that were run here until now.
+    pub fn ran(&self) -> Vec<String> {
+        lock(&self.ran).clone()
     }
 
     /// Returns once something was begun whose name starts so.
@@ -150,6 +172,13 @@ impl World {
         outcome
     }
 
+    fn overtaken(&self, at: &'static str) {
+        let behind = lock(&self.behind).take_if(|(of, _)| *of == at);
+        if let Some((_, command)) = behind {
+            self.apply(&command);
+        }
+    }
+
     fn note(&self, what: &str, recovery: u64, term: u64) {
         let ours = lock(&self.state).recoveries.get(&recovery).is_some_and(|r| r.driven_by(ME, term));
         lock(&self.begun).push((format!("{what} of {recovery} in term {term}"), ours));
@@ -176,10 +205,6 @@ pub fn start(kind: Kind) -> StartRecovery {
         to: None,
         kill_writers: false,
     }
-}
-
-fn leads(term: u64) -> Leadership {
-    Leadership { term, leader: Some(ME), is_leader: true }
 }
 
 fn command(node: u64, term: u64, change: Change) -> Command {
@@ -232,16 +257,14 @@ impl Log for World {
             }
             let outcome = self.apply(&command);
             let index = *self.applied.borrow();
-            let behind = lock(&self.behind).take_if(|(of, _)| *of == name);
-            if let Some((_, command)) = behind {
-                self.apply(&command);
-            }
+            self.overtaken(name);
             Ok(Committed { index, term, outcome })
         }
         .boxed()
     }
 
     fn read_barrier(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        self.overtaken("read_barrier");
         future::ready(Ok(*self.applied.borrow())).boxed()
     }
 }
@@ -328,12 +351,20 @@ impl Servers for World {
     }
 
     fn open(&self, _target: &Target, _deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
-        // Long ago: every permit covers it.
-        future::ready(Ok(Instant::now() - Duration::from_secs(1))).boxed()
+        match *lock(&self.opens_anew) {
+            // Long ago: every permit covers it.
+            false => future::ready(Ok(Instant::now() - Duration::from_secs(1))).boxed(),
+            true => async {
+                sleep(Duration::from_millis(1)).await;
+                Ok(Instant::now())
+            }
+            .boxed(),
+        }
     }
 
     fn run(&self, permit: Permit, step: Step, _deadline: Duration) -> BoxFuture<'static, StepEnd> {
         let name = step.action.name();
+        lock(&self.ran).push(name.to_owned());
         self.note(name, permit.recovery.parse().expect("a recovery's permit"), permit.term);
         match name {
             "stop_receiver" => future::ready(revoked(&step)).boxed(),

@@ -21,7 +21,8 @@ impl Check for OneWritable {
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         let Event::Acknowledged { server, row, .. } = event else { return Ok(()) };
         let (Some(primary), Some(state)) = (world.primary(), Some(&world.group.state)) else { return Ok(()) };
-        if primary == *server || is_promoted(world, *server) {
+        // Writable again, and about to be published; or without semi-sync.
+        if primary == *server || is_promoted(world, *server) || world.forgot_semi_sync(*server) {
             return Ok(());
         }
         let last = state.recoveries.values().rev().find(|recovery| {

@@ -14,7 +14,10 @@ use crate::core::{
         state::{Block, State},
     },
 };
-use crate::model::server::ServerId;
+use crate::{
+    mistake::{self, Mistake, planted},
+    model::server::ServerId,
+};
 
 /// Step records kept per recovery.
 const STEPS_KEPT: usize = 200;
@@ -393,8 +396,10 @@ impl State {
         if ended.undo.is_none() {
             self.settle_attempts(&ended);
         }
-        let text = format!("{} {id} {}: {reason}", kind_name(ended.kind), ended.state_name());
-        self.audit(context, EventKind::RecoveryEnded, Some(&ended.cluster), None, Some(id), text);
+        if ending != Ending::Cancelled || !planted(Mistake::EndNotAudited) {
+            let text = format!("{} {id} {}: {reason}", kind_name(ended.kind), ended.state_name());
+            self.audit(context, EventKind::RecoveryEnded, Some(&ended.cluster), None, Some(id), text);
+        }
         if ending == Ending::Succeeded && ended.kind == Kind::Failover {
             self.block(context, &ended);
         }
@@ -466,12 +471,11 @@ impl State {
         if self.policy.block_for_ms == 0 {
             return;
         }
-        let until_ms = self.log_time_ms.saturating_add(self.policy.block_for_ms);
         let block = Block {
             recovery: ended.id,
             cluster: ended.cluster.clone(),
             class: ended.class,
-            until_ms,
+            until_ms: self.block_until_ms(),
             lifted: None,
         };
         self.blocks.insert(ended.id, block);
@@ -481,6 +485,19 @@ impl State {
             self.policy.block_for_ms / 1_000
         );
         self.audit(context, EventKind::Blocked, Some(&ended.cluster), None, Some(ended.id), text);
+    }
+
+    /// Until when a recovery that ends now blocks further ones; log time (P10).
+    fn block_until_ms(&self) -> u64 {
+        let now_ms = match planted(Mistake::BlockFromLocalClock) {
+            true => mistake::local_clock_ms(),
+            false => self.log_time_ms,
+        };
+        let for_ms = match planted(Mistake::BlockTooShort) {
+            true => self.policy.block_for_ms / 1_000,
+            false => self.policy.block_for_ms,
+        };
+        now_ms.saturating_add(for_ms)
     }
 
     pub(super) fn advance_order(

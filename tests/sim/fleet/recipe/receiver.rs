@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use quorate::{
-    core::plan::step::StepEnd,
-    model::{
-        facts::{Channel, Receiver, ServerFacts},
-        server::Flavor,
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::StepEnd,
     },
+    model::{facts::Receiver, server::Flavor},
 };
 
 use super::super::statement::{Statement, Thread, code};
@@ -15,22 +15,6 @@ use super::{Run, Stopped, Wire, channel, done};
 
 const UNAPPLIED: &str =
     "both threads are stopped while relay log is not applied: MariaDB would delete it at the start";
-
-/// Whether everything received is applied.
-pub(super) fn is_applied(facts: &ServerFacts, channel: &Channel) -> bool {
-    match channel.by_gtid {
-        true => facts.executed.contains(&channel.received),
-        false => channel.read_position == channel.executed_position,
-    }
-}
-
-/// Whether starting a thread would delete relay log.
-pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Channel) -> bool {
-    flavor == Flavor::MariaDb
-        && channel.receiver == Receiver::Stopped
-        && !channel.applier_running
-        && !is_applied(facts, channel)
-}
 
 fn is_no_channel(stopped: &Stopped) -> bool {
     let Stopped::At(_, error) = stopped else { return false };
