@@ -7,7 +7,10 @@ use quorate::{
         applied::{is_applied, start_would_lose},
         step::StepEnd,
     },
-    model::{facts::Receiver, server::Flavor},
+    model::{
+        facts::{Receiver, ServerFacts},
+        server::Flavor,
+    },
 };
 
 use super::super::statement::{Statement, Thread, code};
