@@ -12,18 +12,31 @@ use self::world::{World, start};
 use super::{
     actors,
     driver::{self, Driven},
-    leader::Message,
+    leader::{Message, StartError},
     tools::Tools,
 };
-use crate::core::replicated::{Change, Kind, Outcome, Refusal};
+use crate::{
+    core::replicated::{Change, Kind, Outcome},
+    raft::ProposeError,
+};
 
 /// An operator's switchover, as the API hands it to the leader.
-async fn ask(leader: &super::leader::LeaderHandle) -> Result<u64, Refusal> {
+async fn ask(leader: &super::leader::LeaderHandle) -> Result<u64, StartError> {
     let (reply, answer) = oneshot::channel();
     let start = Box::new(start(Kind::Switchover));
     let (by, request_id) = ("dba".to_owned(), Some("r1".to_owned()));
     leader.tell(Message::Operator { start, by, request_id, reply }).await;
     answer.await.expect("the leader answers")
+}
+
+/// Nobody is told that nothing was started, who may find that something was.
+#[tokio::test(start_paused = true)]
+async fn a_start_of_unknown_fate_is_not_called_refused() {
+    let world = World::new();
+    let actors = actors::start(world.ports());
+    world.lose("start_recovery");
+    let answer = ask(&actors.leader).await;
+    assert!(matches!(answer, Err(StartError::NotCommitted(ProposeError::Unknown { .. }))), "{answer:?}");
 }
 
 /// P4. The operator's client hears of no answer, sends its request again, and meets the node in its next term: the answer is the

@@ -8,7 +8,7 @@ use quorate::{
     },
     server::{
         actors::Actors,
-        leader::{Message, start},
+        leader::{Message, StartError, start},
     },
 };
 use tokio::sync::oneshot;
@@ -134,7 +134,8 @@ async fn role_change(
     let limit = std::time::Duration::from_secs(12);
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(Ok(id))) => Ok((Some(id), format!("recovery {id}"))),
-        Ok(Ok(Err(refusal))) => Ok((None, format!("refused: {refusal}"))),
+        Ok(Ok(Err(StartError::Refused(refusal)))) => Ok((None, format!("refused: {refusal}"))),
+        Ok(Ok(Err(error @ StartError::NotCommitted(_)))) => Err(error.to_string()),
         _ => Err("no answer: the node leads no more".into()),
     }
 }

@@ -3,6 +3,7 @@
 mod decisions;
 mod members;
 mod operators;
+mod orders;
 mod recoveries;
 mod undo;
 mod witness;

@@ -50,6 +50,8 @@ pub struct World {
     /// Commands of this name wait until they are let go.
     held: Mutex<Option<&'static str>>,
     let_go: Notify,
+    /// Of commands of this name nobody knows whether they are committed.
+    lost: Mutex<Option<&'static str>>,
     /// What another node commits right behind the first command of that name, or at the first read barrier.
     behind: Mutex<Option<(&'static str, Command)>>,
     /// Whatever began for a recovery, and whether the log gave that to this node then: `drain of 11 in term 1`.
@@ -74,6 +76,7 @@ impl World {
             applied: watch::channel(10).0,
             held: Mutex::new(None),
             let_go: Notify::new(),
+            lost: Mutex::new(None),
             behind: Mutex::new(None),
             begun: Mutex::new(Vec::new()),
             ran: Mutex::new(Vec::new()),
@@ -108,6 +111,11 @@ impl World {
     /// From now on commands of this name wait; they are not applied meanwhile.
     pub fn hold(&self, name: &'static str) {
         *lock(&self.held) = Some(name);
+    }
+
+    /// From now on nobody knows of commands of this name whether they are committed.
+    pub fn lose(&self, name: &'static str) {
+        *lock(&self.lost) = Some(name);
     }
 
     /// No command waits any more.
@@ -254,6 +262,9 @@ impl Log for World {
             }
             if self.leadership.borrow().term != term {
                 return Err(ProposeError::NotLeader { leader: None });
+            }
+            if *lock(&self.lost) == Some(name) {
+                return Err(ProposeError::Unknown { what: "the majority is gone".into() });
             }
             let outcome = self.apply(&command);
             let index = *self.applied.borrow();
