@@ -170,8 +170,12 @@ table! {
         "the other replicas are re-pointed while the publication is still being committed";
     RelayLogNotProven "relay-log-not-proven" "P5" ["core/plan/applied.rs"]
         "what was received counts as applied when the applier runs";
+    OthersLeftAtStop "others-left-at-stop" "P5" ["executor/actions/sessions.rs"]
+        "a receiver counts as stopped though an earlier leader's session may still start it";
     CandidateByExecutedSet "candidate-by-executed-set" "P6" ["core/plan/choose.rs"]
         "candidates are compared by what they have executed, not by what they have received";
+    FirstSlowStopWins "first-slow-stop-wins" "P6" ["core/recovery/stages.rs"]
+        "where all receivers stop slowly, the first that stopped is promoted, whatever the others received";
     OneAckerTooFewRevoked "one-acker-too-few-revoked" "P6" ["core/plan/choose.rs"]
         "under semi-sync as many unreached ackers are accepted as a commit waits for";
     ShrunkSetAccepted "shrunk-set-accepted" "P6" ["core/plan/choose.rs"]

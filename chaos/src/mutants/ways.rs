@@ -129,7 +129,18 @@ pub const WAYS: &[Way] = &[
     way("published-unverified", &[By::Sim]),
     way("repointed-before-published", &[By::Sim]),
     way("relay-log-not-proven", &[By::Sim]),
+    way(
+        "others-left-at-stop",
+        &[
+            live_executor("sessions::mysql::a_receiver_that_was_stopped_is_not_started_by_another_node"),
+            live_executor("sessions::mariadb::a_receiver_that_was_stopped_is_not_started_by_another_node"),
+        ],
+    ),
     way("candidate-by-executed-set", &[lib("core::recovery::tests::the_one_that_received_most_is_promoted")]),
+    way(
+        "first-slow-stop-wins",
+        &[lib("core::recovery::tests::of_slow_stops_the_first_to_end_is_not_preferred")],
+    ),
     way(
         "one-acker-too-few-revoked",
         &[lib("core::plan::choose::tests::semi_sync_demands_all_ackers_but_k_minus_one")],

@@ -139,7 +139,7 @@ impl Machine {
 
     fn stops_are_overdue(&self, context: &Context<'_>) -> bool {
         let together = self.late_stop_ms.is_none_or(|at| context.now_ms >= at + SLOW_STOPS_APART_MS);
-        self.revocation_is_late(context) && together
+        self.revocation_is_late(context) && (together || planted(Mistake::FirstSlowStopWins))
     }
 
     pub(super) fn note_late_stop(&mut self, context: &Context<'_>) {

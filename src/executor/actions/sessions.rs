@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::{
     core::plan::step::{Blocker, StepEnd, StepReport},
     executor::batch::{Run, Stopped},
+    mistake::{Mistake, planted},
     model::{facts::ServerFacts, server::Flavor},
     session::{Row, literal},
 };
@@ -306,7 +307,8 @@ impl Others {
 
     /// None of them is looked for where they were seen gone in this term.
     pub(super) fn unless_gone(run: &Run<'_>) -> Self {
-        if run.is_alone() { Self { question: None } } else { Self::of(run) }
+        let gone = run.is_alone() || planted(Mistake::OthersLeftAtStop);
+        if gone { Self { question: None } } else { Self::of(run) }
     }
 
     /// Does `statements`, and then sees which of them are there.
