@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod executor;
+pub mod mistake;
 pub mod model;
 pub mod probe;
 pub mod raft;

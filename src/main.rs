@@ -6,6 +6,7 @@ use std::{future::Future, io::IsTerminal, path::Path, process::ExitCode};
 use quorate::{
     cli::{self, CliError, NodesVerb, Verb},
     config::Config,
+    mistake,
     server::{self, rescue::Rescued},
 };
 
@@ -49,7 +50,11 @@ async fn serve(file: &Path, check: bool) -> Result<(), CliError> {
         println!("{} is fine", file.display());
         return Ok(());
     }
+    let mistake = mistake::chosen().map_err(|unknown| CliError::local(unknown.to_string()))?;
     start_log();
+    if let Some(mistake) = mistake {
+        tracing::warn!(?mistake, "this node makes a mistake on purpose");
+    }
     server::run(config).await.map_err(|error| CliError::local(chain(&error)))
 }
 

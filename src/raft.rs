@@ -26,6 +26,7 @@ mod types;
 
 pub use self::error::{ChangeError, InitError, OpenError, PeerError, ProposeError, ReadError};
 pub use self::gate::{Gate, Peer, Stamp};
+pub use self::machine::Image;
 pub use self::node::{Committed, Identified, Leadership, Membership, PeerStatus, Raft, Status};
 pub use self::options::{NodeTls, Options, Profile};
 pub use self::peers::PeerChannel;

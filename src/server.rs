@@ -241,3 +241,6 @@ async fn stop_signal() -> String {
         _ = interrupt.recv() => "SIGINT".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,11 +35,11 @@ impl Act {
         }
     }
 
-    /// How a run must end.
-    pub fn demand(self) -> Outcome {
+    /// How a run may end.
+    pub fn demand(self) -> &'static [Outcome] {
         match self {
             Act::Scenario(scenario) => scenario.demand(),
-            Act::Kill(_) => Outcome::Recovered,
+            Act::Kill(_) => &[Outcome::Recovered],
         }
     }
 
@@ -51,11 +51,11 @@ impl Act {
         }
     }
 
-    /// Whether packets must be dropped.
-    pub fn needs_partitions(self) -> bool {
+    /// Whether packets must be dropped, or a file system mounted.
+    pub fn needs_namespaces(self) -> bool {
         match self {
-            Act::Scenario(scenario) => scenario.needs_partitions(),
-            Act::Kill(case) => case.needs_partitions(),
+            Act::Scenario(scenario) => scenario.needs_namespaces(),
+            Act::Kill(case) => case.needs_namespaces(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Act {
     /// Where the nodes pause, as they know it.
     pub fn pause_point(self, variant: &str) -> String {
         match self {
-            Act::Scenario(_) => variant.to_owned(),
+            Act::Scenario(scenario) => scenario.pause_point(variant),
             Act::Kill(case) => case.point(),
         }
     }

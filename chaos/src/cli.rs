@@ -9,6 +9,7 @@ use crate::{
     kill_matrix::{self, KillMatrixArgs},
     load::Load,
     model::{self, ModelArgs},
+    mutants::{self, MutantsArgs},
     net::reexec,
     process,
     product::Build,
@@ -99,6 +100,8 @@ enum Verb {
     },
     /// Play seeds of the simulation: the real core and actors in a world of their own (docs/chaos.md)
     Sim(SimArgs),
+    /// Make each planted mistake and see that a check of the simulation or a test catches it (docs/safety.md)
+    Mutants(MutantsArgs),
     /// Explore the life of a recovery exhaustively, as far as it is told (docs/chaos.md)
     Model(ModelArgs),
     /// Examine the rig itself, without Quorate
@@ -176,8 +179,9 @@ fn dispatch(verb: Verb) -> Result<u8> {
         }
         Verb::List => {
             for scenario in Scenario::value_variants() {
-                let needs = if scenario.needs_partitions() { " (needs namespaces)" } else { "" };
-                println!("{:<26}{}; ends {:?}{needs}", scenario.name(), scenario.about(), scenario.demand());
+                let needs = if scenario.needs_namespaces() { " (needs namespaces)" } else { "" };
+                let ends: Vec<String> = scenario.demand().iter().map(|end| format!("{end:?}")).collect();
+                println!("{:<27}{}; ends {}{needs}", scenario.name(), scenario.about(), ends.join(" or "));
             }
             Ok(0)
         }
@@ -205,6 +209,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
             to_the_end(&run, load.play(&run))
         }
         Verb::Sim(args) => sim::run(&args),
+        Verb::Mutants(args) => mutants::run(&args),
         Verb::Model(args) => model::run(&args),
         Verb::Selftest { flavor } => examine(&flavors(flavor)),
     }

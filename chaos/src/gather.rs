@@ -40,6 +40,7 @@ pub async fn evidence(stage: &Stage<'_>, acks: &[Ack]) -> Result<Evidence> {
         semi_sync: stage.semi_sync,
         lossless: stage.terms.lossless || stage.primary == 1,
         may_overlap: stage.terms.may_overlap,
+        cut_off: stage.cut_off.clone(),
         acks: acks.iter().map(write).collect(),
         held: held(stage).await?,
         commits: commits(topology)?,
@@ -49,7 +50,7 @@ pub async fn evidence(stage: &Stage<'_>, acks: &[Ack]) -> Result<Evidence> {
         states,
         usage: stage.meter.peaks(),
         thawed: stage.thawed.clone(),
-        voters: group.nodes.len(),
+        voters: stage.voters,
         fresh_for_ms: setting("verdict_fresh_for_ms", FRESH_FOR_MS),
         block_for_ms: setting("block_for_ms", BLOCK_FOR_MS),
     })

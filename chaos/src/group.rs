@@ -11,7 +11,12 @@ pub struct Group {
     /// In order of their ids, from 1.
     pub nodes: Vec<Arc<Node>>,
     product: Product,
+    name: String,
+    env: Vec<(String, String)>,
 }
+
+/// More than any run has; a list that is not told otherwise ends after fifty.
+const EVENTS: &str = "10000";
 
 /// How long a group may take to get going.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -45,7 +50,25 @@ impl Group {
         for id in 1..=count {
             nodes.push(Arc::new(Node::start(run, net, product, id, name, env).await?));
         }
-        Ok(Group { nodes, product: product.clone() })
+        Ok(Group { nodes, product: product.clone(), name: name.to_owned(), env: env.to_vec() })
+    }
+
+    /// A further node, until it votes.
+    pub async fn join(&mut self, run: &RunDir, net: &Net) -> Result<Arc<Node>> {
+        let id = self.nodes.len() as u64 + 1;
+        let node = Arc::new(Node::start(run, net, &self.product, id, &self.name, &self.env).await?);
+        let (member, number) = (node.member(), id.to_string());
+        // It may not listen yet, nor have caught up: refusals that change nothing.
+        for words in [["nodes", "add", &member], ["nodes", "make-voter", &number]] {
+            let mut last = String::new();
+            let what = format!("`{}` to be accepted", words.join(" "));
+            let accepted = wait::every(Duration::from_millis(100), &what, READY_WITHIN, async || {
+                self.json(&words).await.inspect_err(|e| last = format!("{e:#}")).ok().map(drop)
+            });
+            accepted.await.with_context(|| last)?;
+        }
+        self.nodes.push(node.clone());
+        Ok(node)
     }
 
     /// The node of that id.
@@ -133,6 +156,16 @@ impl Group {
         settled.await.with_context(|| format!("the last answer: {last}"))
     }
 
+    /// Waits until the one cluster's durability is known to be that.
+    pub async fn wait_durability(&self, mode: &str) -> Result<()> {
+        let what = format!("the cluster to be known as {mode}");
+        wait::every(Duration::from_millis(50), &what, READY_WITHIN, async || {
+            let clusters = self.json(&["clusters"]).await.ok()?;
+            (clusters[0]["durability"] == mode).then_some(())
+        })
+        .await
+    }
+
     /// Every recovery, newest first.
     pub async fn recoveries(&self) -> Result<Vec<Recovery>> {
         let list = self.json(&["recoveries"]).await?;
@@ -160,7 +193,8 @@ impl Group {
 
     /// Every event so far.
     pub async fn events(&self) -> Result<Vec<Value>> {
-        let (code, text) = self.run(&self.endpoints(), &["--json", "events", "--from", "0"], 30).await?;
+        let (code, text) =
+            self.run(&self.endpoints(), &["--json", "events", "--from", "0", "--limit", EVENTS], 30).await?;
         if code != 0 {
             bail!("events: exit code {code}: {text}");
         }

@@ -64,8 +64,10 @@ fn group_view(stage: &mut Stage<'_>, evidence: &Evidence) {
         if !matches!(state, "succeeded" | "failed" | "cancelled") {
             record.violations.push(format!("recovery {id} did not end: {recovery}"));
         }
-        if state == "succeeded" && record.first_write_ms.is_none() {
-            record.violations.push(format!("recovery {id} reports success, but no client could write"));
+        let new = recovery["new_primary"].as_str().and_then(|address| evidence.number(address));
+        let writes = evidence.acks.iter().any(|ack| Some(ack.server) == new);
+        if state == "succeeded" && !writes {
+            record.violations.push(format!("recovery {id} reports success, but no client could write there"));
         }
     }
     if record.outcome == Outcome::Nothing && record.recoveries > 0 {

@@ -104,7 +104,7 @@ impl Case {
     }
 
     /// Whether packets must be dropped.
-    pub fn needs_partitions(&self) -> bool {
+    pub fn needs_namespaces(&self) -> bool {
         self.after == After::CutOff
     }
 
@@ -135,7 +135,7 @@ pub fn command(args: &KillMatrixArgs) -> Result<u8> {
         return Ok(0);
     }
     let ask = args.play.ask();
-    let skip = ready(&ask, &[true], cases.iter().any(Case::needs_partitions))?;
+    let skip = ready(&ask, &[true], cases.iter().any(Case::needs_namespaces))?;
     let run_dir = RunDir::create(args.play.keep)?;
     crate::cli::to_the_end(&run_dir, async {
         let mut records = Vec::new();
@@ -145,7 +145,7 @@ pub fn command(args: &KillMatrixArgs) -> Result<u8> {
                 let act = Act::Kill(*case);
                 let plan = Plan { ask: &ask, act, flavor: *flavor, number };
                 let record = match &skip {
-                    Some(why) if case.needs_partitions() => runner::skipped(&plan, &why.to_string()),
+                    Some(why) if case.needs_namespaces() => runner::skipped(&plan, &why.to_string()),
                     _ => runner::one(&run_dir, &plan).await?,
                 };
                 println!("{}", record.line());

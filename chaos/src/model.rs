@@ -24,7 +24,7 @@ pub struct ModelArgs {
 
 /// Builds and runs it; its exit code is this one's.
 pub fn run(args: &ModelArgs) -> Result<u8> {
-    let mut command = Command::new(sim::build("model", if args.dev { "dev" } else { "sim" })?);
+    let mut command = Command::new(sim::build("model", args.dev)?);
     command.current_dir(paths::root());
     let depth = args.depth.map(|depth| depth.to_string());
     let faults = args.faults.map(|faults| faults.to_string());

@@ -146,9 +146,14 @@ impl Node {
         self.process().is_some_and(runs) && !self.outside.load(Ordering::Relaxed)
     }
 
+    /// It is no member any more. From then on nothing is asked of it.
+    pub fn leave(&self) {
+        self.outside.store(true, Ordering::Relaxed);
+    }
+
     /// Removes everything it remembers, as a lost disk would. From then on nothing is asked of it.
     pub fn wipe(&self) -> Result<()> {
-        self.outside.store(true, Ordering::Relaxed);
+        self.leave();
         std::fs::remove_dir_all(self.data_dir()).context("wipe the data directory")
     }
 

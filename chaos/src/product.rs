@@ -5,7 +5,8 @@ use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Names a binary to test instead of the one built here, e.g. an older release.
+/// Names a binary to test instead of the one built here, e.g. an older release, or what a long batch began with. A file
+/// beside it with the extension `commit` says where it comes from.
 const GIVEN: &str = "QUORATE_CHAOS_BINARY";
 
 /// A built binary.
@@ -62,7 +63,13 @@ impl Build {
     /// What `make` built, without building: inside a namespace there is no network for cargo.
     pub fn found(self) -> Result<Product> {
         if let Some(given) = std::env::var_os(GIVEN) {
-            return Ok(Product { program: given.into(), commit: "given".into(), profile: "given" });
+            let program = PathBuf::from(given);
+            let commit = std::fs::read_to_string(program.with_extension("commit"));
+            return Ok(Product {
+                commit: commit.unwrap_or_else(|_| "given".into()),
+                program,
+                profile: "given",
+            });
         }
         let program = self.program();
         if !program.exists() {

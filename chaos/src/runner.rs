@@ -157,12 +157,12 @@ pub enum Verdict {
 }
 
 impl Record {
-    /// What it says about Quorate, where the run must end in `demand`.
-    pub fn verdict(&self, demand: Outcome) -> Verdict {
+    /// What it says about Quorate, where the run may end in any of `demand`.
+    pub fn verdict(&self, demand: &[Outcome]) -> Verdict {
         match self.outcome {
             _ if !self.violations.is_empty() => Verdict::Broken,
             Outcome::RigFailed | Outcome::Skipped => Verdict::NoResult,
-            outcome if outcome == demand => Verdict::Passed,
+            outcome if demand.contains(&outcome) => Verdict::Passed,
             _ => Verdict::Broken,
         }
     }

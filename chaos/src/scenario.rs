@@ -1,31 +1,34 @@
 //! The scenarios: what each does, what it needs, and how it must end.
+//!
+//! The lines of those of the matrix begin with their code in it; `docs/chaos.md` has the table.
 
+mod disks;
 mod frozen;
+mod islands;
+mod members;
 mod nothing;
 mod of_nodes;
 mod of_operators;
 mod of_primaries;
+mod of_replicas;
+mod overload;
+mod places;
+mod play;
+mod races;
+mod rest;
 mod sent;
 mod steps;
+mod traits;
+mod undisturbed;
 
 pub use steps::{STEPS, needs_semi_sync};
 
-use crate::{
-    record::Outcome,
-    server::options::Settings,
-    stage::{Stage, Terms},
-    topology::Shape,
-};
-use anyhow::Result;
 use clap::ValueEnum;
-use std::time::Duration;
-
-use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 /// A named story with a fault in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// SIGKILL of the primary
+    /// M1: SIGKILL of the primary
     KillPrimary,
     /// SIGSTOP of the primary, SIGCONT after it was replaced
     FreezePrimary,
@@ -33,34 +36,122 @@ pub enum Scenario {
     FrozenUndo,
     /// The same, but then somebody may: the failover that is being undone stands in nobody's way
     FrozenSupersede,
-    /// SIGSTOP of the primary for 1.0 s: nothing may be proposed or changed
+    /// M3: SIGSTOP of the primary for 1.0 or 0.5 s: nothing may be proposed or changed
     ShortFreeze,
-    /// SHUTDOWN of the primary
+    /// M3: SIGSTOP of the primary for 2 s, or until a recovery began, and SIGCONT in the midst of it
+    FreezeIntoRecovery,
+    /// M2: SHUTDOWN of the primary
     ShutdownPrimary,
     /// All packets of the primary dropped silently, healed after it was replaced
     PartitionPrimary,
+    /// M4: the primary's machine loses its power, alone or with the leader on it
+    PowerOff,
     /// SIGKILL of the primary and of the leading node in the same instant
     KillLeaderAndPrimary,
     /// SIGKILL of the node that recovers, before or after a step drawn from the seed
     KillLeaderMidRecovery,
     /// An operator's planned change of the primary, under load
     Switchover,
-    /// One node cannot reach the healthy primary: nothing may happen
+    /// N1, N2: one node cannot reach the healthy primary: nothing may happen
     OneObserverBlind,
+    /// N3: most nodes, or all, cannot reach the healthy primary, its replicas can: nothing may happen
+    MajorityBlind,
+    /// N4: one direction between nodes and the healthy primary is cut: nothing may happen
+    AsymmetricCut,
+    /// N5: two nodes do not hear each other, or one not the other, and the primary dies
+    NodesHalfApart,
+    /// N6, N8: the primary's datacenter is cut off, with clients, a replica and a node, perhaps the leader
+    PrimaryDatacenterCutOff,
+    /// N7: the leader's datacenter is cut off, the primary stands elsewhere: nothing may happen
+    LeaderDatacenterCutOff,
+    /// N9: the primary dies and nobody in its datacenter may follow: refused until policy allows it
+    OtherDatacenterForbidden,
+    /// N10: the primary's link is down for 1 s each 2 s: nothing may happen
+    FlappingLink,
+    /// N10: down for 4 s each 5 s: replaced once, and never again
+    FlappingLinkLong,
+    /// N11: 30 % of all packets to the nodes are lost: nothing may happen
+    LossyNodes,
+    /// N12: two datacenters do not hear each other, the third, with the primary, hears both: nothing may happen
+    TwoDatacentersApart,
+    /// N13: replicas lose the primary, nodes and clients do not: with semi-sync it stalls, and nothing may happen
+    ReplicasCutOff,
+    /// N13: only clients still reach the primary: replaced; with semi-sync it acknowledges nothing meanwhile
+    ClientsOnly,
+    /// N14: no node hears another: nothing may happen, whatever the primary does, until they meet again
+    NodesApart,
+    /// N15: big packets between nodes and servers vanish, small ones pass: nothing may happen
+    BigPacketsVanish,
+    /// N16: behind a replica's address stands another server when the primary dies
+    AnotherServer,
     /// No node reaches the idle, healthy primary, and its replicas have a long heartbeat: a witness clears it
     WitnessClears,
     /// The primary dies while a majority of the nodes is down: nothing may happen
     Minority,
     /// A killed primary is restarted, writable, after it was replaced
     OldPrimaryReturns,
+    /// D11: it is restarted in the midst of its replacement, before or after a step drawn from the seed
+    ReturnsMidRecovery,
     /// The new primary dies within the block window: refused until acknowledged
     Flap,
+    /// M5: the primary dies and is back before its death is confirmed: nothing may happen
+    RestartsInTime,
+    /// M6: the primary has no connection left, perhaps not even the nodes': nothing may happen
+    NoConnectionsLeft,
+    /// M7: a global read lock on the primary: nothing may happen
+    GlobalLock,
+    /// M8: the primary hardly gets processor time: nothing may happen
+    StarvedPrimary,
+    /// M8: the leader hardly gets any, and the primary dies
+    StarvedLeader,
+    /// M11: all nodes are restarted in turn under load; then the primary dies
+    RollingRestart,
+    /// M12: a voter joins or leaves the group in the midst of a recovery
+    MembershipMidRecovery,
     /// All nodes are killed and restarted; then the primary dies
     RestartAllNodes,
-    /// A node loses its data directory: it may not vote under its old id
+    /// S2: the leader's disk is full, and the primary dies
+    FullDiskOfLeader,
+    /// S6: a bit of a follower's state flips, and the primary dies
+    DamagedState,
+    /// S7: a node loses its data directory: it may not vote under its old id
     WipedNode,
+    /// S7: all but one do: nothing may happen
+    MajorityWiped,
     /// SIGKILL of a semi-sync primary: no acknowledged write is lost, the returned one acknowledges none
     SemiSyncKill,
+    /// D1: the primary dies while no replica has applied what it received: nobody leads before it has
+    AllBehind,
+    /// D2: the preferred candidate's applier was stopped
+    ApplierStopped,
+    /// D3: who received most must lead, though others have applied more
+    ReceivedAhead,
+    /// D4: the preferred candidate holds an errant transaction
+    ErrantCandidate,
+    /// D5: semi-sync gave up waiting just before the primary dies
+    DegradedSemiSync,
+    /// D6: an intermediate source dies with the primary
+    IntermediateToo,
+    /// D7: most replicas are dead when the primary dies
+    MostReplicasDead,
+    /// D8: two servers only
+    TwoServers,
+    /// D9: two servers replace each other, there and back
+    ThereAndBack,
+    /// D10: the preferred candidate's receiver cannot be stopped
+    StopHangs,
+    /// D10: it cannot apply what it received, and policy takes the next one
+    DrainHangs,
+    /// D13: the preferred candidate has replication filters
+    FilteredCandidate,
+    /// H1: two operators change the primary at once
+    TwoOperators,
+    /// H2: an operator changes the primary while it dies
+    SwitchoverAndDeath,
+    /// H3: recoveries are switched off while the primary dies
+    DisabledInTheAct,
+    /// H4: one request is sent three times
+    RepeatedRequest,
     /// SIGKILL of the primary, with exactly the documented grants
     DocumentedGrants,
 }
@@ -74,103 +165,6 @@ impl Scenario {
     /// One line about it.
     pub fn about(self) -> String {
         self.to_possible_value().and_then(|v| v.get_help().map(ToString::to_string)).unwrap_or_default()
-    }
-
-    /// How a run must end.
-    pub fn demand(self) -> Outcome {
-        match self {
-            Scenario::ShortFreeze
-            | Scenario::OneObserverBlind
-            | Scenario::WitnessClears
-            | Scenario::Minority => Outcome::Nothing,
-            Scenario::Flap => Outcome::Refused,
-            Scenario::FrozenUndo => Outcome::Cancelled,
-            _ => Outcome::Recovered,
-        }
-    }
-
-    /// What a run may do to the clients.
-    pub fn terms(self) -> Terms {
-        Terms {
-            lossless: self == Scenario::Switchover,
-            // The old primary lives on out of reach, or comes back writable.
-            may_overlap: matches!(
-                self,
-                Scenario::FreezePrimary
-                    | Scenario::FrozenSupersede
-                    | Scenario::PartitionPrimary
-                    | Scenario::OldPrimaryReturns
-                    | Scenario::SemiSyncKill
-            ),
-        }
-    }
-
-    /// Whether packets must be dropped.
-    pub fn needs_partitions(self) -> bool {
-        matches!(self, Scenario::PartitionPrimary | Scenario::OneObserverBlind | Scenario::WitnessClears)
-    }
-
-    /// Whether the binary must have pause points.
-    pub fn needs_pause_points(self) -> bool {
-        self == Scenario::KillLeaderMidRecovery
-    }
-
-    /// What this run varies, by name; drawn so that a batch covers everything.
-    pub fn variant(self, seed: u64, run: u64) -> String {
-        match self {
-            Scenario::KillLeaderMidRecovery => {
-                // One shuffled deck of steps: each occurs once in every fourteen runs, on alternating sides.
-                let mut steps = STEPS;
-                steps.shuffle(&mut StdRng::seed_from_u64(seed));
-                let index = (run - 1) as usize;
-                // The other side in each further round.
-                let is_before = (index + index / STEPS.len() + seed as usize).is_multiple_of(2);
-                format!("{}:{}", steps[index % STEPS.len()], if is_before { "before" } else { "after" })
-            }
-            Scenario::OneObserverBlind => {
-                let all = ["leader", "leader, receivers stopped", "follower", "follower, receivers stopped"];
-                all[(run - 1) as usize % all.len()].to_string()
-            }
-            _ => String::new(),
-        }
-    }
-
-    /// The topology it plays on, from what the command line asks for.
-    pub fn shape(self, asked: &Shape, variant: &str) -> Shape {
-        let mut shape = asked.clone();
-        let wants_semi_sync = self == Scenario::SemiSyncKill || needs_semi_sync(variant);
-        let semi_sync = shape.settings.semi_sync.or(wants_semi_sync.then_some(1));
-        let general_log = shape.settings.general_log || self.demand() == Outcome::Nothing;
-        if self == Scenario::WitnessClears {
-            shape.heartbeat = Duration::from_secs(60);
-        }
-        shape.settings = Settings { semi_sync, general_log, ..shape.settings };
-        shape
-    }
-
-    /// Plays it.
-    pub async fn play(self, stage: &mut Stage<'_>) -> Result<()> {
-        match self {
-            Scenario::KillPrimary | Scenario::DocumentedGrants => of_primaries::kill(stage).await,
-            Scenario::FreezePrimary => of_primaries::freeze(stage).await,
-            Scenario::FrozenUndo => frozen::undo(stage).await,
-            Scenario::FrozenSupersede => frozen::supersede(stage).await,
-            Scenario::ShutdownPrimary => of_primaries::shutdown(stage).await,
-            Scenario::PartitionPrimary => of_primaries::partition(stage).await,
-            Scenario::OldPrimaryReturns | Scenario::SemiSyncKill => {
-                of_primaries::kill_and_return(stage).await
-            }
-            Scenario::ShortFreeze => nothing::short_freeze(stage).await,
-            Scenario::OneObserverBlind => nothing::one_observer_blind(stage).await,
-            Scenario::WitnessClears => nothing::witness_clears(stage).await,
-            Scenario::Minority => nothing::minority(stage).await,
-            Scenario::KillLeaderAndPrimary => of_nodes::kill_leader_and_primary(stage).await,
-            Scenario::KillLeaderMidRecovery => of_nodes::kill_leader_mid_recovery(stage).await,
-            Scenario::RestartAllNodes => of_nodes::restart_all(stage).await,
-            Scenario::WipedNode => of_nodes::wiped(stage).await,
-            Scenario::Switchover => of_operators::switchover(stage).await,
-            Scenario::Flap => of_operators::flap(stage).await,
-        }
     }
 }
 
@@ -189,6 +183,23 @@ mod tests {
                 steps(14).iter().filter_map(|v| Some(v.split_once(':')?.0.to_string())).collect();
             assert_eq!(of_fourteen.len(), 14);
             assert_eq!(steps(28).len(), 28);
+        }
+    }
+
+    #[test]
+    fn the_table_in_the_docs_has_every_code_and_every_scenario() {
+        let page = std::fs::read_to_string(crate::paths::root().join("docs/chaos.md")).unwrap();
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+        let codes = [('N', 16), ('M', 12), ('S', 8), ('C', 4), ('D', 14), ('H', 4)];
+        for code in codes.iter().flat_map(|(letter, last)| (1..=*last).map(move |n| format!("{letter}{n}"))) {
+            let has = |row: &&str| {
+                let cell = row.trim_start_matches("| ").split('|').next().unwrap_or_default();
+                cell.split_whitespace().any(|word| word == code)
+            };
+            assert!(rows.iter().any(has), "{code}");
+        }
+        for scenario in Scenario::value_variants() {
+            assert!(page.contains(&format!("`{}`", scenario.name())), "{}", scenario.name());
         }
     }
 

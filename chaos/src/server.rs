@@ -9,7 +9,7 @@ use crate::{
     process::{Proc, Start},
     run_dir::RunDir,
     sql::{APP, Account, Address, Db, ROOT, dialect::ReplicaStatus},
-    template::tail,
+    template::{self, tail},
     wait,
 };
 use anyhow::{Context, Result, anyhow};
@@ -17,6 +17,7 @@ use options::Settings;
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +35,11 @@ pub struct Server {
     socket: PathBuf,
     log: PathBuf,
     process: Mutex<Option<Arc<Proc>>>,
+    stranger: AtomicBool,
 }
+
+/// Of a server that stands behind another's address.
+const STRANGER: [&str; 2] = ["--server-id=199", "--read-only=ON"];
 
 impl Server {
     /// Starts a server on a copy of the template; it may not answer yet.
@@ -59,6 +64,7 @@ impl Server {
             socket,
             log,
             process: Mutex::new(None),
+            stranger: AtomicBool::new(false),
         };
         server.launch(run)?;
         Ok(server)
@@ -68,6 +74,9 @@ impl Server {
     pub fn launch(&self, run: &RunDir) -> Result<()> {
         let mut args: Vec<OsString> = options::program(&self.install, &self.data, &self.socket);
         args.extend(options::member(self.flavor(), &self.settings, self.number, self.place.ip, self.port));
+        if self.stranger.load(Ordering::Relaxed) {
+            args.extend(STRANGER.map(OsString::from));
+        }
         let start = Start {
             name: self.to_string(),
             program: self.install.program.clone(),
@@ -78,6 +87,15 @@ impl Server {
         };
         *self.slot() = Some(Arc::new(Proc::start(run, start)?));
         Ok(())
+    }
+
+    /// Another server takes its place, address and port: empty, read-only, with an identity of its own. It must not run.
+    pub async fn replace(&self, run: &RunDir) -> Result<()> {
+        std::fs::remove_dir_all(&self.data)?;
+        template::copy(&template::ensure(run, &self.install).await?, &self.data)?;
+        self.stranger.store(true, Ordering::Relaxed);
+        self.launch(run)?;
+        self.wait_answer().await
     }
 
     /// The family.

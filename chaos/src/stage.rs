@@ -65,6 +65,10 @@ pub struct Terms {
 pub struct Stage<'a> {
     /// This process's directory.
     pub run_dir: &'a RunDir,
+    /// Loopback or namespaces.
+    pub net: &'a Net,
+    /// Voters of the group when the run began.
+    pub voters: usize,
     /// The servers.
     pub topology: Topology,
     /// The nodes.
@@ -91,6 +95,8 @@ pub struct Stage<'a> {
     pub terms: Terms,
     /// Watches the nodes' memory and disk.
     pub meter: Meter,
+    /// Servers that were cut off with the old primary.
+    pub cut_off: Vec<usize>,
     /// Nodes that were thawed.
     pub thawed: Vec<Thawed>,
     /// What the rig did, and when (Unix milliseconds).
@@ -114,6 +120,8 @@ impl<'a> Stage<'a> {
         let meter = Meter::start(&group);
         let mut stage = Stage {
             run_dir,
+            net,
+            voters: group.nodes.len(),
             topology,
             group,
             rng: StdRng::seed_from_u64(seed),
@@ -127,6 +135,7 @@ impl<'a> Stage<'a> {
             depth,
             terms,
             meter,
+            cut_off: Vec::new(),
             thawed: Vec::new(),
             told: Vec::new(),
         };
@@ -139,6 +148,10 @@ impl<'a> Stage<'a> {
         // Any server will do; a replica shows that both directions are followed.
         let through = self.topology.servers[self.rng.random_range(0..self.topology.servers.len())].address();
         self.group.discover(&self.topology, &through).await.context("the topology was not adopted")?;
+        if self.semi_sync {
+            // Before it is known a recovery would follow the asynchronous rules, and be another story.
+            self.group.wait_durability("semi_sync").await?;
+        }
         self.client = Some(Client::start(&self.topology, self.depth));
         self.watch = Some(Watch::start(&self.topology, self.depth));
         wait::until("the client's first 100 writes", Duration::from_secs(30), async || {

@@ -120,7 +120,7 @@ impl Suite<'_> {
         // Counted by scenario: it says which variant is played.
         let number = 1 + self.played.iter().filter(|(played, _)| *played == act).count() as u64;
         let plan = Plan { ask: &ask, act, flavor, number };
-        match skip.filter(|_| act.needs_partitions()) {
+        match skip.filter(|_| act.needs_namespaces()) {
             Some(why) => Ok(runner::skipped(&plan, why)),
             None => runner::one(run_dir, &plan).await,
         }

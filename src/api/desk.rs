@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     core::replicated::{Change, Command, Outcome, Refusal, State},
+    mistake::{Mistake, planted},
     proto::v1 as pb,
 };
 
@@ -209,7 +210,7 @@ impl Desk {
             return self.effect(None, outcome);
         }
         let change = self.look(build)?;
-        if mutation.validate_only {
+        if mutation.validate_only && !planted(Mistake::DryRunThatActs) {
             return self.validate(change, mutation.by);
         }
         let (index, outcome) = self

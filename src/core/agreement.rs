@@ -8,6 +8,7 @@ use crate::{
         analysis::{Class, Code, Finding, PrimarySign, Verdict},
         replicated::{recovery::Testimony, refusal::Refusal},
     },
+    mistake::{Mistake, planted},
     model::server::{ClusterId, ServerId},
 };
 
@@ -69,7 +70,10 @@ pub fn agree(question: &Question<'_>, testimonies: &[Testimony]) -> Result<Agree
             }
         }
     }
-    let need = majority(question.voters.len());
+    let need = match planted(Mistake::QuorumCountsReporters) {
+        true => majority(testimonies.len()),
+        false => majority(question.voters.len()),
+    };
     // The class with the most voters behind it; on a tie the highest class, which comes first in the order.
     let mut best: Option<(Class, Vec<u64>)> = None;
     for class in [Class::Primary, Class::Intermediate, Class::Settings] {
@@ -149,7 +153,9 @@ fn weigh(question: &Question<'_>, testimony: &Testimony) -> Result<Option<(Class
         Finding::Failure { class: Class::None, code, .. } => {
             Err(format!("sees {code}, which needs no repair"))
         }
-        Finding::Failure { evidence, .. } if !evidence.hard && !evidence.urgent_round_done => {
+        Finding::Failure { evidence, .. }
+            if !evidence.hard && !evidence.urgent_round_done && !planted(Mistake::UrgentRoundNotAwaited) =>
+        {
             Err("has soft evidence and no finished urgent round".into())
         }
         Finding::Failure { class, code, evidence } => Ok(Some((*class, *code, evidence.hard))),
@@ -172,7 +178,7 @@ fn attend(question: &Question<'_>, testimony: &Testimony) -> Result<bool, String
     {
         return Err("judges another cluster, epoch or server".into());
     }
-    if testimony.age_ms > question.fresh_for_ms {
+    if testimony.age_ms > question.fresh_for_ms && !planted(Mistake::StaleVerdictAccepted) {
         return Err(format!("its verdict is {} ms old", testimony.age_ms));
     }
     let newest = question.newest.and_then(|all| all.get(&verdict.node));

@@ -1,5 +1,6 @@
 //! Plans: who is promoted and why, and what the executor is asked to do, in terms that leave it no choice.
 
+pub mod applied;
 pub mod choose;
 pub mod durability;
 pub mod next;

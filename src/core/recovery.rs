@@ -199,6 +199,8 @@ pub struct Machine {
     stage: Stage,
     /// Stage begun, monotonic milliseconds.
     since_ms: u64,
+    /// When the first receiver's stop ended beyond the deadline of revocation.
+    late_stop_ms: Option<u64>,
     began_ms: u64,
     resumed: bool,
     next_id: StepId,
@@ -242,6 +244,7 @@ impl Machine {
             policy,
             stage: Stage::New,
             since_ms: now_ms,
+            late_stop_ms: None,
             began_ms: now_ms,
             resumed: false,
             next_id: 0,

@@ -2,11 +2,11 @@
 
 use crate::{
     core::{
-        analysis::Class,
+        analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
         replicated::{
             Cluster, Durability, Member, MemberState,
             command::Switch,
-            recovery::{Kind, Phase, Recovery},
+            recovery::{Kind, Phase, Recovery, Testimony},
         },
     },
     model::{
@@ -106,6 +106,7 @@ pub fn recovery(flavor: Flavor) -> Recovery {
         undo: None,
         supersedes: None,
         passed_over: vec![],
+        voters: vec![],
     }
 }
 
@@ -165,5 +166,29 @@ fn version(flavor: Flavor) -> &'static str {
     match flavor {
         Flavor::MySql => "9.7.4",
         Flavor::MariaDb => "10.11.19-MariaDB",
+    }
+}
+
+/// The verdict of a node that saw `db1` refuse its connections, and its three replicas lose it.
+pub fn dead(node: u64) -> Testimony {
+    let evidence = Evidence {
+        primary: PrimarySign::Gone { how: "refused".into() },
+        replicas: (2..=4).map(|n| (id(n), ReplicaSign::Lost)).collect(),
+        hard: true,
+        urgent_round_done: false,
+        needs_witness: false,
+        text: String::new(),
+    };
+    Testimony {
+        verdict: Verdict {
+            node,
+            incarnation: format!("i{node}"),
+            sequence: 1,
+            cluster: ClusterId("c".into()),
+            epoch: 1,
+            subject: id(1),
+            finding: Finding::Failure { class: Class::Primary, code: Code::DeadPrimary, evidence },
+        },
+        age_ms: 1,
     }
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     core::plan::step::{Step, StepEnd, StepReport, Target},
+    mistake::{Mistake, planted},
     model::{facts::ServerFacts, server::Flavor},
     session::{Answer, Profile, ReadError, ResultSet, SessionError, identity_condition},
 };
@@ -104,6 +105,18 @@ impl<'a> Run<'a> {
         self.lent.inner.opened.as_ref()?.predecessor
     }
 
+    /// Whether other nodes' sessions were seen gone in the permit's term.
+    pub(super) fn is_alone(&self) -> bool {
+        self.lent.inner.opened.as_ref().is_some_and(|opened| opened.alone_in == Some(self.permit.term))
+    }
+
+    /// They were seen gone.
+    pub(super) fn set_alone(&mut self) {
+        if let Some(opened) = self.lent.inner.opened.as_mut() {
+            opened.alone_in = Some(self.permit.term);
+        }
+    }
+
     /// Tries to take this node's mark; who holds it otherwise.
     pub(super) async fn take_mark(&mut self) -> Result<Option<u64>, StepEnd> {
         let sql = self.options.marks().take(self.options.node);
@@ -142,6 +155,25 @@ impl<'a> Run<'a> {
 
     /// Runs `statements` under the identity guard and reads the facts behind them, all in one round trip.
     pub(super) async fn change(&mut self, statements: &[String]) -> Result<ServerFacts, Stopped> {
+        Ok(self.change_and_read(statements).await?.0)
+    }
+
+    /// The same, and asks `question` between the statements and the facts.
+    pub(super) async fn change_and_ask(
+        &mut self,
+        statements: &[String],
+        question: &str,
+    ) -> Result<(ServerFacts, ResultSet), Stopped> {
+        let all: Vec<String> = statements.iter().cloned().chain([question.to_owned()]).collect();
+        let (facts, mut sets) = self.change_and_read(&all).await?;
+        let answer = sets.pop().ok_or_else(|| self.unknown("a question was not answered".to_owned()))?;
+        Ok((facts, answer))
+    }
+
+    async fn change_and_read(
+        &mut self,
+        statements: &[String],
+    ) -> Result<(ServerFacts, Vec<ResultSet>), Stopped> {
         let result = self.guarded(statements).await;
         self.changed |= match &result {
             Ok(_) => statements.iter().any(|statement| is_change(statement)),
@@ -154,10 +186,11 @@ impl<'a> Run<'a> {
     /// The same, for statements that change nothing.
     pub(super) async fn look(&mut self, statements: &[String]) -> Result<ServerFacts, StepEnd> {
         let result = self.guarded(statements).await;
-        result.map_err(|stopped| self.ended(stopped))
+        result.map(|(facts, _)| facts).map_err(|stopped| self.ended(stopped))
     }
 
-    async fn guarded(&mut self, statements: &[String]) -> Result<ServerFacts, Stopped> {
+    /// The facts, and what each statement answered.
+    async fn guarded(&mut self, statements: &[String]) -> Result<(ServerFacts, Vec<ResultSet>), Stopped> {
         let facts_sql = self.lent.inner.reader.sql();
         let lead = self.lead();
         let mut sql = lead.join("; ");
@@ -167,17 +200,18 @@ impl<'a> Run<'a> {
         }
         sql += "; ";
         sql += &facts_sql;
-        let Answer { sets, error } = self.send(&sql).await?;
+        let Answer { mut sets, error } = self.send(&sql).await?;
         match error {
             Some(error) if sets.len() < lead.len() => Err(self.mismatch(error).await.into()),
             Some(error) if sets.len() < lead.len() + statements.len() => {
                 Err(Stopped::At(sets.len() - lead.len(), error))
             }
             // All was done but the reading; the reader finds out why.
-            Some(_) => Ok(self.read().await?),
+            Some(_) => Ok((self.read().await?, answers_of(&mut sets, lead.len(), statements.len()).0)),
             None => {
-                let read = sets.get(lead.len() + statements.len()..).unwrap_or_default();
-                Ok(self.lent.inner.reader.parse(read).map_err(|error| self.unknown(error.to_string()))?)
+                let (answers, read) = answers_of(&mut sets, lead.len(), statements.len());
+                let facts = self.lent.inner.reader.parse(&read);
+                Ok((facts.map_err(|error| self.unknown(error.to_string()))?, answers))
             }
         }
     }
@@ -226,7 +260,10 @@ impl<'a> Run<'a> {
             let bound = (self.left() + Duration::from_secs(1)).as_secs_f64();
             lead.push(format!("SET SESSION max_statement_time={bound:.3}"));
         }
-        let condition = identity_condition(&self.target.identity);
+        let condition = match planted(Mistake::IdentityNotChecked) {
+            true => "TRUE".to_owned(),
+            false => identity_condition(&self.target.identity),
+        };
         lead.push(format!("SELECT ~0 + IF({condition},0,1) AS quorate_identity"));
         lead
     }
@@ -275,6 +312,12 @@ impl<'a> Run<'a> {
             other => other,
         }
     }
+}
+
+/// What `statements` answered behind `lead` others, and what came after them.
+fn answers_of(sets: &mut Vec<ResultSet>, lead: usize, statements: usize) -> (Vec<ResultSet>, Vec<ResultSet>) {
+    let read = sets.split_off(sets.len().min(lead + statements));
+    (sets.split_off(sets.len().min(lead)), read)
 }
 
 /// What a session sets for itself, or asks, changes no server.

@@ -17,6 +17,7 @@ use super::runtime;
 use super::store::Store;
 use super::types::{LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types, version};
 use crate::core::replicated::{Outcome, State};
+use crate::mistake::{Mistake, planted};
 
 /// Format of snapshots and backups. A newer one is refused, an older one converted where this is raised.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -82,12 +83,7 @@ impl Applied {
     /// The whole state, and the log id it is of.
     pub fn image(&self) -> (Image, Option<LogId>, StoredMembership) {
         let inner = self.lock();
-        let image = Image {
-            format: SNAPSHOT_FORMAT,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            members_ever: inner.members_ever.clone(),
-            state: inner.state.clone(),
-        };
+        let image = Image::of(inner.state.clone(), inner.members_ever.clone());
         (image, inner.last, inner.membership.clone())
     }
 
@@ -95,6 +91,9 @@ impl Applied {
     pub fn apply(&self, entry: &openraft::alias::EntryOf<Types>) -> io::Result<Option<Outcome>> {
         let index = entry.log_id.index();
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if planted(Mistake::AppliedIndexAheadOfState) {
+            self.index.send_replace(index);
+        }
         let outcome = match &entry.payload {
             EntryPayload::Blank => None,
             EntryPayload::Normal(proposal) => {
@@ -149,6 +148,17 @@ impl Applied {
 }
 
 impl Image {
+    /// Of a state, as this program writes it.
+    pub fn of(mut state: State, members_ever: BTreeMap<u64, String>) -> Self {
+        if planted(Mistake::BlockForgottenInSnapshot) {
+            state.blocks.clear();
+        }
+        if planted(Mistake::DowntimeIgnoredAfterRestart) {
+            state.downtimes.clear();
+        }
+        Self { format: SNAPSHOT_FORMAT, version: env!("CARGO_PKG_VERSION").to_owned(), members_ever, state }
+    }
+
     /// MessagePack with named fields.
     pub fn encode(&self) -> io::Result<Bytes> {
         Ok(Bytes::from(rmp_serde::to_vec_named(self).map_err(io::Error::other)?))

@@ -26,11 +26,11 @@ use crate::{
         server::{ClusterId, ServerId},
     },
     proto::node::v1::{HelloRequest, HelloResponse, peer_client::PeerClient},
-    raft::{ChangeError, InitError, PeerStatus, Raft, ReadError},
+    raft::{ChangeError, InitError, PeerStatus, ProposeError, Raft, ReadError},
     server::{
         discovery::{DiscoverError, Discovery, Found},
         group::SubmitError,
-        leader::{LeaderHandle, Message, start},
+        leader::{LeaderHandle, Message, StartError, start},
         observer::{ObserverHandle, Views},
         tools::Tools,
     },
@@ -187,12 +187,7 @@ impl Backend for NodeBackend {
         request_id: Option<&str>,
     ) -> Result<(u64, Outcome), Failure> {
         let submitted = self.tools.group.submit(change, by, request_id.map(str::to_owned)).await;
-        submitted.map_err(|error| match error {
-            SubmitError::NoLeader => Failure::NotLeader { leader: None },
-            SubmitError::Refused(crate::raft::ProposeError::NoQuorum) => Failure::NoQuorum,
-            SubmitError::Refused(other) => Failure::Refused(Refusal::Invalid(other.to_string())),
-            SubmitError::Unknown(what) => Failure::Unknown(what),
-        })
+        submitted.map_err(not_submitted)
     }
 
     fn live(&self, cluster: &ClusterId) -> BTreeMap<ServerId, LiveServer> {
@@ -289,7 +284,8 @@ impl Backend for NodeBackend {
         self.leader.tell(message).await;
         match answer.await {
             Ok(Ok(id)) => Ok(id),
-            Ok(Err(refusal)) => Err(refusal.into()),
+            Ok(Err(StartError::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(StartError::NotCommitted(error))) => Err(not_submitted(error.into())),
             Err(_) => Err(Failure::Unknown("this node stopped leading while it was committed".into())),
         }
     }
@@ -461,5 +457,14 @@ fn change_failure(error: ChangeError) -> Failure {
         ChangeError::Unfinished { .. } => Failure::Unknown(error.to_string()),
         ChangeError::Busy => Failure::Group { trouble: GroupTrouble::Busy, why: error.to_string() },
         ChangeError::Refused { what } => Failure::Group { trouble: GroupTrouble::Refused, why: what },
+    }
+}
+
+fn not_submitted(error: SubmitError) -> Failure {
+    match error {
+        SubmitError::NoLeader => Failure::NotLeader { leader: None },
+        SubmitError::Refused(ProposeError::NoQuorum) => Failure::NoQuorum,
+        SubmitError::Refused(other) => Failure::Refused(Refusal::Invalid(other.to_string())),
+        SubmitError::Unknown(what) => Failure::Unknown(what),
     }
 }

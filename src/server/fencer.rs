@@ -14,6 +14,7 @@ use crate::{
         replicated::{Change, OrderStage, StandingOrder},
     },
     executor::Permit,
+    mistake::{Mistake, planted},
     model::server::ServerId,
     server::{group::SELF, tools::Tools},
 };
@@ -40,6 +41,9 @@ impl Fencer {
             .tools
             .read(|state| state.orders.values().find(|order| &order.target.server == server).cloned());
         let Some(order) = order.filter(|o| writable || o.stage == OrderStage::Waiting) else { return };
+        if planted(Mistake::ReturnedPrimaryLeftWritable) {
+            return;
+        }
         if !self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(order.id) {
             return;
         }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{
     core::replicated::{Change, Command, Outcome, Refusal},
+    mistake::{Mistake, planted},
     raft::{Committed, ProposeError},
     server::ports::Ports,
 };
@@ -91,6 +92,7 @@ impl Group {
             return Ok((committed.index, committed.outcome));
         }
         let leader = leadership.leader.ok_or(SubmitError::NoLeader)?;
+        let request_id = request_id.filter(|_| !planted(Mistake::RequestIdNotForwarded));
         let answer = self.ports.peers.submit(leader, change, by.to_owned(), request_id).await;
         answer.map_err(SubmitError::Unknown)
     }
@@ -112,9 +114,14 @@ impl Group {
                 *clock = LogClock { term, base_ms, began_ms: self.ports.host.boottime_ms() };
             }
         }
+        let wall_ms = self.ports.host.wall_ms();
+        let log_now_ms = match planted(Mistake::LogTimeFromWallClock) {
+            true => Some(wall_ms),
+            false => self.log_now_ms(term),
+        };
         Ok(Command {
-            at_ms: self.log_now_ms(term).ok_or(ProposeError::NotLeader { leader: None })?,
-            wall_ms: self.ports.host.wall_ms(),
+            at_ms: log_now_ms.ok_or(ProposeError::NotLeader { leader: None })?,
+            wall_ms,
             node: self.ports.log.node_id(),
             term,
             by: by.to_owned(),

@@ -70,7 +70,7 @@ pub enum Message {
         /// What became of it.
         result: Result<Committed, ProposeError>,
         /// Told to an operator who waits.
-        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+        reply: Option<Asked>,
     },
     /// An operator's start, already checked.
     Operator {
@@ -81,7 +81,7 @@ pub enum Message {
         /// Request id.
         request_id: Option<String>,
         /// The recovery's id, or why not.
-        reply: oneshot::Sender<Result<u64, Refusal>>,
+        reply: Asked,
     },
     /// The proposal to take a recovery over ended.
     TakenOver {
@@ -105,6 +105,20 @@ pub enum Message {
     WitnessDone(ClusterId),
     /// An upkeep pass ended.
     UpkeepDone,
+}
+
+/// Where whoever asked for a start is told what became of it.
+pub type Asked = oneshot::Sender<Result<u64, StartError>>;
+
+/// Why a start that was asked for has no recovery to show.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum StartError {
+    /// The state refused it: nothing was started.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// It was not committed, or nobody knows whether it is.
+    #[error("{0}")]
+    NotCommitted(ProposeError),
 }
 
 /// The leader's mailbox.

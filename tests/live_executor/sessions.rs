@@ -6,6 +6,7 @@ use super::*;
 
 on_both! {
     executor_sessions_of_other_nodes_are_ended,
+    a_receiver_that_was_stopped_is_not_started_by_another_node,
     a_session_left_behind_by_this_node_is_ended_first,
     blockers_are_listed_and_writers_killed,
 }
@@ -70,6 +71,32 @@ async fn executor_sessions_of_other_nodes_are_ended(install: Install) {
     assert!(since(&others[0], &target).await >= before);
 }
 
+/// Another node, which led before, is at it when this one stops the receiver: whatever that had sent, it stays stopped.
+async fn a_receiver_that_was_stopped_is_not_started_by_another_node(install: Install) {
+    let (_primary, replica) = pair(&install).await;
+    let target = replica.target().await;
+    let stop = Action::StopReceiver { channel: channel() };
+    for _ in 0..5 {
+        let (executor, other) = (executor(1), executor(2));
+        executor.prepare(&target);
+        let start = Step { target: target.clone(), action: Action::StartReceiver { channel: channel() } };
+        done(run(&other, &target, start.action.clone()).await);
+        // What it may was confirmed now, and is not confirmed again: it leads no more.
+        let permit = permit();
+        let at_it = tokio::spawn(async move {
+            while let StepEnd::Done(_) = other.run(&permit, &start, PATIENCE).await {}
+        });
+        let report = done(run(&executor, &target, stop.clone()).await);
+        assert!(report.note.contains("ended 1 executor sessions of other nodes"), "{}", report.note);
+        at_it.await.expect("it is told that its session is gone");
+        assert_eq!(replica.facts().await.channels[0].receiver, Receiver::Stopped, "{}", report.note);
+        // Once a term.
+        done(run(&super::executor(2), &target, Action::ReadFacts).await);
+        let report = done(run(&executor, &target, stop.clone()).await);
+        assert!(!report.note.contains("sessions of other nodes"), "{}", report.note);
+    }
+}
+
 async fn a_session_left_behind_by_this_node_is_ended_first(install: Install) {
     let server = Server::start(&install, 1, &[]).await;
     let target = server.target().await;
@@ -120,6 +147,9 @@ async fn blockers_are_listed_and_writers_killed(install: Install) {
     assert!(busy.await.expect("the task").is_err());
     assert!(open.query_drop("COMMIT").await.is_err());
     idle.query_drop("SELECT 1").await.expect("an idle client is left alone");
+    // An answer is with its client before the server shows the session at rest.
+    let awake = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER='app' AND COMMAND<>'Sleep'";
+    server.until("the clients rest", awake, |n| n == Some("0")).await;
     let report = done(run(&executor, &target, list).await);
     assert_eq!(report.blockers, []);
     let report = done(run(&executor, &target, Action::KillWriters).await);

@@ -395,6 +395,10 @@ impl Wire for Direct<'_> {
     fn permitted(&self) -> bool {
         true
     }
+
+    fn term(&self) -> u64 {
+        1
+    }
 }
 
 impl OnSim {

@@ -149,23 +149,31 @@ impl World {
 
     fn land(&mut self, flight: &Flight) -> Ended {
         self.check_landing(flight);
-        if flight.step.action == Action::KillPredecessors {
-            self.clear(flight.node, flight.server);
+        match &flight.step.action {
+            Action::KillPredecessors => self.clear(flight.node, flight.server, u64::MAX),
+            // Once a term: what a delegate of the same term has sent since is left alone. A stop whose sender is gone is the one
+            // statement, and nobody looks behind it.
+            Action::StopReceiver { .. } if !flight.heard => {
+                self.clear(flight.node, flight.server, flight.term)
+            }
+            _ => {}
         }
         let end = servers::carry_out(&mut self.servers, flight.server, &flight.step.action);
         self.check_servers();
         end
     }
 
-    /// Every other node's session on that server is ended, and seen gone.
-    pub fn clear(&mut self, node: usize, server: usize) {
+    /// Every other node's session on that server is ended, and seen gone: with it what was permitted in terms before `term`.
+    pub fn clear(&mut self, node: usize, server: usize, term: u64) {
         let (killed, rest): (Vec<Flight>, Vec<Flight>) = std::mem::take(&mut self.flights)
             .into_iter()
-            .partition(|f| f.server == server && f.node != node && f.place == Place::Sent);
+            .partition(|f| f.server == server && f.node != node && f.term < term && f.place == Place::Sent);
         self.flights = rest;
         for flight in &mut self.flights {
-            flight.cleared |=
-                flight.server == server && flight.node != node && flight.place == Place::Permitted;
+            flight.cleared |= flight.server == server
+                && flight.node != node
+                && flight.term < term
+                && flight.place == Place::Permitted;
         }
         for flight in killed {
             self.report(&flight, Ended::Unknown("its session was killed"));

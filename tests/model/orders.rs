@@ -110,7 +110,7 @@ impl World {
         let (server, primary) = (samples::number(&order.target.server), self.brief().primary);
         self.flights
             .retain(|f| !(f.node == leader && f.server == server && f.place == Place::Sent && f.heard));
-        self.clear(leader, server);
+        self.clear(leader, server, u64::MAX);
         let facts = |of: usize| samples::facts(of, &self.servers[of]);
         match rejoin::judge(&order, &facts(server), &facts(primary)) {
             Return::Errant { errant, why } => {

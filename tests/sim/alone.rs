@@ -56,7 +56,7 @@ pub fn tell(sort: Sort, seed: u64, keep: bool) -> ExitCode {
     let mut report = batch::guarded(seed, &scenario, keep);
     let panics = PANICS.lock().expect(POISON);
     let of_task =
-        |what: &String| Violation { at: report.simulated_ms, check: "no panic".into(), what: what.clone() };
+        |what: &String| Violation { at: report.simulated_ms, check: batch::PANIC.into(), what: what.clone() };
     let more: Vec<Violation> = panics.iter().filter(|what| !is_of_debug_builds(what)).map(of_task).collect();
     report.violations.extend(more);
     let bytes = rmp_serde::to_vec_named(&report).expect("a report can be written");

@@ -9,6 +9,7 @@ use super::{
 
 /// How it is called.
 pub const USAGE: &str = "usage: sim [--tier a|b] [--kind storm|observers|flap] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
+or: sim --hunt [--tier a|b] [--kind storm|observers|flap] --seeds A..B [--all] [--jobs N] | --mistakes\n\
 without arguments: a batch of each tier, which end after some 40 s";
 /// What `cargo test` runs: of each tier, from which seed on, and for how long. The first of tier B is one that is played
 /// twice and compared.
@@ -35,6 +36,10 @@ pub enum Wish {
         /// With all that happened.
         verbose: bool,
     },
+    /// Seeds until a check fails.
+    Hunt(Hunt),
+    /// A list of the planted mistakes.
+    Mistakes,
     /// One seed of tier B, its report for the process that asked, on standard output.
     Told {
         /// Of which sort.
@@ -46,6 +51,19 @@ pub enum Wish {
     },
     /// The test harness' own question for a list.
     Nothing,
+}
+
+/// Seeds until a check fails.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hunt {
+    /// Of which sort.
+    pub sort: Sort,
+    /// Which.
+    pub seeds: Range<u64>,
+    /// All of them, whatever fails.
+    pub all: bool,
+    /// At once.
+    pub jobs: usize,
 }
 
 /// Many seeds.
@@ -64,7 +82,7 @@ pub struct Batch {
 /// Reads it.
 pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
     let (mut tier, mut kind, mut seeds, mut jobs, mut seed) = (None, None, None, None, None);
-    let (mut verbose, mut told) = (false, false);
+    let (mut verbose, mut told, mut hunt, mut all) = (false, false, false, false);
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -82,6 +100,9 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--jobs" => jobs = Some(value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?),
             "--seed" => seed = Some(value()?.parse().map_err(|_| "--seed needs a number".to_owned())?),
             "--verbose" | "--timeline" => verbose = true,
+            "--hunt" => hunt = true,
+            "--all" => all = true,
+            "--mistakes" => return Ok(Wish::Mistakes),
             TELL => told = true,
             "--list" => return Ok(Wish::Nothing),
             // What `cargo test` hands to every target.
@@ -91,6 +112,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
         }
     }
     let sort = Sort { tier: tier.unwrap_or_default(), kind };
+    if hunt {
+        let seeds = seeds.ok_or("--hunt needs --seeds")?;
+        return Ok(Wish::Hunt(Hunt { sort, seeds, all, jobs: jobs.unwrap_or(1) }));
+    }
     Ok(match (seed, seeds) {
         (Some(seed), _) if told => Wish::Told { sort, seed, keep: verbose },
         (Some(seed), _) => Wish::One { sort, seed, verbose },

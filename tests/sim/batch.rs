@@ -28,6 +28,8 @@ use super::{
 const FAULTS_MIN: usize = 3;
 /// Violations shown in full; all are counted.
 const SHOWN: usize = 3;
+/// What a panic is called where a check would be.
+pub const PANIC: &str = "no panic";
 
 #[derive(Default)]
 struct Sum {
@@ -123,7 +125,8 @@ fn maybe_twice(sort: Sort, seed: u64) -> (Report, bool) {
     (report, same)
 }
 
-fn play(sort: Sort, seed: u64, keep: bool) -> Report {
+/// One seed of that sort.
+pub fn play(sort: Sort, seed: u64, keep: bool) -> Report {
     match sort.tier {
         Tier::A => guarded(seed, &generate::scenario(sort, seed), keep),
         Tier::B => alone::play(sort, seed, keep),
@@ -137,7 +140,7 @@ pub fn guarded(seed: u64, scenario: &Scenario, keep: bool) -> Report {
         let what = panic.downcast_ref::<String>().cloned();
         let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let what = what.unwrap_or_else(|| "a panic without words".into());
-        let violations = vec![Violation { at: 0, check: "no panic".into(), what }];
+        let violations = vec![Violation { at: 0, check: PANIC.into(), what }];
         Report { seed, violations, ..Report::default() }
     })
 }

@@ -7,9 +7,11 @@
 //! | `p2_majority` | P2, P12 | I2, I3 |
 //! | `p3_one_slot` | P3 | I5 |
 //! | `p4_ends_once` | P4 | I8 |
+//! | `p4_begins_fresh` | P4 | |
 //! | `p4_one_owner` | P4, P5 | I4 |
 //! | `p5_barriers` | P5 | I13 |
 //! | `p6_acknowledged` | P6 | I12, I18 |
+//! | `p7_undone` | P7 | I15 |
 //! | `p8_fail_static` | P8 | I20 |
 //! | `p9_votes` | P9 | I9 |
 //! | `p9_proposals`, `p9_reads`, `one_leader` | P9 | I9 (tier B) |
@@ -19,6 +21,7 @@
 //! | `i11_one_writable` | | I11 |
 //! | `i14_candidate` | | I14 |
 //! | `i16_relay_log` | | I16 |
+//! | `i19_rejoined` | | I17, I19 |
 //! | `converges` | P4, L1, L2 | I15, I17 |
 //! | `false_failover` | P2 | I3, L4 |
 //! | `l3_refusals` | P7 | L3 |
@@ -30,6 +33,7 @@ mod i10_same_state;
 mod i11_one_writable;
 mod i14_candidate;
 mod i16_relay_log;
+mod i19_rejoined;
 mod i7_switches;
 mod l3_refusals;
 mod one_leader;
@@ -37,10 +41,12 @@ mod p10_log_time;
 mod p1_permitted;
 mod p2_majority;
 mod p3_one_slot;
+mod p4_begins_fresh;
 mod p4_ends_once;
 mod p4_one_owner;
 mod p5_barriers;
 mod p6_acknowledged;
+mod p7_undone;
 mod p8_fail_static;
 mod p9_proposals;
 mod p9_reads;
@@ -80,6 +86,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
     vec![
         Box::<p3_one_slot::OneSlot>::default(),
         Box::<p4_ends_once::EndsOnce>::default(),
+        Box::<p4_begins_fresh::BeginsFresh>::default(),
         Box::<p4_one_owner::OneOwner>::default(),
         Box::<p9_votes::Votes>::default(),
         Box::<one_leader::OneLeader>::default(),
@@ -93,10 +100,12 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(p2_majority::Majority),
         Box::<p5_barriers::Barriers>::default(),
         Box::<p6_acknowledged::Acknowledged>::default(),
+        Box::<p7_undone::Undone>::default(),
         Box::<p8_fail_static::FailStatic>::default(),
         Box::new(i11_one_writable::OneWritable),
         Box::<i14_candidate::Candidate>::default(),
         Box::<i16_relay_log::RelayLog>::default(),
+        Box::<i19_rejoined::Rejoined>::default(),
         Box::<false_failover::FalseFailover>::default(),
         Box::<l3_refusals::Refusals>::default(),
     ]

@@ -162,7 +162,8 @@ impl SimServers {
         let answer = session.run(first, PING_WITHIN).await?;
         match &answer.replies[..] {
             [_, Reply::Mark(holder), Reply::Profile(profile)] => {
-                let slot = Slot { profile: profile.clone(), predecessor: *holder, is_open: true };
+                let slot =
+                    Slot { profile: profile.clone(), predecessor: *holder, is_open: true, alone_in: None };
                 inner.opened = Some(Opened { session, slot, since: Instant::now() });
                 Ok(())
             }
@@ -171,9 +172,6 @@ impl SimServers {
     }
 
     async fn ready(self, place: Arc<Place>, until: Instant) -> Result<Instant, String> {
-        if !place.inner.try_lock().is_ok_and(|inner| inner.is_open()) {
-            self.note(|node| Event::SessionSought { node, server: place.server });
-        }
         let mut inner = place.wait(until).await?;
         if !inner.is_open() {
             self.open_by(&mut inner, &place, until).await?;
@@ -212,6 +210,12 @@ impl SimServers {
     fn permitted(&self, permit: &Permit) -> bool {
         let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
         permit.holds(Instant::now()) && woke.is_none_or(|woke| woke <= permit.confirmed)
+    }
+
+    /// The same, without the product's opinion: that is what is tried.
+    fn in_time(&self, permit: &Permit) -> bool {
+        let woke = self.sim.with(|world| world.process(self.node).and_then(|process| process.woke));
+        Instant::now() < permit.expires && woke.is_none_or(|woke| woke <= permit.confirmed)
     }
 
     async fn run_step(self, permit: Permit, step: Step, deadline: Duration) -> StepEnd {
@@ -297,7 +301,7 @@ impl Wire for StepWire<'_> {
             node: self.servers.node,
             server: self.server,
             permit: self.told.clone(),
-            in_time: self.servers.permitted(self.permit),
+            in_time: self.servers.in_time(self.permit),
             target: self.step.target.server.clone(),
             action: self.step.action.name(),
             statements: statements.clone(),
@@ -317,6 +321,10 @@ impl Wire for StepWire<'_> {
 
     fn permitted(&self) -> bool {
         self.servers.permitted(self.permit)
+    }
+
+    fn term(&self) -> u64 {
+        self.permit.term
     }
 }
 
@@ -391,6 +399,7 @@ impl Servers for SimServers {
 
     fn open(&self, target: &Target, deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
         let until = Instant::now() + deadline;
+        self.note(|node| Event::Opening { node, server: target.server.clone() });
         match self.place(target) {
             Some(place) => self.clone().ready(place, until).boxed(),
             None => std::future::ready(Err(format!("no way to {}", target.address))).boxed(),

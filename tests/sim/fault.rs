@@ -77,6 +77,8 @@ pub enum Fault {
     CutServers(Who, Who),
     /// A server and everybody.
     IsolateServer(Who),
+    /// Two servers and everybody but each other and the clients.
+    Aside(Who, Who),
     /// A datacenter and the rest.
     CutDatacenter(u8),
     /// So many percent of everything are lost.
@@ -105,6 +107,8 @@ pub enum When {
 /// A point in a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
+    /// Its start is proposed.
+    Proposed,
     /// Its start is committed.
     Started,
     /// A step of this name begins.
@@ -316,8 +320,7 @@ impl World {
             }
             Fault::WriteErrant(who) => {
                 let no = self.who(who).filter(|no| self.serves(*no) && Some(*no) != self.primary())?;
-                let row = 1_000_000 + now;
-                self.fleet.write_errant(no, row, now);
+                self.fleet.write_errant(no, 1_000_000 + now, now);
                 self.errant.entry(no).or_insert(now);
                 Some(Box::new(|_| true))
             }
@@ -401,6 +404,13 @@ impl World {
             }
             Fault::CutServers(a, b) => both(one(self.who(a)?), one(self.who(b)?)),
             Fault::IsolateServer(who) => both(one(self.who(who)?), Select::All),
+            Fault::Aside(a, b) => {
+                let aside = [self.who(a)?, self.who(b)?];
+                let servers = (0..self.fleet.servers().len()).map(ServerNo);
+                let rest = servers.filter(|no| !aside.contains(no)).map(one).chain([Select::Nodes]);
+                rest.flat_map(|rest| aside.into_iter().flat_map(move |no| both(one(no), rest.clone())))
+                    .collect()
+            }
             Fault::CutDatacenter(at) => both(Select::Datacenter(at), Select::OutOf(at)),
             Fault::Apart => vec![(Select::Nodes, Select::Nodes)],
             Fault::Loss(percent) => return self.harm_all(Harm::Loss(percent)),
@@ -454,6 +464,12 @@ impl World {
             shared.lock().expect(super::world::POISON).1 += u64::from(met);
             world.after(period, move |world| world.flap_down(ways, period, shared));
         });
+    }
+
+    /// Whether a server was started anew since it was made the primary, and its configuration file knows of no semi-sync:
+    /// what it acknowledges until somebody switches that on is not protected.
+    pub fn forgot_semi_sync(&self, no: ServerNo) -> bool {
+        self.restarted.contains(&no) && !self.fleet.server(no).semi.source_enabled
     }
 
     /// Whether a server's process is up, whatever keeps it from answering.

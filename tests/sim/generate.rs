@@ -13,6 +13,7 @@ use super::{
     real::{Tier, fault::RaftFault},
     rng::Rng,
     scenario::{Kind, NodePlan, Scenario, ServerPlan, Sort},
+    together,
 };
 
 /// Before this nothing is harmed: the cluster is taken under care and looked at, milliseconds.
@@ -25,7 +26,9 @@ const HEALED_MS: u64 = 45_000;
 /// The scenario of a seed. That of tier B is the one of tier A with faults of Raft on top, and snapshots more often.
 pub fn scenario(sort: Sort, seed: u64) -> Scenario {
     let mut scenario = of_servers(seed, sort.kind);
-    if sort.tier == Tier::B {
+    if sort.tier == Tier::A {
+        scenario.faults.extend(together::faults(seed, &scenario));
+    } else {
         let rng = &mut Rng::new(seed, "faults of Raft");
         scenario.tier = sort.tier;
         scenario.snapshot_every = *rng.pick(&[(8, 3), (20, 5), (50, 10), (200, 50)]);

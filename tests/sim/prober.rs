@@ -75,6 +75,8 @@ pub struct LastSeen {
     pub gone: Option<u64>,
     /// The last long silence that an answer ended: when, and how long it was.
     pub gap: Option<(u64, u64)>,
+    /// The end of the last urgent attempt in which it gave no sign of life.
+    pub silent_round: Option<u64>,
 }
 
 /// All probers, and what they saw.
@@ -175,9 +177,12 @@ impl World {
         let silent = prober.silence(now);
         let mut told = Vec::from_iter(silent);
         for event in &told {
+            // A late answer ends no round.
             prober.settle(event);
         }
-        prober.expire(now);
+        if prober.expire(now) {
+            self.silent_round(id);
+        }
         if !told.is_empty() {
             self.linger(id);
         }
@@ -426,13 +431,25 @@ impl World {
     fn tell(&mut self, id: u64, told: &mut Vec<ProbeEvent>) {
         let now = self.now;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
+        let mut silent_round = false;
         for event in told.drain(..) {
-            prober.settle(&event);
+            silent_round |= prober.settle(&event);
             if let Some(server) = prober.server {
                 self.probers.seen.entry((prober.node, server.0)).or_default().note(now, &event.outcome);
             }
             // An observer that is so far behind is paused or gone.
             let _ = prober.events.try_send(event);
+        }
+        if silent_round {
+            self.silent_round(id);
+        }
+    }
+
+    fn silent_round(&mut self, id: u64) {
+        let now = self.now;
+        let prober = self.probers.probers.get(&id);
+        if let Some((node, server)) = prober.and_then(|prober| prober.server.map(|no| (prober.node, no.0))) {
+            self.probers.seen.entry((node, server)).or_default().silent_round = Some(now);
         }
     }
 }
@@ -475,13 +492,16 @@ impl Prober {
         Some(self.event(seq, began, now, false, Outcome::Silent(why)))
     }
 
-    fn settle(&mut self, event: &ProbeEvent) {
+    /// Whether an urgent attempt ended by this, without a sign of life.
+    fn settle(&mut self, event: &ProbeEvent) -> bool {
+        let mut silent = false;
         for mut urgent in std::mem::take(&mut self.urgents) {
             let spoke = event.outcome.spoke();
             let nothing =
                 matches!(event.outcome, Outcome::Silent(_) | Outcome::Closed(_) | Outcome::Unreachable(_));
             if !nothing && (spoke || event.seq >= urgent.seq) {
                 let _ = urgent.answer.send(event.clone());
+                silent |= !spoke;
                 continue;
             }
             if event.seq >= urgent.seq {
@@ -489,9 +509,12 @@ impl Prober {
             }
             self.urgents.push(urgent);
         }
+        silent
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Whether the time of an urgent attempt is over.
+    fn expire(&mut self, now: Instant) -> bool {
+        let before = self.urgents.len();
         for urgent in std::mem::take(&mut self.urgents) {
             if urgent.until <= now {
                 let _ = urgent.answer.send(urgent.last.unwrap_or(urgent.silent));
@@ -499,6 +522,7 @@ impl Prober {
                 self.urgents.push(urgent);
             }
         }
+        self.urgents.len() < before
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use quorate::{
     core::replicated::{Outcome, State},
-    raft::{Committed, Leadership, ProposeError},
+    raft::{Committed, Image, Leadership, ProposeError},
 };
 use tokio::sync::oneshot;
 
@@ -207,11 +207,11 @@ impl Live {
 }
 
 fn encode(state: &State) -> Vec<u8> {
-    rmp_serde::to_vec_named(state).expect("the state serialises")
+    Image::of(state.clone(), BTreeMap::new()).encode().expect("the state serialises").to_vec()
 }
 
 fn decode(bytes: &[u8]) -> State {
-    rmp_serde::from_slice(bytes).expect("what was encoded decodes")
+    Image::decode(bytes).expect("what was encoded decodes").state
 }
 
 impl Group {

@@ -10,7 +10,8 @@ use super::{fault::Planned, operator::Operation, raft::Timing, real::Tier};
 pub enum Kind {
     /// Everything at once.
     Storm,
-    /// Nothing but the view of a minority of the nodes, or of one direction, is harmed: nothing may be failed over.
+    /// Nothing but the view of the nodes, or of one direction, is harmed, and the primary's replicas hear it all the time:
+    /// nothing may be failed over.
     Observers,
     /// One link goes up and down for the whole time: one promotion at most.
     Flap,

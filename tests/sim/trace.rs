@@ -132,14 +132,14 @@ pub enum Event {
         /// The voters.
         voters: Vec<u64>,
     },
-    /// A step asks for a session that its node does not have, or not free.
-    SessionSought {
-        /// Which node.
+    /// A step is to begin, and wants a session.
+    Opening {
+        /// By which node.
         node: u64,
         /// To which server.
-        server: ServerNo,
+        server: ServerId,
     },
-    /// A step began.
+    /// A step begins.
     StepBegan {
         /// Executing node.
         node: u64,
@@ -278,9 +278,7 @@ impl fmt::Display for Event {
                 write!(f, "node {node} is given a snapshot at {index}")
             }
             Self::Membership { by, voters } => write!(f, "node {by} proposes the voters {voters:?}"),
-            Self::SessionSought { node, server } => {
-                write!(f, "node {node} has no free session to server {} and waits for one", server.0)
-            }
+            Self::Opening { node, server } => write!(f, "node {node} wants a session to {server}"),
             Self::StepBegan { node, step, permit } => {
                 write!(f, "node {node} begins {step} (recovery {}, term {})", permit.recovery, permit.term)
             }

@@ -7,13 +7,18 @@ mod generate;
 mod laws;
 mod world;
 
+use std::collections::BTreeMap;
+
 use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed},
 };
-use quorate::core::{
-    analysis::Class,
-    replicated::{Change, Outcome, State},
+use quorate::{
+    core::{
+        analysis::Class,
+        replicated::{Change, Outcome, State},
+    },
+    raft::Image,
 };
 
 use crate::generate::{Draw, Entry, log};
@@ -45,8 +50,8 @@ fn replay(log: &[Entry]) -> State {
 }
 
 fn snapshot(state: &State) -> State {
-    let bytes = rmp_serde::to_vec_named(state).expect("the state serialises");
-    rmp_serde::from_slice(&bytes).expect("what was written can be read")
+    let bytes = Image::of(state.clone(), BTreeMap::new()).encode().expect("the state serialises");
+    Image::decode(&bytes).expect("what was written can be read").state
 }
 
 proptest! {

@@ -108,6 +108,8 @@ pub struct Evidence {
     /// The old primary may live and take writes while another does: it was cut off or came back. Measured then, not judged,
     /// but for semi-sync.
     pub may_overlap: bool,
+    /// Servers that shared the old primary's fate: cut off with it, so that nobody could ask what they hold.
+    pub cut_off: Vec<usize>,
     /// What the clients were promised.
     pub acks: Vec<Write>,
     /// Row ids on each server that could be asked at the end.
@@ -178,6 +180,7 @@ pub mod samples {
                 semi_sync: false,
                 lossless: false,
                 may_overlap: false,
+                cut_off: Vec::new(),
                 acks: Vec::new(),
                 held: BTreeMap::from([(1, BTreeSet::new())]),
                 commits: Vec::new(),

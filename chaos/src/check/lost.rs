@@ -43,8 +43,8 @@ pub fn check(evidence: &Evidence) -> Verdict {
         ));
     }
     for (server, there) in &evidence.held {
-        // The first primary may hold what never left it.
-        if *server == primary || *server == 1 {
+        // The first primary may hold what never left it, or not farther than those who were cut off with it.
+        if *server == primary || *server == 1 || evidence.cut_off.contains(server) {
             continue;
         }
         let more: Vec<&Write> = lost.iter().copied().filter(|ack| there.contains(&ack.id)).collect();
@@ -116,6 +116,8 @@ mod tests {
         let mut evidence = story(3);
         evidence.held.insert(3, BTreeSet::from([1, 2, 3, 4]));
         assert!(check(&evidence).violations[0].contains("server 3 had received 1"));
+        // Unless nobody could ask it.
+        assert_eq!(check(&Evidence { cut_off: vec![3], ..evidence }), Verdict::default());
         // The dead primary's own copy is no survivor's.
         let mut evidence = story(3);
         evidence.held.insert(1, BTreeSet::from([1, 2, 3, 4]));

@@ -69,7 +69,7 @@ pub struct RunArgs {
 /// Plays a scenario.
 pub fn run(args: &RunArgs) -> Result<u8> {
     let (ask, act) = (args.play.ask(), Act::Scenario(args.scenario));
-    if let Some(why) = ready(&ask, &[act.needs_pause_points()], act.needs_partitions())? {
+    if let Some(why) = ready(&ask, &[act.needs_pause_points()], act.needs_namespaces())? {
         return skipped(&ask, act, &why);
     }
     let run_dir = RunDir::create(args.play.keep)?;

@@ -5,8 +5,8 @@ use crate::{
     check::evidence::Thawed,
     net::firewall::Cut,
     node::Node,
+    pause,
     record::Outcome,
-    rig_error::rig_failure,
     server::Server,
     stage::{RECOVER_WITHIN, Stage},
     wait, wall,
@@ -17,8 +17,6 @@ use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A leader comes to its point within this.
-const POINT_WITHIN: Duration = Duration::from_secs(30);
 /// How long the others are cut off from the candidate: long enough for an election and for what a successor tries.
 const CUT_FOR: Duration = Duration::from_secs(6);
 /// From here on a frozen leader is thawed in the midst of that.
@@ -32,7 +30,7 @@ impl Case {
         let preferred = preferred(stage).await?;
         stage.mark_fault();
         stage.primary().kill().await?;
-        let leader = self.held(stage).await?;
+        let leader = pause::held(stage, &self.point()).await?;
         let cuts = match self.after {
             After::CutOff => cut_off(stage, &leader, &preferred).await?,
             _ => Vec::new(),
@@ -74,27 +72,6 @@ impl Case {
         stage.group.wait_ready().await.context("with all nodes back")
     }
 
-    /// The leader, once it holds at the point.
-    async fn held(&self, stage: &mut Stage<'_>) -> Result<Arc<Node>> {
-        let dir = stage.pause_dir.clone().context("no pause directory")?;
-        let what = format!("a node to hold at {}", self.point());
-        let held = wait::until(&what, POINT_WITHIN, async || {
-            let is_held = |node: &&Arc<Node>| dir.join(format!("node-{}", node.id)).exists();
-            stage.group.nodes.iter().find(is_held).cloned()
-        });
-        match held.await {
-            Ok(node) => {
-                stage.say(format!("node {} holds at {}", node.id, self.point()));
-                Ok(node)
-            }
-            Err(_) => {
-                // The others must not hang for ever at a point that nobody watches.
-                std::fs::write(dir.join("continue"), "")?;
-                Err(rig_failure(format!("{what}: it never came; the fault was not installed")))
-            }
-        }
-    }
-
     /// Stops the leader, sees it stopped, and lets nobody pause any more.
     async fn stop(&self, stage: &mut Stage<'_>, leader: &Node) -> Result<()> {
         match self.fate {
@@ -106,8 +83,7 @@ impl Case {
         }
         let how = if self.fate == Fate::Killed { "killed" } else { "frozen" };
         stage.say(format!("node {} is {how}", leader.id));
-        std::fs::write(stage.pause_dir.clone().context("no pause directory")?.join("continue"), "")?;
-        Ok(())
+        pause::go_on(stage)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Getting a network namespace of our own: the rig execs itself again under `unshare`.
+//! Getting namespaces of our own, for the network and for mounts: the rig execs itself again under `unshare`.
 
 use crate::rig_error::RigError;
 use anyhow::Result;
@@ -7,15 +7,17 @@ use std::process::{Command, Stdio};
 
 const INSIDE: &str = "QUORATE_CHAOS_NAMESPACE";
 
-/// True once this process runs in a namespace of its own.
+/// True once this process runs in namespaces of its own.
 pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Replaces this process by itself in a new network namespace: as an unprivileged user's first, else as root.
+/// Replaces this process by itself in new namespaces: as an unprivileged user's first, else as root.
 /// Returns only with the reason why neither works.
 pub fn enter() -> Result<std::convert::Infallible> {
-    for flags in [["--user", "--map-root-user", "--net"].as_slice(), ["--net"].as_slice()] {
+    for flags in
+        [["--user", "--map-root-user", "--net", "--mount"].as_slice(), ["--net", "--mount"].as_slice()]
+    {
         let works = Command::new("unshare")
             .args(flags)
             .arg("true")

@@ -1,6 +1,6 @@
 //! Faults of Quorate's own nodes, before or while a primary must be replaced.
 
-use crate::{record::Outcome, rig_error::rig_failure, stage::Stage, wait};
+use crate::{pause, record::Outcome, stage::Stage};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
@@ -18,24 +18,13 @@ pub async fn kill_leader_and_primary(stage: &mut Stage<'_>) -> Result<()> {
 
 /// The node that recovers is killed while it waits at the pause point.
 pub async fn kill_leader_mid_recovery(stage: &mut Stage<'_>) -> Result<()> {
-    let dir = stage.pause_dir.clone().context("no pause directory")?;
     let primary = stage.primary();
     let since = stage.mark_fault();
     primary.kill().await?;
-    let what = format!("a node to pause at {}", stage.record.variant);
-    let paused = wait::until(&what, Duration::from_secs(30), async || {
-        stage.group.nodes.iter().find(|n| dir.join(format!("node-{}", n.id)).exists()).cloned()
-    })
-    .await;
-    let Ok(node) = paused else {
-        // The others must not hang for ever at a point that nobody watches.
-        std::fs::write(dir.join("continue"), "")?;
-        stage.await_recovery(&[1], since).await?;
-        return Err(rig_failure(format!("{what}: it never came; its fault was not installed")));
-    };
+    let point = stage.record.variant.clone();
+    let node = pause::held(stage, &point).await?;
     node.kill().await?;
-    // From here on nobody pauses any more.
-    std::fs::write(dir.join("continue"), "")?;
+    pause::go_on(stage)?;
     stage.fault_is_in_place();
     stage.record.reason = format!("node {} died at {}", node.id, stage.record.variant);
     stage.await_recovery(&[1], since).await
@@ -101,7 +90,8 @@ pub async fn wiped(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn settings(stage: &Stage<'_>) -> Result<Vec<String>> {
+/// What a change by anybody would alter.
+pub async fn settings(stage: &Stage<'_>) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for server in &stage.topology.servers {
         let rows = server.root(Duration::from_secs(5)).named(stage.topology.flavor.settings()).await?;

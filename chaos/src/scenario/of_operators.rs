@@ -3,10 +3,12 @@
 use crate::{
     client::longest_gap,
     record::Outcome,
+    server::Server,
     stage::{Stage, millis},
     wait,
 };
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// On a busy machine one of the client's own commits may take so long that the first attempt is refused.
@@ -91,6 +93,38 @@ pub async fn flap(stage: &mut Stage<'_>) -> Result<()> {
     if stage.record.outcome == Outcome::Recovered {
         stage.record.outcome = Outcome::Refused;
         stage.record.reason = "refused until acknowledged, then recovered".into();
+    }
+    Ok(())
+}
+
+/// The primary dies, every replica stands in another datacenter, and policy forbids those; then it allows them.
+pub async fn other_datacenter_forbidden(stage: &mut Stage<'_>) -> Result<()> {
+    let servers = &stage.topology.servers;
+    let place = |server: &Server| (server.address(), if server.number == 1 { "here" } else { "there" });
+    let places: BTreeMap<String, &str> = servers.iter().map(|server| place(server)).collect();
+    let places = format!("datacenters={}", serde_json::to_string(&places)?);
+    stage.group.json(&["policy", "set", &places, "allow_other_datacenter=false"]).await?;
+    stage.mark_fault();
+    stage.primary().kill().await?;
+    stage.fault_is_in_place();
+    stage.await_nothing(Duration::from_secs(8)).await?;
+    let recoveries = stage.group.recoveries().await?;
+    let told = stage.group.events().await?;
+    let refusals = told.iter().filter(|e| e["kind"] == "recovery_refused").filter_map(|e| e["text"].as_str());
+    let reasons: Vec<&str> = refusals.chain(recoveries.iter().map(|r| r.reason.as_str())).collect();
+    let named = reasons.iter().any(|reason| reason.contains("datacenter"));
+    stage.record.reason = reasons.last().copied().unwrap_or_default().to_owned();
+    if !named {
+        stage.record.violations.push(format!("no refusal names the datacenter: {reasons:?}"));
+    }
+    if stage.record.outcome != Outcome::Nothing {
+        return Ok(());
+    }
+    let since = std::time::Instant::now();
+    stage.group.json(&["policy", "set", "allow_other_datacenter=true"]).await?;
+    stage.await_recovery(&[1], since).await?;
+    if stage.record.outcome == Outcome::Recovered {
+        stage.record.outcome = Outcome::Refused;
     }
     Ok(())
 }

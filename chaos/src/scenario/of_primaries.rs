@@ -1,6 +1,10 @@
 //! Faults of the primary itself, after which another server must take over.
 
-use crate::{net::firewall::Cut, record::Outcome, stage::Stage};
+use crate::{
+    net::firewall::{self, Cut},
+    record::Outcome,
+    stage::Stage,
+};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -74,4 +78,27 @@ pub async fn partition(stage: &mut Stage<'_>) -> Result<()> {
     }
     // The rule is gone when its tool has ended, some tens of milliseconds after that was started.
     stage.old_primary_returns(1, async |_| cut.heal().map(|()| Some(Instant::now()))).await
+}
+
+/// No power: the machine says nothing any more, not even that its processes are gone.
+pub async fn power_off(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.primary();
+    let leader = stage.group.node(stage.group.leader().await?);
+    let with_leader = stage.record.variant.ends_with("leader");
+    let begun = Instant::now();
+    let mut cuts = vec![Cut::off(&primary.place)?];
+    if with_leader {
+        cuts.push(Cut::off(&leader.place)?);
+    }
+    let since = stage.date_fault(1, begun);
+    primary.kill().await?;
+    if with_leader {
+        leader.kill().await?;
+    }
+    for cut in &cuts {
+        cut.wait_hit().await?;
+    }
+    stage.fault_is_in_place();
+    stage.await_recovery(&[1], since).await?;
+    firewall::heal(cuts)
 }

@@ -38,7 +38,7 @@ pub fn record(state: &State, recovery: &Recovery) -> pb::RecoveryRecord {
             .iter()
             .map(|t| pb::Witness {
                 age_ms: Some(t.age_ms),
-                ..witness(&t.verdict, state.voters.contains_key(&t.verdict.node), &addresses)
+                ..witness(&t.verdict, recovery.voters.contains(&t.verdict.node), &addresses)
             })
             .collect(),
         considered: decision.into_iter().flat_map(|d| &d.considered).map(considered).collect(),
@@ -133,5 +133,43 @@ fn step(step: &StepRecord) -> pb::StepRecord {
         outcome: step.outcome.clone(),
         at_ms: step.at_ms,
         took_ms: step.took_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{
+            analysis::{Finding, Verdict},
+            replicated::recovery::Testimony,
+            samples,
+        },
+        model::server::Flavor,
+    };
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn who_spoke_as_a_voter_did_so_although_he_left_since() {
+        let recovery = samples::recovery(Flavor::MySql);
+        let said = |node| Testimony {
+            verdict: Verdict {
+                node,
+                incarnation: "i".into(),
+                sequence: 1,
+                cluster: recovery.cluster.clone(),
+                epoch: 1,
+                subject: recovery.old_primary.server.clone(),
+                finding: Finding::Healthy,
+            },
+            age_ms: 20,
+        };
+        let evidence = vec![said(1), said(2), said(4)];
+        let recovery = Recovery { voters: vec![1, 2, 3], evidence, ..recovery.clone() };
+        let mut state = State::default();
+        // Node 2 was removed, and the learner of then votes now.
+        state.set_voters(BTreeMap::from([1, 3, 4].map(|node| (node, "i".into()))));
+        let spoke: Vec<bool> = record(&state, &recovery).evidence.iter().map(|word| word.voter).collect();
+        assert_eq!(spoke, [true, true, false]);
     }
 }

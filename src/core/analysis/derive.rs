@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     core::replicated::cluster::{Member, MemberState},
+    mistake::{Mistake, planted},
     model::{facts::ServerFacts, policy::Policy, server::ServerId},
 };
 
@@ -236,6 +237,12 @@ fn reach(o: &Observation, view: &View<'_>, silent_ms: Option<u64>, urgent_round_
     match end {
         Some(AttemptEnd::Refused) => Reach::Gone { how: "connection refused".into() },
         Some(AttemptEnd::ShuttingDown) => Reach::Gone { how: "server shutting down".into() },
+        Some(AttemptEnd::Silent { .. }) if planted(Mistake::TimeoutIsDeath) => {
+            Reach::Gone { how: "no answer in time".into() }
+        }
+        Some(AttemptEnd::TooManyConnections) if planted(Mistake::SaturatedIsDead) => {
+            Reach::Gone { how: "no connection left".into() }
+        }
         Some(AttemptEnd::Failed { why }) if silent_long => Reach::Silent { trouble: Some(why.clone()) },
         // A held connection that falls silent was greeted long ago: only a fresh attempt can tell a server that
         // stalls from one that is silent, and the urgent round is one.

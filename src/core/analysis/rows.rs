@@ -6,6 +6,7 @@ use super::{
     derive::{Derived, Reach},
     sentences,
 };
+use crate::mistake::{Mistake, planted};
 
 /// One problem code.
 #[derive(Debug)]
@@ -189,7 +190,7 @@ fn dead(d: &Derived<'_>) -> bool {
         Reach::Stalled => d.silent_long() && d.count(ReplicaSign::Lost) > 0,
         _ => false,
     };
-    quiet && !d.heard_by_any
+    quiet && (!d.heard_by_any || planted(Mistake::ReplicasNotHeard))
 }
 
 /// What the replicas say makes it a failure: one lost the primary, or none can say anything. A replica that claims

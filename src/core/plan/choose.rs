@@ -15,6 +15,7 @@ use crate::{
         refusal::Refusal,
         state::State,
     },
+    mistake::{Mistake, planted},
     model::{
         facts::{Channel, ServerFacts},
         gtid::GtidSet,
@@ -50,7 +51,7 @@ impl Sets {
     fn shrunk(&self, server: &ServerId) -> Option<GtidSet> {
         let in_hand = self.facts.get(server)?.in_hand();
         let mark = self.high_water.get(server)?;
-        (!in_hand.contains(mark)).then(|| mark.subtract(&in_hand))
+        (!in_hand.contains(mark) && !planted(Mistake::ShrunkSetAccepted)).then(|| mark.subtract(&in_hand))
     }
 }
 
@@ -98,14 +99,16 @@ pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decisio
             Err(why) => considered.push(passed(member, why)),
         }
     }
-    drop_errant(&mut candidates, sets, &mut considered);
+    if !planted(Mistake::ErrantServerPromoted) {
+        drop_errant(&mut candidates, sets, &mut considered);
+    }
     let held = union(cluster, recovery, sets);
     check_semi_sync(recovery, sets)?;
     let best = best(state, recovery, &mut candidates, &held, &mut considered)?;
     let known = known_transactions(&held, sets);
     let mut must_hold = best.in_hand.clone();
     // A switchover waits for equality with the fenced old primary, so that nothing is lost.
-    if recovery.kind == Kind::Switchover {
+    if recovery.kind == Kind::Switchover && !planted(Mistake::SwitchoverWithoutEquality) {
         must_hold.merge(&known);
     }
     let lost = known.subtract(&must_hold);
@@ -173,6 +176,7 @@ fn eligible<'a>(
 ) -> Result<Candidate<'a>, String> {
     match &member.state {
         MemberState::Normal => {}
+        _ if planted(Mistake::ChangedServerPromoted) => {}
         MemberState::Changed { what } => {
             return Err(format!("its identity changed ({what}); confirm it first"));
         }
@@ -219,7 +223,10 @@ fn eligible<'a>(
     if channel.delay_s > 0 {
         return Err(format!("it is delayed by {} s on purpose", channel.delay_s));
     }
-    let in_hand = facts.in_hand();
+    let in_hand = match planted(Mistake::CandidateByExecutedSet) {
+        true => facts.executed.clone(),
+        false => facts.in_hand(),
+    };
     if let Some(shrunk) = sets.shrunk(&member.server) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
@@ -295,7 +302,7 @@ fn union(cluster: &Cluster, recovery: &Recovery, sets: &Sets) -> GtidSet {
 
 fn known_transactions(held: &GtidSet, sets: &Sets) -> GtidSet {
     let mut known = held.clone();
-    if let Some(old) = &sets.old_primary {
+    if let Some(old) = sets.old_primary.as_ref().filter(|_| !planted(Mistake::LossNotNamed)) {
         known.merge(old);
     }
     known
@@ -310,7 +317,8 @@ fn check_semi_sync(recovery: &Recovery, sets: &Sets) -> Result<(), Refusal> {
     }
     let unknown = |a: &&ServerId| !sets.facts.contains_key(a) || sets.shrunk(a).is_some();
     let unreached: Vec<String> = ackers.iter().filter(unknown).map(|a| a.to_string()).collect();
-    match unreached.len() < *acks as usize {
+    let accepted = usize::from(planted(Mistake::OneAckerTooFewRevoked));
+    match unreached.len() < *acks as usize + accepted {
         true => Ok(()),
         false => Err(Refusal::PossibleDataLoss {
             why: format!(

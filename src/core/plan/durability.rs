@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     core::replicated::cluster::{Cluster, Durability},
+    mistake::{Mistake, planted},
     model::{facts::ServerFacts, server::ServerId},
 };
 
@@ -39,7 +40,7 @@ pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>)
         return unprotected("the semi-sync source has fallen back to asynchronous".into());
     }
     match semi.source_timeout_ms {
-        Some(ms) if ms >= FOREVER_MS => {}
+        Some(ms) if ms >= FOREVER_MS || planted(Mistake::SemiSyncTimeoutIgnored) => {}
         Some(ms) => {
             return unprotected(format!(
                 "the semi-sync time-out is {ms} ms: the source gives up waiting and acknowledges; set it to its maximum"

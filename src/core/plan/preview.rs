@@ -71,6 +71,7 @@ pub fn decide(state: &State, cluster: &Cluster, wish: &Wish, sets: &Sets) -> Res
         undo: None,
         supersedes: None,
         passed_over: vec![],
+        voters: vec![],
     };
     choose::decide(state, &recovery, sets)
 }

@@ -5,6 +5,7 @@ use crate::core::{
     plan::step::{StepEnd, Target},
     replicated::{Outcome, recovery::Phase},
 };
+use crate::mistake::{Mistake, planted};
 
 impl Machine {
     /// Advances by one event.
@@ -88,6 +89,7 @@ impl Machine {
         let mut effects = match running.purpose {
             Purpose::Clear => self.clear_ended(&server, &end, context),
             Purpose::Revoke | Purpose::Read => {
+                self.note_late_stop(context);
                 if let Some(facts) = end.facts() {
                     self.sets.facts.insert(server, facts.clone());
                 }
@@ -125,7 +127,10 @@ impl Machine {
             Stage::Decide => {
                 // The decision that counts is the committed one.
                 self.recovery.phase = Phase::Decided;
-                self.start_drain(context)
+                match planted(Mistake::DrainSkipped) {
+                    true => self.start_ackers(context),
+                    false => self.start_drain(context),
+                }
             }
             Stage::Drain => self.drain_next(),
             Stage::Commit => {

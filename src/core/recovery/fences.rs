@@ -8,7 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::plan::step::StepEnd;
+use crate::{
+    core::plan::step::StepEnd,
+    mistake::{Mistake, planted},
+};
 
 /// Pause between two attempts to open the old primary. Not shorter: a frozen host still accepts connections, and
 /// collects them.
@@ -55,7 +58,10 @@ impl Fences {
     /// Its attempt ended. Refused: nothing was changed by it.
     pub(super) fn ended(&mut self, node: u64, end: &StepEnd) {
         self.pending.remove(&node);
-        self.doubt |= !matches!(end, StepEnd::Refused { .. });
+        self.doubt |= match planted(Mistake::UnknownTakenForNo) {
+            true => end.is_done(),
+            false => !matches!(end, StepEnd::Refused { .. }),
+        };
         self.late |= matches!(end, StepEnd::Unknown { .. });
     }
 

@@ -14,6 +14,7 @@ use crate::{
             recovery::{Decision, Ending, Kind, Revoked},
         },
     },
+    mistake::{Mistake, planted},
     model::server::ServerId,
 };
 
@@ -24,6 +25,9 @@ const QUICK_MS: u64 = 3_000;
 /// What a receiver's stop may take beyond the deadline of revocation, where without it nobody can be promoted: MySQL stops
 /// one that tries to connect to a silent host in 2.0 to 2.3 s (measured on 9.7).
 const SLOW_STOP_MS: u64 = 2_500;
+/// Once the first of these has ended: how long the others are waited for. They began together and take the same time, and what
+/// they hold may be more.
+const SLOW_STOPS_APART_MS: u64 = 500;
 /// Bound of pointing a replica, its connection included.
 const POINT_MS: u64 = 15_000;
 
@@ -77,12 +81,11 @@ impl Machine {
     pub(super) fn start_revoke(&mut self, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Revoke, context.now_ms);
         let revoked: Vec<Revoked> = self.usable(self.recovery.revoked.clone());
-        let mut effects = vec![Effect::FenceEverywhere {
-            step: Step { target: self.recovery.old_primary.clone(), action: Action::Fence },
-            deadline_ms: self.policy.revoke_deadline_ms,
-        }];
-        for node in context.fencers {
-            self.fences.asked(*node);
+        let mut effects = Vec::new();
+        if !planted(Mistake::FenceAfterPromote) {
+            let step = Step { target: self.recovery.old_primary.clone(), action: Action::Fence };
+            effects.push(Effect::FenceEverywhere { step, deadline_ms: self.policy.revoke_deadline_ms });
+            context.fencers.iter().for_each(|node| self.fences.asked(*node));
         }
         for Revoked { target, channel } in revoked {
             self.touched.insert(target.server.clone());
@@ -98,7 +101,8 @@ impl Machine {
         revoked.into_iter().filter(|r| !self.left_behind.contains_key(&r.target.server)).collect()
     }
 
-    /// Revocation is over when every receiver's stop ended, or at its deadline when those that ended are enough; the fence
+    /// Revocation is over when every receiver's stop ended, or at its deadline when those that ended are enough, or a moment
+    /// after the first that ended later; the fence
     /// when every node's attempt ended or its own short deadline passed. Then, and only then, the sets are judged.
     pub(super) fn maybe_decide(&mut self, context: &Context<'_>) -> Vec<Effect> {
         if !matches!(self.stage, Stage::Revoke | Stage::Fence) {
@@ -107,7 +111,7 @@ impl Machine {
         if let Some(how) = self.alive_and_fenced() {
             return self.start_undo(how, context);
         }
-        if self.waiting_for_stops(context) && !self.revocation_is_late(context) {
+        if self.waiting_for_stops(context) && !self.stops_are_overdue(context) {
             return Vec::new();
         }
         let reading = [Purpose::Read, Purpose::Fence, Purpose::KillWriters];
@@ -118,8 +122,10 @@ impl Machine {
             return Vec::new();
         }
         match &self.decision {
-            Some(decision) => self.resume_decision(decision.clone(), context),
-            None => self.start_decide(context),
+            Some(decision) if !planted(Mistake::DecidedAnewBySuccessor) => {
+                self.resume_decision(decision.clone(), context)
+            }
+            _ => self.start_decide(context),
         }
     }
 
@@ -129,6 +135,17 @@ impl Machine {
         let witness = context.state.clusters.get(&self.recovery.cluster).and_then(|c| c.witness.as_ref());
         let mut stopping = self.running.values().filter(|r| r.purpose == Purpose::Revoke);
         stopping.any(|r| witness.is_none_or(|w| w.target.server != r.step.target.server))
+    }
+
+    fn stops_are_overdue(&self, context: &Context<'_>) -> bool {
+        let together = self.late_stop_ms.is_none_or(|at| context.now_ms >= at + SLOW_STOPS_APART_MS);
+        self.revocation_is_late(context) && (together || planted(Mistake::FirstSlowStopWins))
+    }
+
+    pub(super) fn note_late_stop(&mut self, context: &Context<'_>) {
+        if self.stage == Stage::Revoke && self.revocation_is_late(context) {
+            self.late_stop_ms.get_or_insert(context.now_ms);
+        }
     }
 
     fn revocation_is_late(&self, context: &Context<'_>) -> bool {
@@ -252,7 +269,7 @@ impl Machine {
 
     pub(super) fn start_ackers(&mut self, context: &Context<'_>) -> Vec<Effect> {
         let decision = self.decided();
-        let Some(acks) = decision.semi_sync_acks else {
+        let Some(acks) = decision.semi_sync_acks.filter(|_| !planted(Mistake::AckersAfterWritable)) else {
             return self.start_commit(context);
         };
         self.enter(Stage::Ackers, context.now_ms);
@@ -380,6 +397,7 @@ impl Machine {
         self.writable_tries += 1;
         match self.writable_tries < WRITABLE_TRIES {
             true => vec![self.verify_step()],
+            false if planted(Mistake::PublishedUnverified) => self.start_publish(context),
             false => self.finish(
                 Ending::Failed,
                 format!("the candidate is set writable, but a write could not be proven: {end}"),
@@ -390,7 +408,11 @@ impl Machine {
 
     fn start_publish(&mut self, context: &Context<'_>) -> Vec<Effect> {
         self.enter(Stage::Publish, context.now_ms);
-        vec![Effect::Propose(Change::Publish { recovery: self.recovery.id })]
+        let mut effects = vec![Effect::Propose(Change::Publish { recovery: self.recovery.id })];
+        if planted(Mistake::RepointedBeforePublished) {
+            effects.extend(self.start_repoint(context));
+        }
+        effects
     }
 
     // ---- Re-point.

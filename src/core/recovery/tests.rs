@@ -290,3 +290,26 @@ fn slow_stops_are_waited_for_where_nobody_could_be_promoted_without_them() {
         assert_eq!(world.recovery().ending, Some(Ending::Succeeded), "{slow:?}: {:?}", world.trace);
     }
 }
+
+/// All three receivers were connecting, and their stops end one after the other. The first holds least, and is not promoted for
+/// having been first; the last never ends, and is not waited for.
+#[test]
+fn of_slow_stops_the_first_to_end_is_not_preferred() {
+    let mut world = World::new(Kind::Failover, None);
+    let effects = world.feed(Event::Begin { resumed: false });
+    let of = |n: u32| move |effect: &Effect| matches!(effect, Effect::Run { step, .. } if step.target.server == id(n));
+    let (first, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(of(2));
+    let (second, rest): (Vec<Effect>, Vec<Effect>) = rest.into_iter().partition(of(3));
+    let (_never, rest): (Vec<Effect>, Vec<Effect>) = rest.into_iter().partition(of(4));
+    world.facts.insert(id(2), facts(2, &format!("{OLD}:1-8"), &format!("{OLD}:1-8")));
+    world.settle(rest);
+    world.wait(2_000);
+    world.settle(first);
+    world.wait(400);
+    assert!(!world.trace.contains(&"decide_promotion".to_owned()), "{:?}", world.trace);
+    world.settle(second);
+    world.wait(2_500);
+    let chosen = world.recovery().decision.as_ref().map(|decision| decision.candidate.server.clone());
+    assert_eq!(chosen, Some(id(3)), "{:?}", world.trace);
+    assert_eq!(world.recovery().ending, Some(Ending::Succeeded), "{:?}", world.trace);
+}

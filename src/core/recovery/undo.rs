@@ -11,6 +11,7 @@ use crate::{
             recovery::{Ending, Revoked},
         },
     },
+    mistake::{Mistake, planted},
     model::server::ServerId,
 };
 
@@ -33,7 +34,9 @@ impl Machine {
             vec![Effect::Propose(Change::BeginUndo { recovery: self.recovery.id, why, fence_unknown })];
         let old = self.recovery.old_primary.clone();
         for revoked in self.recovery.revoked.clone() {
-            if self.touched.contains(&revoked.target.server) {
+            let seen = self.sets.facts.contains_key(&revoked.target.server);
+            let forgotten = !seen && planted(Mistake::UndoForgetsUnknownStops);
+            if self.touched.contains(&revoked.target.server) && !forgotten {
                 let action = self.undo_action(&revoked, &old);
                 effects.push(self.run(Purpose::Undo, revoked.target, action, UNDO_STEP_MS));
             }

@@ -3,6 +3,7 @@
 mod decisions;
 mod members;
 mod operators;
+mod orders;
 mod recoveries;
 mod undo;
 mod witness;
@@ -13,7 +14,10 @@ use super::{
     refusal::Refusal,
     state::{REQUESTS_KEPT, State},
 };
-use crate::model::server::ClusterId;
+use crate::{
+    mistake::{Mistake, planted},
+    model::server::ClusterId,
+};
 
 /// What applying one command needs at hand.
 pub(super) struct Context<'a> {
@@ -27,7 +31,9 @@ impl State {
     pub fn apply(&mut self, index: u64, command: &Command) -> Outcome {
         // P10: log time never goes back, whatever a proposer stamps.
         self.log_time_ms = self.log_time_ms.max(command.at_ms);
-        if let Some(outcome) = command.request_id.as_ref().and_then(|id| self.requests.get(id)) {
+        if let Some(outcome) = command.request_id.as_ref().and_then(|id| self.requests.get(id))
+            && !planted(Mistake::RequestIdNotDeduplicated)
+        {
             return outcome.clone();
         }
         let mut context = Context { index, command, part: 0 };

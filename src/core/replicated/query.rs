@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     core::analysis::Class,
+    mistake::{Mistake, planted},
     model::{
         address::Address,
         near::near,
@@ -71,7 +72,7 @@ impl State {
         if !self.recoveries_switch.enabled {
             return Some(disabled(&self.recoveries_switch, "globally"));
         }
-        if !cluster.recoveries.enabled {
+        if !cluster.recoveries.enabled && !planted(Mistake::ClusterSwitchIgnored) {
             return Some(disabled(&cluster.recoveries, "for this cluster"));
         }
         let left = |until: u64| until.saturating_sub(self.log_time_ms) / 1_000;
@@ -97,6 +98,9 @@ impl State {
     pub fn slot_refusal(&self, cluster: &Cluster, kind: Kind) -> Option<Refusal> {
         let holder = cluster.slot.and_then(|id| self.recoveries.get(&id))?;
         if holder.undoing() && kind != Kind::Switchover {
+            return None;
+        }
+        if planted(Mistake::SwitchoverHoldsNoSlot) && holder.kind == Kind::Switchover {
             return None;
         }
         let what = if holder.kind == Kind::Switchover { "switchover" } else { "recovery" };

@@ -265,6 +265,9 @@ pub struct Recovery {
     /// Candidates that were passed over for the one that is decided on now; none of them is chosen again.
     #[serde(default)]
     pub passed_over: Vec<PassedOver>,
+    /// The voters of whom its evidence had to have a majority: those of that moment, whoever votes now.
+    #[serde(default)]
+    pub voters: Vec<u64>,
 }
 
 impl Decision {

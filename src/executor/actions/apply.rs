@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::receiver::{channel, is_applied, start_would_lose};
+use super::receiver::channel;
 use crate::{
-    core::plan::step::StepEnd,
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::StepEnd,
+    },
     executor::batch::{Run, done},
+    mistake::{Mistake, planted},
     model::{
         facts::{Channel, Receiver, ServerFacts},
         gtid::GtidSet,
@@ -105,6 +109,9 @@ pub(super) async fn detach(run: &mut Run<'_>, name: &str, until: &GtidSet) -> Re
         prove_applied(run, &facts, name, until)?;
     }
     if channel(&facts, name).is_none() {
+        if planted(Mistake::StepRerunNotIdempotent) {
+            return Err(run.refuse("there is no such channel"));
+        }
         run.note("there is no such channel");
         return Ok(done(facts));
     }

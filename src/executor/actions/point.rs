@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::{
     apply,
-    receiver::{Words, channel, is_applied, start_would_lose},
+    receiver::{Words, channel},
 };
 use crate::{
-    core::plan::step::{SourceOptions, StepEnd},
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::{SourceOptions, StepEnd},
+    },
     executor::{
         ExecutorOptions,
         batch::{Run, done},

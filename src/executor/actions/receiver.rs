@@ -1,7 +1,11 @@
 //! Stopping and starting the receiver, and the statements that name a channel.
 
+use super::sessions::Others;
 use crate::{
-    core::plan::step::StepEnd,
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::StepEnd,
+    },
     executor::batch::{Run, Stopped, done},
     model::{
         facts::{Channel, Receiver, ServerFacts},
@@ -64,32 +68,38 @@ pub(super) fn is_no_channel(stopped: &Stopped) -> bool {
     error.code().is_some_and(|code| code == NO_SUCH_CHANNEL || NO_CONNECTION.contains(&code))
 }
 
-/// Whether everything received is applied. By GTID where the channel works by GTID, else by position.
-pub(super) fn is_applied(facts: &ServerFacts, channel: &Channel) -> bool {
-    match channel.by_gtid {
-        true => facts.executed.contains(&channel.received),
-        false => channel.read_position == channel.executed_position,
+/// Stops the receiver, for good: what another node had sent to start it again, before this recovery began, has landed by then
+/// or never will. The facts are those after that.
+pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
+    let others = Others::unless_gone(run);
+    let (facts, seen) = stop_once(run, name, &others).await?;
+    let (facts, killed) = others.end(run, facts, seen).await?;
+    if killed == 0 {
+        return Ok(done(facts));
+    }
+    run.note(format!("ended {killed} executor sessions of other nodes"));
+    match channel(&facts, name).is_none_or(|channel| channel.receiver == Receiver::Stopped) {
+        true => Ok(done(facts)),
+        false => {
+            run.note("one of them had started the receiver again");
+            Ok(done(stop_once(run, name, &others).await?.0))
+        }
     }
 }
 
-/// Starting MariaDB's threads while both are stopped deletes the relay log and fetches anew from `gtid_slave_pos`:
-/// harmless while the source lives, a silent loss when it does not (measured on 10.11).
-pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Channel) -> bool {
-    flavor == Flavor::MariaDb
-        && channel.receiver == Receiver::Stopped
-        && !channel.applier_running
-        && !is_applied(facts, channel)
-}
-
-/// Stops the receiver. The facts are those after the stop.
-pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
+/// The facts after the stop, and which sessions of other nodes were there.
+async fn stop_once(
+    run: &mut Run<'_>,
+    name: &str,
+    others: &Others,
+) -> Result<(ServerFacts, Vec<u64>), StepEnd> {
     let words = run.words()?;
     if run.flavor() == Flavor::MariaDb {
-        let facts = run.facts().await?;
-        let Some(channel) = channel(&facts, name) else { return Ok(nothing_received(run, facts)) };
+        let (facts, seen) = others.look(run).await?;
+        let Some(channel) = channel(&facts, name) else { return Ok(nothing_received(run, facts, seen)) };
         if channel.receiver == Receiver::Stopped {
             run.note("the receiver was stopped already");
-            return Ok(done(facts));
+            return Ok((facts, seen));
         }
         if !channel.applier_running && !is_applied(&facts, channel) {
             // With the receiver running this keeps the relay log; after the stop it would delete it.
@@ -97,19 +107,19 @@ pub(super) async fn stop(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepE
             run.note("started the applier first: relay log was not applied");
         }
     }
-    match run.change(&[words.verb("STOP", "IO_THREAD", name)]).await {
-        Ok(after) => Ok(done(after)),
+    match others.after(run, &[words.verb("STOP", "IO_THREAD", name)]).await {
+        Ok(after) => Ok(after),
         Err(stopped) if is_no_channel(&stopped) => {
-            let facts = run.facts().await?;
-            Ok(nothing_received(run, facts))
+            let (facts, seen) = others.look(run).await?;
+            Ok(nothing_received(run, facts, seen))
         }
         Err(stopped) => Err(run.ended(stopped)),
     }
 }
 
-fn nothing_received(run: &mut Run<'_>, facts: ServerFacts) -> StepEnd {
+fn nothing_received(run: &mut Run<'_>, facts: ServerFacts, seen: Vec<u64>) -> (ServerFacts, Vec<u64>) {
     run.note("there is no such channel: nothing is received");
-    done(facts)
+    (facts, seen)
 }
 
 /// Starts the receiver.

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::{
     core::plan::step::{Blocker, StepEnd, StepReport},
     executor::batch::{Run, Stopped},
-    model::server::Flavor,
-    session::{ResultSet, Row, literal},
+    mistake::{Mistake, planted},
+    model::{facts::ServerFacts, server::Flavor},
+    session::{Row, literal},
 };
 
 /// Pause between two looks at sessions that are being killed.
@@ -140,7 +141,7 @@ pub(super) async fn kill(run: &mut Run<'_>, ids: &[u64]) -> Result<Killed, StepE
     let mut from = 0;
     while from < ids.len() {
         let until = ids.len().min(from + KILLS_MAX);
-        let batch: Vec<String> = ids[from..until].iter().map(|id| format!("KILL CONNECTION {id}")).collect();
+        let batch: Vec<String> = ids[from..until].iter().map(|id| kill_connection(*id)).collect();
         let done = match run.change(&batch).await {
             Ok(_) => batch.len(),
             Err(Stopped::At(done, error)) if error.code() == Some(NO_SUCH_THREAD) => {
@@ -158,6 +159,10 @@ pub(super) async fn kill(run: &mut Run<'_>, ids: &[u64]) -> Result<Killed, StepE
         killed.done += u32::try_from(done).unwrap_or(u32::MAX);
     }
     Ok(killed)
+}
+
+fn kill_connection(id: u64) -> String {
+    format!("KILL CONNECTION {id}")
 }
 
 /// The connection ids of those clients that `chosen` picks.
@@ -278,37 +283,91 @@ async fn table_locks(run: &mut Run<'_>) -> Result<Vec<Blocker>, StepEnd> {
 
 /// Kills executor sessions of the group's other nodes and sees them gone.
 pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
-    let marks = run.options.marks();
-    let own = run.options.node;
-    // A node that was removed, or of which this one has not heard yet, may have left a session too: numbers are small.
-    let nodes: BTreeSet<u64> = run.options.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
-    let others: Vec<String> = nodes.iter().filter(|node| **node != own).map(|node| marks.of(*node)).collect();
-    let mut killed = 0;
-    let mut left = holders(run, &others).await?;
-    while !left.is_empty() {
-        killed += kill(run, &left).await?.done;
-        if run.left() <= LOOK_AFTER {
-            return Err(
-                run.unknown(format!("{} executor sessions of other nodes are not seen gone", left.len()))
-            );
-        }
-        tokio::time::sleep(LOOK_AFTER).await;
-        let now = holders(run, &others).await?;
-        // A node may open its next session at once: only those seen at first are predecessors.
-        left.retain(|id| now.contains(id));
-    }
+    let others = Others::of(run);
+    let (facts, seen) = others.look(run).await?;
+    let (_, killed) = others.end(run, facts, seen).await?;
     Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
 }
 
-/// Connection ids that hold these marks.
-async fn holders(run: &mut Run<'_>, marks: &[String]) -> Result<Vec<u64>, StepEnd> {
-    let selects: Vec<String> =
-        marks.iter().map(|mark| format!("SELECT IS_USED_LOCK({}) AS id", literal(mark))).collect();
-    let sets = run.ask(&selects.join(" UNION ALL ")).await?;
-    Ok(sets
-        .first()
-        .map(|set: &ResultSet| set.rows().filter_map(|row| row.number("id")).collect())
-        .unwrap_or_default())
+/// The executor sessions of the group's other nodes on this server, by their marks.
+pub(super) struct Others {
+    /// None where they are known to be gone.
+    question: Option<String>,
+}
+
+impl Others {
+    /// A node that was removed, or of which this one has not heard yet, may have left a session too: numbers are small.
+    pub(super) fn of(run: &Run<'_>) -> Self {
+        let (marks, own) = (run.options.marks(), run.options.node);
+        let nodes: BTreeSet<u64> = run.options.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
+        let select = |node: u64| format!("SELECT IS_USED_LOCK({}) AS id", literal(&marks.of(node)));
+        let selects: Vec<String> = nodes.into_iter().filter(|node| *node != own).map(select).collect();
+        Self { question: Some(selects.join(" UNION ALL ")) }
+    }
+
+    /// None of them is looked for where they were seen gone in this term.
+    pub(super) fn unless_gone(run: &Run<'_>) -> Self {
+        let gone = run.is_alone() || planted(Mistake::OthersLeftAtStop);
+        if gone { Self { question: None } } else { Self::of(run) }
+    }
+
+    /// Does `statements`, and then sees which of them are there.
+    pub(super) async fn after(
+        &self,
+        run: &mut Run<'_>,
+        statements: &[String],
+    ) -> Result<(ServerFacts, Vec<u64>), Stopped> {
+        let Some(question) = &self.question else { return Ok((run.change(statements).await?, Vec::new())) };
+        let (facts, holders) = run.change_and_ask(statements, question).await?;
+        Ok((facts, holders.rows().filter_map(|row| row.number("id")).collect()))
+    }
+
+    /// Sees which of them are there.
+    pub(super) async fn look(&self, run: &mut Run<'_>) -> Result<(ServerFacts, Vec<u64>), StepEnd> {
+        let seen = self.after(run, &[]).await;
+        seen.map_err(|stopped| run.ended(stopped))
+    }
+
+    /// Kills those that were seen with `facts`, and sees them gone: what they had sent has landed by then, or never will. A
+    /// node may open its next session at once, and sends nothing over that which was allowed before. The facts behind the
+    /// last look, and how many were killed.
+    pub(super) async fn end(
+        &self,
+        run: &mut Run<'_>,
+        facts: ServerFacts,
+        seen: Vec<u64>,
+    ) -> Result<(ServerFacts, u32), StepEnd> {
+        let killed = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        let (mut facts, mut left) = (facts, seen);
+        while !left.is_empty() {
+            let (after, now) = self.kill(run, &left).await?;
+            facts = after;
+            left.retain(|id| now.contains(id));
+            if !left.is_empty() && run.left() <= LOOK_AFTER {
+                return Err(
+                    run.unknown(format!("{} executor sessions of other nodes are not seen gone", left.len()))
+                );
+            }
+            if !left.is_empty() {
+                tokio::time::sleep(LOOK_AFTER).await;
+            }
+        }
+        run.set_alone();
+        Ok((facts, killed))
+    }
+
+    /// In one round trip, unless one of them went by itself meanwhile.
+    async fn kill(&self, run: &mut Run<'_>, ids: &[u64]) -> Result<(ServerFacts, Vec<u64>), StepEnd> {
+        let kills: Vec<String> = ids.iter().map(|id| kill_connection(*id)).collect();
+        match self.after(run, &kills).await {
+            Ok(seen) => Ok(seen),
+            Err(Stopped::At(..)) => {
+                kill(run, ids).await?;
+                self.look(run).await
+            }
+            Err(stopped) => Err(run.ended(stopped)),
+        }
+    }
 }
 
 /// An earlier session of this node still holds its mark: it may have a statement in flight. It is killed and seen

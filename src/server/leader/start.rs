@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
-use super::{Leader, Message};
+use super::{Asked, Leader, Message, StartError};
 use crate::{
     core::{
         agreement::{self, Agreed, Question},
@@ -134,7 +131,7 @@ impl Leader {
         start: StartRecovery,
         by: String,
         request_id: Option<String>,
-        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+        reply: Option<Asked>,
     ) {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
@@ -152,7 +149,7 @@ impl Leader {
         id: &ClusterId,
         proposed: Instant,
         result: Result<Committed, ProposeError>,
-        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+        reply: Option<Asked>,
     ) {
         self.gathered.starting.remove(id);
         let answer = match result {
@@ -164,12 +161,15 @@ impl Leader {
                 if reply.is_none() {
                     self.tell_refusal(id, &refusal);
                 }
-                Err(refusal)
+                Err(StartError::Refused(refusal))
             }
-            Ok(_) => Err(Refusal::Invalid("the start had no outcome".into())),
+            Ok(_) => {
+                let what = "the start had no outcome".into();
+                Err(StartError::NotCommitted(ProposeError::Unknown { what }))
+            }
             Err(error) => {
                 tracing::warn!(cluster = %id, %error, "a start was not committed");
-                Err(Refusal::Invalid(format!("the start was not committed: {error}")))
+                Err(StartError::NotCommitted(error))
             }
         };
         if let Some(reply) = reply {

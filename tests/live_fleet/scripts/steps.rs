@@ -284,6 +284,24 @@ pub fn scripts() -> Vec<Script> {
             },
         },
         Script {
+            name: "whoever stops a receiver ends the executor sessions of others there",
+            flavors: BOTH,
+            servers: 2,
+            lines: |_| {
+                let lines = vec![
+                    Line::OtherStep(2, Deed::ReadFacts, LONG_MS),
+                    step(2, Deed::StopReceiver),
+                    step(2, Deed::StopReceiver),
+                    Line::OtherStep(2, Deed::ReadFacts, LONG_MS),
+                    // Not again in one term over one session.
+                    step(2, Deed::StopReceiver),
+                    Line::NewExecutor,
+                    step(2, Deed::StopReceiver),
+                ];
+                after(pair(), lines)
+            },
+        },
+        Script {
             name: "earlier executor sessions are ended",
             flavors: BOTH,
             servers: 1,

@@ -21,7 +21,8 @@ impl Check for OneWritable {
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         let Event::Acknowledged { server, row, .. } = event else { return Ok(()) };
         let (Some(primary), Some(state)) = (world.primary(), Some(&world.group.state)) else { return Ok(()) };
-        if primary == *server || is_promoted(world, *server) {
+        // Writable again, and about to be published; or without semi-sync.
+        if primary == *server || is_promoted(world, *server) || world.forgot_semi_sync(*server) {
             return Ok(());
         }
         let last = state.recoveries.values().rev().find(|recovery| {
@@ -32,9 +33,6 @@ impl Check for OneWritable {
         };
         let of_it = world.server_at(&recovery.old_primary.address) == Some(*server);
         if !of_it || recovery.waived.contains(&Waiver::Loss) || recovery.undo.is_some() {
-            return Ok(());
-        }
-        if acknowledges_alone(world, *server) {
             return Ok(());
         }
         let Some(published) = world.published_at(recovery.id) else { return Ok(()) };
@@ -48,13 +46,6 @@ impl Check for OneWritable {
             _ => Ok(()),
         }
     }
-}
-
-/// A server that was started anew, and whose configuration file makes it writable without semi-sync (that of a replica,
-/// without `read_only`): until it is fenced it waits for nobody. The bound of that is the fencer's, not semi-sync's.
-fn acknowledges_alone(world: &World, server: ServerNo) -> bool {
-    let config = &world.fleet.server(server).spec.config;
-    world.restarted.contains(&server) && config.semi_sync_source.is_none() && !config.read_only
 }
 
 fn written_at(world: &World, server: ServerNo, row: u64) -> Option<u64> {

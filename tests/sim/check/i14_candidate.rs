@@ -1,14 +1,17 @@
-//! I14: who is decided on may be promoted: in service, one source, not ruled out, and without a row that nobody else
-//! may hold.
+//! I14: who is decided on may be promoted: in service, one source, not ruled out, without a row that nobody else may hold;
+//! and of those who were reached nobody received more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate::{
-    core::replicated::{Change, Kind, MemberState},
-    model::policy::PromotionRule,
+    core::{
+        plan::step::{Action, StepEnd},
+        replicated::{Change, Kind, MemberState, Recovery, recovery::Decision},
+    },
+    model::{address::Address, policy::PromotionRule, server::ServerId},
 };
 
-use super::{Check, account::changed};
+use super::{Check, account::changed, i16_relay_log::in_hand};
 use crate::{fleet::ServerNo, trace::Event, world::World};
 
 /// See above.
@@ -16,6 +19,8 @@ use crate::{fleet::ServerNo, trace::Event, world::World};
 pub struct Candidate {
     /// When each recovery started, true time: what a server is given after its set was read, nobody sees.
     started: BTreeMap<u64, u64>,
+    /// Whose receiver was seen stopped, by recovery.
+    stopped: BTreeSet<(u64, ServerId)>,
     /// When each server was last published as the primary, true time: then the others are given what it alone held.
     published: BTreeMap<ServerNo, u64>,
 }
@@ -26,6 +31,11 @@ impl Check for Candidate {
     }
 
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
+        if let Event::StepEnded { step, permit, end: StepEnd::Done(_), .. } = event
+            && let (Action::StopReceiver { .. }, Ok(recovery)) = (&step.action, permit.recovery.parse())
+        {
+            self.stopped.insert((recovery, step.target.server.clone()));
+        }
         if let Some((Change::StartRecovery(_), id)) = changed(event) {
             self.started.entry(id).or_insert(at);
         }
@@ -60,6 +70,39 @@ impl Check for Candidate {
         if errant && record.kind == Kind::Failover {
             return wrong("which holds an errant row");
         }
-        Ok(())
+        match no
+            .filter(|_| record.kind != Kind::Switchover)
+            .and_then(|no| self.holds_more(world, record, decision, no))
+        {
+            Some(better) => wrong(&format!("and {better} received all that it did, and more")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Candidate {
+    /// Another that was seen stopped, and could be promoted as well, holds everything that the candidate does, and more.
+    fn holds_more(
+        &self,
+        world: &World,
+        record: &Recovery,
+        decision: &Decision,
+        candidate: ServerNo,
+    ) -> Option<Address> {
+        let held = in_hand(world, candidate);
+        let passed = |server: &ServerId| record.passed_over.iter().any(|passed| &passed.server == server);
+        let stopped = |server: &ServerId| self.stopped.contains(&(record.id, server.clone()));
+        let others = decision.siblings.iter().map(|sibling| &sibling.target);
+        let mut others = others.filter(|other| stopped(&other.server) && !passed(&other.server));
+        let better = others.find(|other| {
+            let Some(no) = world.server_at(&other.address) else { return false };
+            let well = world.fleet.server(no).channels.iter().all(|channel| channel.applier_error.is_none());
+            let theirs = in_hand(world, no);
+            well && !world.errant.contains_key(&no)
+                && !world.restarted.contains(&no)
+                && theirs.contains(&held)
+                && !held.contains(&theirs)
+        });
+        better.map(|other| other.address.clone())
     }
 }

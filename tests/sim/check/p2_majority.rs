@@ -1,6 +1,6 @@
 //! P2, P12, I2, I3: an automatic recovery starts only on the verdicts of a majority of the voters, each its own, of the
 //! incarnation that votes, about this primary and epoch; and each of those nodes has really failed to hear it: refused
-//! or cut off, or silent for as long as policy says.
+//! or cut off, or silent for as long as policy says and through an urgent round besides.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use quorate::core::replicated::{Change, Kind, recovery::Testimony};
 use super::{Check, account::done};
 use crate::{fleet::ServerNo, prober::LastSeen, trace::Event, world::World};
 
-/// How long ago what a verdict rests on may lie, besides its age: rounds, commits, a leader's delay, milliseconds.
+/// How long ago what a verdict rests on may lie, besides its age: rounds, a leader's delay, milliseconds.
 const LATE_MS: u64 = 6_000;
 
 /// See above.
@@ -26,6 +26,9 @@ impl Check for Majority {
         if start.kind != Kind::Failover || id != index {
             return Ok(());
         }
+        // What it rests on was seen before it was proposed, however late it was committed.
+        let proposed = world.proposed.get(&(command.node, command.term, command.at_ms)).copied();
+        let proposed = proposed.unwrap_or(at);
         let state = &world.group.state;
         let mut nodes = BTreeSet::new();
         for testimony in &start.evidence {
@@ -33,9 +36,13 @@ impl Check for Majority {
             let votes = state.voters.get(&verdict.node) == Some(&verdict.incarnation);
             let about = verdict.epoch == start.epoch && verdict.subject == start.subject;
             let fresh = testimony.age_ms <= state.policy.verdict_fresh_for_ms;
-            if votes && about && fresh && verdict.failure().is_some_and(|(class, ..)| class == start.class) {
+            // Silence counts only where it went on through an urgent round.
+            let fails = verdict.failure().is_some_and(|(class, _, evidence)| {
+                class == start.class && (evidence.hard || evidence.urgent_round_done)
+            });
+            if votes && about && fresh && fails {
                 nodes.insert(verdict.node);
-                saw(world, at, testimony)?;
+                saw(world, proposed, testimony)?;
             }
         }
         let need = state.voters.len() / 2 + 1;
@@ -46,6 +53,7 @@ impl Check for Majority {
     }
 }
 
+/// `at`: when the start was proposed that names it, true time.
 fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     let verdict = &testimony.verdict;
     let Some((_, member)) = world.group.state.find_server(&verdict.subject.0).ok() else { return Ok(()) };
@@ -54,11 +62,14 @@ fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     let hard = verdict.failure().is_some_and(|(_, _, evidence)| evidence.hard);
     let since = at.saturating_sub(testimony.age_ms + LATE_MS);
     let silence = world.group.state.policy.silence_ms * 9 / 10;
-    let LastSeen { answered, gone, gap } = seen;
+    let LastSeen { answered, gone, gap, silent_round } = seen;
     let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
         || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);
     let turned_away = gone.is_some_and(|gone| gone >= since);
-    match turned_away || (!hard && heard_nothing) {
+    // A round holds as long as there was no answer after it.
+    let unanswered = |round: u64| round >= since || answered.is_none_or(|answered| round > answered);
+    let asked_urgently = silent_round.is_some_and(unanswered);
+    match turned_away || (!hard && heard_nothing && asked_urgently) {
         true => Ok(()),
         false => Err(format!("node {} says {}, and has seen {seen:?}", verdict.node, verdict.label())),
     }

@@ -1,9 +1,10 @@
 //! P6, I12, I18: under semi-sync in force, no write that was acknowledged to a client is missing on the server that is
-//! published as the primary, unless an operator accepted its loss by name.
+//! published as the primary, unless an operator accepted its loss by name. A switchover loses nothing that the old
+//! primary holds, whatever the durability.
 
 use std::collections::BTreeMap;
 
-use quorate::core::replicated::{Change, recovery::Waiver};
+use quorate::core::replicated::{Change, Kind, recovery::Waiver};
 
 use super::{Check, account::changed};
 use crate::{fleet::ServerNo, trace::Event, world::World};
@@ -15,6 +16,8 @@ pub struct Acknowledged {
     rows: BTreeMap<ServerNo, Vec<u64>>,
     /// Somebody made a time-out finite: what was acknowledged since is not protected, and nobody may know it yet.
     tampered: bool,
+    /// A power failure may have taken a binlog's end: the same numbers then stand for other transactions elsewhere.
+    renumbered: bool,
 }
 
 impl Check for Acknowledged {
@@ -24,14 +27,22 @@ impl Check for Acknowledged {
 
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
-            Event::Acknowledged { server, row, .. } => self.rows.entry(*server).or_default().push(*row),
-            Event::Fault { what, .. } if what.starts_with("SemiSyncTimeout") => self.tampered = true,
+            Event::Acknowledged { server, row, .. } if !world.forgot_semi_sync(*server) => {
+                self.rows.entry(*server).or_default().push(*row);
+            }
+            Event::Fault { what, .. } => {
+                self.tampered |= what.starts_with("SemiSyncTimeout");
+                self.renumbered |= what.contains("Power");
+            }
             _ => {}
         }
         let Some((Change::Publish { recovery }, _)) = changed(event) else { return Ok(()) };
         let Some(recovery) = world.group.state.recoveries.get(recovery) else { return Ok(()) };
         let Some(decision) = &recovery.decision else { return Ok(()) };
-        if recovery.semi_sync.is_none() || self.tampered || recovery.waived.contains(&Waiver::Loss) {
+        let switchover = recovery.kind == Kind::Switchover && !self.renumbered;
+        let protected =
+            recovery.semi_sync.is_some() && !self.tampered && !recovery.waived.contains(&Waiver::Loss);
+        if !switchover && !protected {
             return Ok(());
         }
         let (Some(old), Some(new)) =
@@ -39,9 +50,9 @@ impl Check for Acknowledged {
         else {
             return Ok(());
         };
-        let there = &world.fleet.server(new).log;
-        let lost: Vec<u64> =
-            self.rows.get(&old).into_iter().flatten().filter(|row| !there.holds(**row)).copied().collect();
+        let (here, there) = (&world.fleet.server(old).log, &world.fleet.server(new).log);
+        let lost = |row: &&u64| !there.holds(**row) && (protected || here.holds(**row));
+        let lost: Vec<u64> = self.rows.get(&old).into_iter().flatten().filter(lost).copied().collect();
         match lost.is_empty() {
             true => Ok(()),
             false => Err(format!(

@@ -1,6 +1,8 @@
 //! P8, I20: the primary on record is never fenced but under a recovery that runs: not by a node that comes back, not by
 //! a standing order of another epoch.
 
+use quorate::core::replicated::{Ending, Recovery};
+
 use super::Check;
 use crate::{fleet::Statement, trace::Event, world::World};
 
@@ -25,7 +27,9 @@ impl Check for FailStatic {
             return Ok(());
         }
         let running = permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id));
-        match running.is_some_and(|recovery| recovery.running()) {
+        // One that failed past its point of no return says that its primary may be fenced, by what was begun before.
+        let may = |recovery: &Recovery| recovery.running() || recovery.ending == Some(Ending::Failed);
+        match running.is_some_and(may) {
             true => Ok(()),
             false => Err(format!(
                 "node {node} fences server {}, the primary, under {}, which does not run",

@@ -34,6 +34,8 @@ pub trait Wire: Send {
     fn left_ms(&self) -> u64;
     /// Whether the permit still holds.
     fn permitted(&self) -> bool;
+    /// The permit's term.
+    fn term(&self) -> u64;
 }
 
 /// The node on whose behalf steps are run.
@@ -56,7 +58,10 @@ pub struct Slot {
     pub predecessor: Option<u64>,
     /// Whether the session can still be used; after a step that lost it, the next one opens another.
     pub is_open: bool,
+    /// The term in which other nodes' sessions were seen gone.
+    pub alone_in: Option<u64>,
 }
+
 /// How many seconds a session's statements wait for locks, unless they say otherwise (`SessionOptions::lock_wait_s`).
 const LOCK_WAIT_S: u64 = 1;
 
@@ -66,7 +71,7 @@ pub async fn open(wire: &mut impl Wire, node: &Node) -> Result<Slot, Gone> {
     let predecessor = holder(first.replies.last());
     let second = wire.send(vec![Statement::AskProfile]).await?;
     match second.replies.into_iter().next() {
-        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor, is_open: true }),
+        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor, is_open: true, alone_in: None }),
         _ => Err(Gone("it does not say what it is".to_owned())),
     }
 }
@@ -218,6 +223,13 @@ impl<W: Wire> Run<'_, W> {
 
     /// Runs `statements` under the identity guard and reads the facts behind them, all in one round trip.
     async fn change(&mut self, statements: &[Statement]) -> Result<Arc<ServerFacts>, Stopped> {
+        Ok(self.change_and_read(statements).await?.0)
+    }
+
+    async fn change_and_read(
+        &mut self,
+        statements: &[Statement],
+    ) -> Result<(Arc<ServerFacts>, Vec<Reply>), Stopped> {
         let result = self.guarded(statements).await;
         let begun = match &result {
             Ok(_) => statements.len(),
@@ -228,7 +240,8 @@ impl<W: Wire> Run<'_, W> {
         result
     }
 
-    async fn guarded(&mut self, statements: &[Statement]) -> Result<Arc<ServerFacts>, Stopped> {
+    /// The facts, and the replies before them.
+    async fn guarded(&mut self, statements: &[Statement]) -> Result<(Arc<ServerFacts>, Vec<Reply>), Stopped> {
         let mut all = self.lead();
         let lead = all.len();
         all.extend_from_slice(statements);
@@ -238,7 +251,7 @@ impl<W: Wire> Run<'_, W> {
             Some(error) if replies.len() < lead => Err(Stopped::End(self.mismatch(&error).await)),
             Some(error) => Err(Stopped::At(replies.len() - lead, error)),
             None => match replies.pop() {
-                Some(Reply::Facts(facts)) => Ok(facts),
+                Some(Reply::Facts(facts)) => Ok((facts, replies)),
                 _ => Err(Stopped::End(self.unknown("no facts"))),
             },
         }
@@ -259,7 +272,7 @@ impl<W: Wire> Run<'_, W> {
     /// The same, for statements that change nothing.
     async fn look(&mut self, statements: &[Statement]) -> Result<Arc<ServerFacts>, StepEnd> {
         let result = self.guarded(statements).await;
-        result.map_err(|stopped| self.ended(stopped))
+        result.map(|(facts, _)| facts).map_err(|stopped| self.ended(stopped))
     }
 
     /// The same, for statements of which none may fail.

@@ -156,25 +156,23 @@ impl Disk {
         index
     }
 
-    /// Begins with a snapshot. What is held behind it stays, where it belongs to it: it may have been acknowledged while
-    /// the snapshot was under way.
-    pub fn install(&mut self, snapshot: &Arc<Snapshot>) {
-        let (index, term) = (snapshot.index, snapshot.term);
-        match self.log.term_at(index) == Some(term) {
-            true => self.log.compact(index),
-            false => {
-                self.log.reset(index, term);
-                self.configs.clear();
-            }
-        }
-        self.configs.retain(|(at, _)| *at > index);
-        self.configs.insert(0, (index, snapshot.config.clone()));
-        self.snapshot = Some(snapshot.clone());
-    }
-
     /// Drops `index` and all after it.
     pub fn truncate(&mut self, index: u64) {
         self.log.truncate(index);
         self.configs.retain(|(at, _)| *at < index);
+    }
+
+    /// Takes a snapshot in. Where the log holds its last entry, what follows that stays: this node has acknowledged it, and its
+    /// leader sends nothing again that was acknowledged.
+    pub fn begin_behind(&mut self, snapshot: Arc<Snapshot>) {
+        let index = snapshot.index;
+        match self.log.term_at(index) == Some(snapshot.term) {
+            true => self.log.compact(index),
+            false => self.log.reset(index, snapshot.term),
+        }
+        let last = self.log.last().0;
+        self.configs.retain(|(at, _)| *at > index && *at <= last);
+        self.configs.insert(0, (index, snapshot.config.clone()));
+        self.snapshot = Some(snapshot);
     }
 }

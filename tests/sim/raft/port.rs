@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::{Asker, Entry, Load, Replica};
-use crate::world::{POISON, Sim, World};
+use crate::{
+    fault::Point,
+    world::{POISON, Sim, World},
+};
 
 /// [`Log`] of one process.
 pub struct SimLog {
@@ -151,6 +154,7 @@ impl World {
         }
         if matches!(command.change, Change::StartRecovery(_)) {
             self.proposed.insert((node, term, command.at_ms), self.now);
+            self.point_reached(Point::Proposed);
         }
         let (reply, answer) = oneshot::channel();
         let index = self.nodes[&node].disk.log.last().0 + 1;

@@ -307,7 +307,7 @@ impl World {
             live.applied = snapshot.index;
             live.pending.clear();
             live.replica.applied.tell(snapshot.index);
-            entry.disk.install(snapshot);
+            entry.disk.begin_behind(snapshot.clone());
             self.note(Event::SnapshotInstalled { node, index: snapshot.index });
             self.tell_leadership(node);
             self.compare_now(node);

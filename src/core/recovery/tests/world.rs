@@ -5,14 +5,12 @@ pub(super) use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::super::*;
 pub(super) use crate::{
     core::{
-        analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
+        analysis::Class,
         plan::step::StepReport,
         replicated::{
-            Command, Member, MemberState, OrderStage, Refusal,
-            command::StartRecovery,
-            recovery::{Revoked, Testimony},
+            Command, Member, MemberState, OrderStage, Refusal, command::StartRecovery, recovery::Revoked,
         },
-        samples::{self, id, set},
+        samples::{self, dead, id, set},
     },
     model::{
         address::Address,
@@ -266,28 +264,5 @@ impl World {
             .iter()
             .rposition(|t| t.starts_with(what))
             .unwrap_or_else(|| panic!("no {what} in {:?}", self.trace))
-    }
-}
-
-pub(super) fn dead(node: u64) -> Testimony {
-    let evidence = Evidence {
-        primary: PrimarySign::Gone { how: "refused".into() },
-        replicas: (2..=4).map(|n| (id(n), ReplicaSign::Lost)).collect(),
-        hard: true,
-        urgent_round_done: false,
-        needs_witness: false,
-        text: String::new(),
-    };
-    Testimony {
-        verdict: Verdict {
-            node,
-            incarnation: format!("i{node}"),
-            sequence: 1,
-            cluster: ClusterId("c".into()),
-            epoch: 1,
-            subject: id(1),
-            finding: Finding::Failure { class: Class::Primary, code: Code::DeadPrimary, evidence },
-        },
-        age_ms: 1,
     }
 }

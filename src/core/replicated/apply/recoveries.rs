@@ -1,4 +1,4 @@
-//! The life of a recovery as the log sees it: gate, decisions, publication, end, block; and the standing orders.
+//! The life of a recovery as the log sees it: gate, decisions, publication, end, block.
 
 use super::{Context, Done, members::unknown};
 use crate::core::{
@@ -14,7 +14,10 @@ use crate::core::{
         state::{Block, State},
     },
 };
-use crate::model::server::ServerId;
+use crate::{
+    mistake::{self, Mistake, planted},
+    model::server::ServerId,
+};
 
 /// Step records kept per recovery.
 const STEPS_KEPT: usize = 200;
@@ -109,6 +112,7 @@ impl State {
             undo: None,
             supersedes: self.clusters[&start.cluster].slot,
             passed_over: Vec::new(),
+            voters: self.voters.keys().copied().collect(),
         };
         let what = match start.kind {
             Kind::Failover => "failover",
@@ -202,10 +206,12 @@ impl State {
         }
         let recovery = recovery.clone();
         self.check_takeover(&recovery, evidence)?;
+        let voters = self.voters.keys().copied().collect();
         let recovery = self.running_mut(id)?;
         recovery.owner = owner;
         if !evidence.is_empty() {
             recovery.evidence = evidence.to_vec();
+            recovery.voters = voters;
         }
         let cluster = recovery.cluster.clone();
         let text = format!("node {} takes recovery {id} over in phase {}", owner.0, recovery.phase);
@@ -390,8 +396,10 @@ impl State {
         if ended.undo.is_none() {
             self.settle_attempts(&ended);
         }
-        let text = format!("{} {id} {}: {reason}", kind_name(ended.kind), ended.state_name());
-        self.audit(context, EventKind::RecoveryEnded, Some(&ended.cluster), None, Some(id), text);
+        if ending != Ending::Cancelled || !planted(Mistake::EndNotAudited) {
+            let text = format!("{} {id} {}: {reason}", kind_name(ended.kind), ended.state_name());
+            self.audit(context, EventKind::RecoveryEnded, Some(&ended.cluster), None, Some(id), text);
+        }
         if ending == Ending::Succeeded && ended.kind == Kind::Failover {
             self.block(context, &ended);
         }
@@ -463,12 +471,11 @@ impl State {
         if self.policy.block_for_ms == 0 {
             return;
         }
-        let until_ms = self.log_time_ms.saturating_add(self.policy.block_for_ms);
         let block = Block {
             recovery: ended.id,
             cluster: ended.cluster.clone(),
             class: ended.class,
-            until_ms,
+            until_ms: self.block_until_ms(),
             lifted: None,
         };
         self.blocks.insert(ended.id, block);
@@ -480,75 +487,17 @@ impl State {
         self.audit(context, EventKind::Blocked, Some(&ended.cluster), None, Some(ended.id), text);
     }
 
-    pub(super) fn advance_order(
-        &mut self,
-        context: &mut Context<'_>,
-        id: u64,
-        stage: &OrderStage,
-    ) -> Result<Done, Refusal> {
-        let Some(order) = self.orders.get_mut(&id) else {
-            return Err(unknown("standing order", &id.to_string()));
+    /// Until when a recovery that ends now blocks further ones; log time (P10).
+    fn block_until_ms(&self) -> u64 {
+        let now_ms = match planted(Mistake::BlockFromLocalClock) {
+            true => mistake::local_clock_ms(),
+            false => self.log_time_ms,
         };
-        let legal = matches!(
-            (&order.stage, stage),
-            (OrderStage::Waiting | OrderStage::Fenced, OrderStage::Fenced | OrderStage::Rejoining)
-                | (
-                    OrderStage::Waiting | OrderStage::Fenced | OrderStage::Rejoining,
-                    OrderStage::Quarantined { .. }
-                )
-                | (OrderStage::Rejoining, OrderStage::Rejoined | OrderStage::Fenced)
-        );
-        if !legal {
-            return Err(Refusal::Invalid(format!(
-                "a standing order does not go from {:?} to {stage:?}",
-                order.stage
-            )));
-        }
-        if &order.stage == stage {
-            return Ok(Done { id: Some(id), ..Done::default() });
-        }
-        order.stage = stage.clone();
-        let order = order.clone();
-        let (kind, text) = match stage {
-            OrderStage::Waiting | OrderStage::Fenced => {
-                (EventKind::Fenced, "the returned old primary is read-only".to_owned())
-            }
-            OrderStage::Rejoining => {
-                (EventKind::Fenced, "its transactions are all in the cluster: rejoining".to_owned())
-            }
-            OrderStage::Quarantined { errant, why } => (
-                EventKind::Quarantined,
-                format!("it holds transactions that the cluster lacks: {errant} ({why})"),
-            ),
-            OrderStage::Rejoined => {
-                (EventKind::Rejoined, "the old primary replicates from the new one".to_owned())
-            }
+        let for_ms = match planted(Mistake::BlockTooShort) {
+            true => self.policy.block_for_ms / 1_000,
+            false => self.policy.block_for_ms,
         };
-        self.settle_member(&order, stage);
-        let address = order.target.address.to_string();
-        self.audit(context, kind, Some(&order.cluster), Some(address), Some(order.recovery), text);
-        Ok(Done { id: Some(id), ..Done::default() })
-    }
-
-    fn settle_member(&mut self, order: &StandingOrder, stage: &OrderStage) {
-        if *stage == OrderStage::Rejoined {
-            self.orders.remove(&order.id);
-        }
-        let Some(cluster) = self.clusters.get_mut(&order.cluster) else { return };
-        let primary = cluster.primary.clone();
-        let Some(member) = cluster.members.get_mut(&order.target.server) else { return };
-        match stage {
-            OrderStage::Rejoined => {
-                member.state = MemberState::Normal;
-                member.source = primary;
-                member.channels = 1;
-            }
-            OrderStage::Quarantined { errant, why } => {
-                member.state = MemberState::Quarantined { errant: errant.clone(), why: why.clone() };
-            }
-            _ => return,
-        }
-        cluster.generation += 1;
+        now_ms.saturating_add(for_ms)
     }
 
     fn running_mut(&mut self, id: u64) -> Result<&mut Recovery, Refusal> {

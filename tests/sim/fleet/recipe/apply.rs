@@ -1,7 +1,10 @@
 //! `src/executor/actions/apply.rs`.
 
 use quorate::{
-    core::plan::step::StepEnd,
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::StepEnd,
+    },
     model::{
         facts::{Channel, Receiver, ServerFacts},
         gtid::GtidSet,
@@ -9,10 +12,7 @@ use quorate::{
 };
 
 use super::super::statement::{Statement, Thread};
-use super::{
-    Run, Wire, channel, done,
-    receiver::{is_applied, start_would_lose},
-};
+use super::{Run, Wire, channel, done};
 
 /// One wait on the server, milliseconds.
 const SLICE_MS: u64 = 250;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use quorate::{
-    core::plan::step::{SourceOptions, StepEnd},
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::{SourceOptions, StepEnd},
+    },
     model::{
         facts::{Channel, Receiver, ServerFacts},
         gtid::GtidSet,
@@ -12,10 +15,7 @@ use quorate::{
 };
 
 use super::super::statement::{ChangeSource, Statement, Thread};
-use super::{
-    Run, Wire, channel, done,
-    receiver::{is_applied, start_would_lose},
-};
+use super::{Run, Wire, channel, done};
 
 /// First pause between two looks at a receiver that is connecting, milliseconds; doubles up to the second.
 const LOOK_AFTER_MS: u64 = 5;

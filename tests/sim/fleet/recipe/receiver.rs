@@ -1,9 +1,14 @@
 //! `src/executor/actions/receiver.rs`.
 
+use std::sync::Arc;
+
 use quorate::{
-    core::plan::step::StepEnd,
+    core::plan::{
+        applied::{is_applied, start_would_lose},
+        step::StepEnd,
+    },
     model::{
-        facts::{Channel, Receiver, ServerFacts},
+        facts::{Receiver, ServerFacts},
         server::Flavor,
     },
 };
@@ -14,22 +19,6 @@ use super::{Run, Stopped, Wire, channel, done};
 const UNAPPLIED: &str =
     "both threads are stopped while relay log is not applied: MariaDB would delete it at the start";
 
-/// Whether everything received is applied.
-pub(super) fn is_applied(facts: &ServerFacts, channel: &Channel) -> bool {
-    match channel.by_gtid {
-        true => facts.executed.contains(&channel.received),
-        false => channel.read_position == channel.executed_position,
-    }
-}
-
-/// Whether starting a thread would delete relay log.
-pub(super) fn start_would_lose(flavor: Flavor, facts: &ServerFacts, channel: &Channel) -> bool {
-    flavor == Flavor::MariaDb
-        && channel.receiver == Receiver::Stopped
-        && !channel.applier_running
-        && !is_applied(facts, channel)
-}
-
 fn is_no_channel(stopped: &Stopped) -> bool {
     let Stopped::At(_, error) = stopped else { return false };
     matches!(error.code, code::NO_CHANNEL | code::NO_CONNECTION | code::NOT_CONFIGURED)
@@ -37,27 +26,43 @@ fn is_no_channel(stopped: &Stopped) -> bool {
 
 impl<W: Wire> Run<'_, W> {
     pub(super) async fn stop_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
+        let (facts, seen) = self.stop_once(name).await?;
+        let (facts, killed) = self.end_others(facts, seen).await?;
+        if killed == 0 {
+            return Ok(done(facts));
+        }
+        self.note(format!("ended {killed} executor sessions of other nodes"));
+        match channel(&facts, name).is_none_or(|found| found.receiver == Receiver::Stopped) {
+            true => Ok(done(facts)),
+            false => {
+                self.note("one of them had started the receiver again");
+                Ok(done(self.stop_once(name).await?.0))
+            }
+        }
+    }
+
+    async fn stop_once(&mut self, name: &str) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
         if self.flavor() == Flavor::MariaDb {
-            let facts = self.facts().await?;
+            let (facts, seen) = self.look_for_any().await?;
             let Some(found) = channel(&facts, name) else {
                 self.note("there is no such channel: nothing is received");
-                return Ok(done(facts));
+                return Ok((facts, seen));
             };
             if found.receiver == Receiver::Stopped {
                 self.note("the receiver was stopped already");
-                return Ok(done(facts));
+                return Ok((facts, seen));
             }
             if !found.applier_running && !is_applied(&facts, found) {
                 self.change_all(&[Statement::Start(name.to_owned(), Thread::Applier)]).await?;
                 self.note("started the applier first: relay log was not applied");
             }
         }
-        match self.change(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
-            Ok(after) => Ok(done(after)),
+        match self.before_any(&[Statement::Stop(name.to_owned(), Thread::Receiver)]).await {
+            Ok(after) => Ok(after),
             Err(stopped) if is_no_channel(&stopped) => {
-                let facts = self.facts().await?;
+                let seen = self.look_for_any().await?;
                 self.note("there is no such channel: nothing is received");
-                Ok(done(facts))
+                Ok(seen)
             }
             Err(stopped) => Err(self.ended(stopped)),
         }

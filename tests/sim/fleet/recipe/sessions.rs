@@ -1,10 +1,10 @@
 //! `src/executor/actions/sessions.rs`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use quorate::{
     core::plan::step::{Blocker, StepEnd, StepReport},
-    model::server::Flavor,
+    model::{facts::ServerFacts, server::Flavor},
 };
 
 use super::super::statement::{Client, Reply, Statement, code};
@@ -148,29 +148,88 @@ impl<W: Wire> Run<'_, W> {
     }
 
     pub(super) async fn kill_predecessors(&mut self) -> Result<StepEnd, StepEnd> {
-        let nodes: BTreeSet<u64> = self.node.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
-        let (own, group) = (self.node.number, self.node.group.clone());
-        let others: Vec<String> =
-            nodes.iter().filter(|node| **node != own).map(|node| mark(&group, *node)).collect();
-        let mut killed = 0;
-        let mut left = self.holders(&others).await?;
-        while !left.is_empty() {
-            killed += self.kill(&left).await?.done;
-            if self.wire.left_ms() <= LOOK_AFTER_MS {
-                let why = format!("{} executor sessions of other nodes are not seen gone", left.len());
-                return Err(self.unknown(why));
-            }
-            self.wire.sleep(LOOK_AFTER_MS).await;
-            let now = self.holders(&others).await?;
-            left.retain(|id| now.contains(id));
-        }
+        let (facts, seen) = self.look_for_others().await?;
+        let (_, killed) = self.end_others(facts, seen).await?;
         Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
     }
 
-    async fn holders(&mut self, marks: &[String]) -> Result<Vec<u64>, StepEnd> {
-        match self.ask(Statement::MarkHolders(marks.to_vec())).await? {
-            Reply::Holders(holders) => Ok(holders),
-            _ => Ok(Vec::new()),
+    fn is_alone(&self) -> bool {
+        self.slot.alone_in == Some(self.wire.term())
+    }
+
+    fn others(&self) -> Statement {
+        let nodes: BTreeSet<u64> = self.node.nodes.iter().copied().chain(1..=NODES_TRIED).collect();
+        let others = nodes.into_iter().filter(|node| *node != self.node.number);
+        Statement::MarkHolders(others.map(|node| mark(&self.node.group, node)).collect())
+    }
+
+    /// Does `statements`, and then sees which executor sessions of other nodes are there, unless they were seen gone.
+    pub(super) async fn before_any(
+        &mut self,
+        statements: &[Statement],
+    ) -> Result<(Arc<ServerFacts>, Vec<u64>), Stopped> {
+        match self.is_alone() {
+            true => Ok((self.change(statements).await?, Vec::new())),
+            false => self.before_others(statements).await,
+        }
+    }
+
+    /// Does `statements`, and then sees which executor sessions of other nodes are there.
+    async fn before_others(
+        &mut self,
+        statements: &[Statement],
+    ) -> Result<(Arc<ServerFacts>, Vec<u64>), Stopped> {
+        let all: Vec<Statement> = statements.iter().cloned().chain([self.others()]).collect();
+        let (facts, mut replies) = self.change_and_read(&all).await?;
+        match replies.pop() {
+            Some(Reply::Holders(holders)) => Ok((facts, holders)),
+            _ => Err(Stopped::End(self.unknown("a question was not answered"))),
+        }
+    }
+
+    pub(super) async fn look_for_any(&mut self) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
+        let seen = self.before_any(&[]).await;
+        seen.map_err(|stopped| self.ended(stopped))
+    }
+
+    async fn look_for_others(&mut self) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
+        let seen = self.before_others(&[]).await;
+        seen.map_err(|stopped| self.ended(stopped))
+    }
+
+    /// Kills those that were seen with `facts`, and sees them gone.
+    pub(super) async fn end_others(
+        &mut self,
+        facts: Arc<ServerFacts>,
+        seen: Vec<u64>,
+    ) -> Result<(Arc<ServerFacts>, u32), StepEnd> {
+        let killed = seen.len() as u32;
+        let (mut facts, mut left) = (facts, seen);
+        while !left.is_empty() {
+            let (after, now) = self.kill_others(&left).await?;
+            facts = after;
+            left.retain(|id| now.contains(id));
+            if !left.is_empty() && self.wire.left_ms() <= LOOK_AFTER_MS {
+                let why = format!("{} executor sessions of other nodes are not seen gone", left.len());
+                return Err(self.unknown(why));
+            }
+            if !left.is_empty() {
+                self.wire.sleep(LOOK_AFTER_MS).await;
+            }
+        }
+        self.slot.alone_in = Some(self.wire.term());
+        Ok((facts, killed))
+    }
+
+    async fn kill_others(&mut self, ids: &[u64]) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
+        let kills: Vec<Statement> = ids.iter().map(|id| Statement::KillConnection(*id)).collect();
+        match self.before_others(&kills).await {
+            Ok(seen) => Ok(seen),
+            Err(Stopped::At(..)) => {
+                self.kill(ids).await?;
+                self.look_for_others().await
+            }
+            Err(stopped) => Err(self.ended(stopped)),
         }
     }
 

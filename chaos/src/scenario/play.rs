@@ -1,0 +1,77 @@
+//! Which function plays which scenario.
+
+use super::{
+    Scenario, Scenario as S, disks, frozen, islands, members, nothing, of_nodes, of_operators, of_primaries,
+    of_replicas, overload, races, undisturbed,
+};
+use crate::stage::Stage;
+use anyhow::Result;
+
+impl Scenario {
+    /// Plays it.
+    pub async fn play(self, stage: &mut Stage<'_>) -> Result<()> {
+        match self {
+            S::KillPrimary | S::DocumentedGrants => of_primaries::kill(stage).await,
+            S::FreezePrimary => of_primaries::freeze(stage).await,
+            S::FrozenUndo => frozen::undo(stage).await,
+            S::FrozenSupersede => frozen::supersede(stage).await,
+            S::ShutdownPrimary => of_primaries::shutdown(stage).await,
+            S::PartitionPrimary => of_primaries::partition(stage).await,
+            S::PowerOff => of_primaries::power_off(stage).await,
+            S::OldPrimaryReturns | S::SemiSyncKill => of_primaries::kill_and_return(stage).await,
+            S::ShortFreeze => overload::short_freeze(stage).await,
+            S::FreezeIntoRecovery => frozen::freeze_into_recovery(stage).await,
+            S::RestartsInTime => overload::restarts_in_time(stage).await,
+            S::NoConnectionsLeft => overload::no_connections_left(stage).await,
+            S::GlobalLock => overload::global_lock(stage).await,
+            S::StarvedPrimary => overload::starved_primary(stage).await,
+            S::StarvedLeader => overload::starved_leader(stage).await,
+            S::OneObserverBlind => nothing::one_observer_blind(stage).await,
+            S::WitnessClears => nothing::witness_clears(stage).await,
+            S::Minority => nothing::minority(stage).await,
+            S::MajorityBlind => undisturbed::majority_blind(stage).await,
+            S::AsymmetricCut => undisturbed::asymmetric(stage).await,
+            S::LeaderDatacenterCutOff => undisturbed::leader_datacenter(stage).await,
+            S::LossyNodes => undisturbed::lossy_nodes(stage).await,
+            S::TwoDatacentersApart => undisturbed::two_datacenters_apart(stage).await,
+            S::ReplicasCutOff => undisturbed::replicas_cut_off(stage).await,
+            S::BigPacketsVanish => undisturbed::big_packets_vanish(stage).await,
+            S::NodesHalfApart => islands::nodes_half_apart(stage).await,
+            S::NodesApart => islands::nodes_apart(stage).await,
+            S::PrimaryDatacenterCutOff => islands::primary_datacenter(stage).await,
+            S::ClientsOnly => islands::clients_only(stage).await,
+            S::FlappingLink => islands::flapping_short(stage).await,
+            S::FlappingLinkLong => islands::flapping_long(stage).await,
+            S::KillLeaderAndPrimary => of_nodes::kill_leader_and_primary(stage).await,
+            S::KillLeaderMidRecovery => of_nodes::kill_leader_mid_recovery(stage).await,
+            S::RestartAllNodes => of_nodes::restart_all(stage).await,
+            S::WipedNode => of_nodes::wiped(stage).await,
+            S::MajorityWiped => disks::majority_wiped(stage).await,
+            S::FullDiskOfLeader => disks::full_disk_of_leader(stage).await,
+            S::DamagedState => disks::damaged_state(stage).await,
+            S::RollingRestart => members::rolling_restart(stage).await,
+            S::MembershipMidRecovery => members::membership_mid_recovery(stage).await,
+            S::ReturnsMidRecovery => members::returns_mid_recovery(stage).await,
+            S::AnotherServer => of_replicas::another_server(stage).await,
+            S::AllBehind => of_replicas::all_behind(stage).await,
+            S::ApplierStopped => of_replicas::applier_stopped(stage).await,
+            S::ReceivedAhead => of_replicas::received_ahead(stage).await,
+            S::ErrantCandidate => of_replicas::errant_candidate(stage).await,
+            S::DegradedSemiSync => of_replicas::degraded_semi_sync(stage).await,
+            S::IntermediateToo => of_replicas::intermediate_too(stage).await,
+            S::MostReplicasDead => of_replicas::most_replicas_dead(stage).await,
+            S::TwoServers => of_primaries::kill(stage).await,
+            S::ThereAndBack => of_replicas::there_and_back(stage).await,
+            S::StopHangs => of_replicas::stop_hangs(stage).await,
+            S::DrainHangs => of_replicas::drain_hangs(stage).await,
+            S::FilteredCandidate => of_replicas::filtered_candidate(stage).await,
+            S::Switchover => of_operators::switchover(stage).await,
+            S::Flap => of_operators::flap(stage).await,
+            S::OtherDatacenterForbidden => of_operators::other_datacenter_forbidden(stage).await,
+            S::TwoOperators => races::two_operators(stage).await,
+            S::SwitchoverAndDeath => races::switchover_and_death(stage).await,
+            S::DisabledInTheAct => races::disabled_in_the_act(stage).await,
+            S::RepeatedRequest => races::repeated_request(stage).await,
+        }
+    }
+}

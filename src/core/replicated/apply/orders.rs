@@ -1,0 +1,83 @@
+//! The life of a standing order as the log sees it: fenced, rejoining, rejoined or quarantined.
+
+use super::{Context, Done, members::unknown};
+use crate::core::replicated::{
+    audit::EventKind,
+    cluster::MemberState,
+    orders::{OrderStage, StandingOrder},
+    refusal::Refusal,
+    state::State,
+};
+
+impl State {
+    pub(super) fn advance_order(
+        &mut self,
+        context: &mut Context<'_>,
+        id: u64,
+        stage: &OrderStage,
+    ) -> Result<Done, Refusal> {
+        let Some(order) = self.orders.get_mut(&id) else {
+            return Err(unknown("standing order", &id.to_string()));
+        };
+        let legal = matches!(
+            (&order.stage, stage),
+            (OrderStage::Waiting | OrderStage::Fenced, OrderStage::Fenced | OrderStage::Rejoining)
+                | (
+                    OrderStage::Waiting | OrderStage::Fenced | OrderStage::Rejoining,
+                    OrderStage::Quarantined { .. }
+                )
+                | (OrderStage::Rejoining, OrderStage::Rejoined | OrderStage::Fenced)
+        );
+        if !legal {
+            return Err(Refusal::Invalid(format!(
+                "a standing order does not go from {:?} to {stage:?}",
+                order.stage
+            )));
+        }
+        if &order.stage == stage {
+            return Ok(Done { id: Some(id), ..Done::default() });
+        }
+        order.stage = stage.clone();
+        let order = order.clone();
+        let (kind, text) = match stage {
+            OrderStage::Waiting | OrderStage::Fenced => {
+                (EventKind::Fenced, "the returned old primary is read-only".to_owned())
+            }
+            OrderStage::Rejoining => {
+                (EventKind::Fenced, "its transactions are all in the cluster: rejoining".to_owned())
+            }
+            OrderStage::Quarantined { errant, why } => (
+                EventKind::Quarantined,
+                format!("it holds transactions that the cluster lacks: {errant} ({why})"),
+            ),
+            OrderStage::Rejoined => {
+                (EventKind::Rejoined, "the old primary replicates from the new one".to_owned())
+            }
+        };
+        self.settle_member(&order, stage);
+        let address = order.target.address.to_string();
+        self.audit(context, kind, Some(&order.cluster), Some(address), Some(order.recovery), text);
+        Ok(Done { id: Some(id), ..Done::default() })
+    }
+
+    fn settle_member(&mut self, order: &StandingOrder, stage: &OrderStage) {
+        if *stage == OrderStage::Rejoined {
+            self.orders.remove(&order.id);
+        }
+        let Some(cluster) = self.clusters.get_mut(&order.cluster) else { return };
+        let primary = cluster.primary.clone();
+        let Some(member) = cluster.members.get_mut(&order.target.server) else { return };
+        match stage {
+            OrderStage::Rejoined => {
+                member.state = MemberState::Normal;
+                member.source = primary;
+                member.channels = 1;
+            }
+            OrderStage::Quarantined { errant, why } => {
+                member.state = MemberState::Quarantined { errant: errant.clone(), why: why.clone() };
+            }
+            _ => return,
+        }
+        cluster.generation += 1;
+    }
+}
