@@ -50,7 +50,8 @@ pub const STATES: &[&str] = &[
     "recovery while an observer was blind",
 ];
 
-/// Those that only tier A comes by: there a leader may apply later than it commits, and propose on what it knows.
+/// Those that only tier A comes by: there other proposals of a leader may overtake a start, as they may in a daemon, whose
+/// tasks run on several threads.
 pub const MODEL_STATES: &[&str] = &["verdict withdrawn while a start was proposed"];
 
 /// Those that only tier B comes by, or where a run of tier A means something else.

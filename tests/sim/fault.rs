@@ -3,6 +3,7 @@
 use super::{
     fleet::{Kill, ServerNo, Thread},
     net::{End, Harm, Select},
+    node::Hold,
     real::{Tier, fault::RaftFault},
     trace::Event,
     world::World,
@@ -59,6 +60,9 @@ pub enum Fault {
     SetWall(WhoNode, i64),
     /// Its disk is slow, up to so many milliseconds an entry.
     SlowDisk(WhoNode, u64),
+    /// A start of a recovery comes to its Raft so many milliseconds after it was decided on: the thread that carries it is
+    /// held up, and other proposals overtake it.
+    HoldStarts(WhoNode, u64),
     /// It loses its data directory and comes back with another, under its old id; then it is replaced under a new one.
     WipeNode(WhoNode),
     /// It is taken out and another put in.
@@ -366,6 +370,14 @@ impl World {
                         entry.sync_ms = before;
                     }
                     true
+                }))
+            }
+            Fault::HoldStarts(who, ms) => {
+                let node = self.who_node(who)?;
+                self.nodes.get_mut(&node)?.hold = Some(Hold { ms, met: false });
+                Some(Box::new(move |world| {
+                    let hold = world.nodes.get_mut(&node).and_then(|entry| entry.hold.take());
+                    hold.is_some_and(|hold| hold.met)
                 }))
             }
             Fault::WipeNode(who) if self.tier == Tier::B => self.do_harm_to_raft(RaftFault::Wipe(who)),

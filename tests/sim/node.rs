@@ -37,8 +37,18 @@ pub struct Node {
     pub apply_lag_ms: u64,
     /// Up to this much passes until an entry is on disk, milliseconds.
     pub sync_ms: u64,
+    /// Starts of recoveries are held up on their way to its Raft.
+    pub hold: Option<Hold>,
     /// Parts per million by which its clock is fast.
     pub drift: i64,
+}
+
+/// How starts are held up.
+pub struct Hold {
+    /// For so long, milliseconds.
+    pub ms: u64,
+    /// Whether there was one.
+    pub met: bool,
 }
 
 /// The process of a node.
@@ -74,6 +84,7 @@ impl Node {
             process: None,
             boots: 0,
             apply_lag_ms: 0,
+            hold: None,
             sync_ms: 0,
             drift: 0,
         }

@@ -2,7 +2,7 @@
 //! seeds that get none mean what they meant without this file, and those of the stories get none.
 
 use super::{
-    fault::{Fault, Planned, Point, When, Who},
+    fault::{Fault, Planned, Point, When, Who, WhoNode},
     fleet::Kill,
     real::Tier,
     rng::Rng,
@@ -12,6 +12,8 @@ use super::{
 
 /// How many storms in a hundred get some.
 const STORMS_PERCENT: u64 = 20;
+/// Of the others, in how many in a hundred a start is overtaken.
+const OVERTAKEN_PERCENT: u64 = 4;
 /// How many runs in a hundred in which only views are harmed get one more.
 const OBSERVERS_PERCENT: u64 = 50;
 /// A leader of such a group keeps its office over a silence in which a start grows old, milliseconds.
@@ -30,10 +32,13 @@ pub fn faults(seed: u64, scenario: &Scenario) -> Vec<Planned> {
         return vec![planned(at, rng.range(2_000, 20_000), Fault::CutMajority(Who::Primary))];
     }
     let replicas = scenario.servers.iter().filter(|plan| plan.source == Some(0)).count();
-    if scenario.kind != Kind::Storm || replicas < 2 || !rng.chance(STORMS_PERCENT) {
+    if scenario.kind != Kind::Storm || replicas < 2 {
         return Vec::new();
     }
-    let at = rng.range(8_000, 45_000);
+    let (many, at) = (rng.chance(STORMS_PERCENT), rng.range(8_000, 45_000));
+    if !many {
+        return if rng.chance(OVERTAKEN_PERCENT) { start_is_overtaken(at, rng) } else { Vec::new() };
+    }
     let acks = scenario.semi_sync.map(|acks| acks as usize);
     match (rng.range(0, if acks.is_some() { 6 } else { 4 }), acks) {
         (0, _) => received_more(at, replicas, rng),
@@ -98,6 +103,12 @@ fn start_comes_late(at: u64, rng: &mut Rng) -> Vec<Planned> {
     let when = When::After(Point::Proposed, 0);
     let apart = Planned { when, for_ms: rng.range(1_200, 2_500), fault: Fault::Apart };
     vec![kill(at, Who::Primary, rng.range(8_000, 20_000)), apart]
+}
+
+/// The primary is back, and seen, before the start that its end led to comes to the log.
+fn start_is_overtaken(at: u64, rng: &mut Rng) -> Vec<Planned> {
+    let held = planned(at, 5_000, Fault::HoldStarts(WhoNode::Leader, rng.range(300, 900)));
+    vec![held, kill(at + rng.range(200, 1_000), Who::Primary, rng.range(100, 600))]
 }
 
 /// Those that alone hold the last acknowledged writes have not applied them, and lose them in a power failure; and the

@@ -10,7 +10,7 @@ use quorate::{
 };
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{Asker, Entry, Load, Replica};
@@ -106,6 +106,9 @@ impl Log for SimLog {
         let deadline = Instant::now() + self.answer_within;
         async move {
             let (node, boot) = (self.node, self.boot);
+            if let Some(held) = self.sim.with(|world| world.held_up(node, &command)) {
+                sleep(held).await;
+            }
             let answer = self.sim.with(|world| world.propose(node, boot, term, command))?;
             let unknown = |what: &str| Err(ProposeError::Unknown { what: what.into() });
             match timeout_at(deadline, answer).await {
@@ -133,6 +136,14 @@ impl Log for SimLog {
 }
 
 impl World {
+    /// How long a proposal is on its way to this node's Raft.
+    fn held_up(&mut self, node: u64, command: &Command) -> Option<Duration> {
+        let hold = self.nodes.get_mut(&node)?.hold.as_mut()?;
+        let is_held = matches!(command.change, Change::StartRecovery(_));
+        hold.met |= is_held;
+        is_held.then(|| Duration::from_millis(hold.ms))
+    }
+
     fn propose(
         &mut self,
         node: u64,
