@@ -204,7 +204,7 @@ impl MemberView<'_> {
         let attempt = observed.and_then(|o| o.last_attempt.as_ref());
         let downtime =
             self.state.and_then(|s| s.downtimes.get(&member.server).map(|p| pause(p, s.log_time_ms)));
-        let order = self.state.and_then(|s| s.orders.values().find(|o| o.target.server == member.server));
+        let order = self.state.and_then(|s| s.order_of(&member.server));
         let live =
             observed.and_then(|o| o.facts.as_ref()).map(|(facts, age)| self.facts(member, facts, *age));
         pb::Member {

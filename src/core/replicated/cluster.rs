@@ -1,6 +1,6 @@
 //! Clusters and their members as the group knows them. Membership is committed; nothing is concluded from absence.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,18 @@ pub enum Durability {
         /// What is missing.
         why: String,
     },
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Async => f.write_str("asynchronous"),
+            Self::SemiSync { acks, ackers } => {
+                write!(f, "semi-sync: a commit waits for {acks} of {} ackers", ackers.len())
+            }
+            Self::Unprotected { why } => write!(f, "unprotected: {why}"),
+        }
+    }
 }
 
 /// Whether a member can be used.

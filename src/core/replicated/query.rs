@@ -2,6 +2,7 @@
 
 use super::{
     cluster::{Cluster, Member},
+    orders::StandingOrder,
     recovery::{Kind, Waiver},
     refusal::Refusal,
     state::State,
@@ -26,6 +27,11 @@ impl State {
     /// The member at an address, with its cluster.
     pub fn member_at(&self, address: &Address) -> Option<(&Cluster, &Member)> {
         self.clusters.values().find_map(|c| c.member_at(address).map(|m| (c, m)))
+    }
+
+    /// The standing order about a server.
+    pub fn order_of(&self, server: &ServerId) -> Option<&StandingOrder> {
+        self.orders.values().find(|order| &order.target.server == server)
     }
 
     /// Finds a cluster by id, alias, or the address of a member; suggests near names otherwise.

@@ -10,7 +10,7 @@ use crate::{
         agreement::{self, Agreed, Question},
         analysis::{Finding, Repair, Verdict, rows},
         replicated::{
-            Change, Cluster, Durability, EventKind, Kind, MemberState, Outcome, Refusal, State,
+            Change, Cluster, Durability, Kind, MemberState, Outcome, Refusal, State,
             command::StartRecovery,
             recovery::{Revoked, Testimony},
         },
@@ -79,7 +79,7 @@ impl Leader {
         let now = self.tools.now_ms();
         let testimonies = self.gathered.testimonies(id, now);
         let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
-            self.refused.remove(id);
+            self.refusals.forget(id);
             return;
         };
         let held = |state: &State| state.slot_refusal(&cluster, Kind::Failover).is_some();
@@ -115,17 +115,6 @@ impl Leader {
         })
     }
 
-    /// A refusal is told once, at once; again when its reason changes.
-    fn tell_refusal(&mut self, id: &ClusterId, refusal: &Refusal) {
-        let reason = refusal.reason().to_owned();
-        if self.refused.get(id) == Some(&reason) {
-            return;
-        }
-        self.refused.insert(id.clone(), reason);
-        tracing::warn!(cluster = %id, reason = refusal.reason(), %refusal, "a recovery is refused");
-        self.note(EventKind::RecoveryRefused, id, None, format!("{}: {refusal}", refusal.reason()));
-    }
-
     pub(super) fn propose_start(
         &mut self,
         start: StartRecovery,
@@ -154,6 +143,7 @@ impl Leader {
         self.gathered.starting.remove(id);
         let answer = match result {
             Ok(Committed { outcome: Outcome::Done { id: recovery, .. }, term, .. }) => {
+                self.refusals.forget(id);
                 self.begin(recovery, term, proposed);
                 Ok(recovery)
             }
