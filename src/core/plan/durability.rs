@@ -1,6 +1,9 @@
 //! Whether a cluster's semi-sync is what P6 means by it, from observations of its primary and replicas.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     core::replicated::cluster::{Durability, Member},
@@ -23,8 +26,10 @@ pub fn observed<'a>(
     let replicas: Vec<&ServerId> =
         members.into_iter().filter(|m| m.source.as_ref() == Some(primary)).map(|m| &m.server).collect();
     let acknowledges = |s: &ServerId| facts.get(s).is_some_and(|f| f.semi_sync.replica_enabled == Some(true));
-    let ackers: Vec<ServerId> =
-        replicas.iter().filter(|server| acknowledges(server)).map(|&server| server.clone()).collect();
+    // In an order of their own: who lists the members, a discovery or the state, makes no difference.
+    let ackers: BTreeSet<&ServerId> =
+        replicas.iter().copied().filter(|server| acknowledges(server)).collect();
+    let ackers: Vec<ServerId> = ackers.into_iter().cloned().collect();
     if semi.source_enabled != Some(true) {
         // Promoted with too few ackers, or switched off by hand: whoever set it up does not expect that.
         return Some(match ackers.len() {
