@@ -12,6 +12,9 @@ pub struct SimArgs {
     /// Which tier: `a` is the model log, `b` the product's own Raft
     #[arg(long, default_value = "a")]
     tier: String,
+    /// Runs of this kind only: `storm`, `observers` (only the nodes' view, or one direction of it, is harmed) or `flap`
+    #[arg(long)]
+    kind: Option<String>,
     /// Seeds, as A..B (B not among them)
     #[arg(long, required_unless_present = "seed")]
     seeds: Option<String>,
@@ -33,6 +36,9 @@ pub struct SimArgs {
 pub fn run(args: &SimArgs) -> Result<u8> {
     let mut command = Command::new(build("sim", args.dev)?);
     command.current_dir(paths::root()).args(["--tier", &args.tier, "--jobs", &args.jobs.to_string()]);
+    if let Some(kind) = &args.kind {
+        command.args(["--kind", kind]);
+    }
     if let Some(seeds) = &args.seeds {
         command.args(["--seeds", seeds]);
     }

@@ -56,6 +56,16 @@ pub trait Log: Send + Sync + 'static {
     fn propose(&self, term: u64, command: Command) -> BoxFuture<'_, Result<Committed, ProposeError>>;
     /// Returns when everything acknowledged before the call is applied here; a majority confirms it each time.
     fn read_barrier(&self) -> BoxFuture<'_, Result<u64, ReadError>>;
+
+    /// Who leads now, as far as this node knows.
+    fn leads(&self) -> Leadership {
+        *self.leadership().borrow()
+    }
+
+    /// Index of the last entry applied here.
+    fn applied_now(&self) -> u64 {
+        *self.applied().borrow()
+    }
 }
 
 impl dyn Log {
@@ -64,16 +74,6 @@ impl dyn Log {
         let (mut look, mut found) = (Some(look), None);
         self.look(&mut |state| found = look.take().map(|look| look(state)));
         found.expect("`Log::look` calls its reader")
-    }
-
-    /// Who leads now, as far as this node knows.
-    pub fn leads(&self) -> Leadership {
-        *self.leadership().borrow()
-    }
-
-    /// Index of the last entry applied here.
-    pub fn applied_now(&self) -> u64 {
-        *self.applied().borrow()
     }
 }
 

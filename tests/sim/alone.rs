@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use super::{args::TELL, batch, check::Violation, generate, real::Tier, run::Report, world::POISON};
+use super::{args::TELL, batch, check::Violation, generate, run::Report, scenario::Sort, world::POISON};
 
 /// Panics of tasks, which only end these.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -18,7 +18,7 @@ static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 const OF_DEBUG_BUILDS: [&str; 2] = ["raft_state/io_state/io_progress.rs", "expect submitted:"];
 
 /// Runs it in a process of its own.
-pub fn play(seed: u64, keep: bool) -> Report {
+pub fn play(sort: Sort, seed: u64, keep: bool) -> Report {
     let failed = |what: String| Report {
         seed,
         violations: vec![Violation { at: 0, check: "the rig works".into(), what }],
@@ -26,7 +26,7 @@ pub fn play(seed: u64, keep: bool) -> Report {
     };
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
-    command.args([TELL, "--tier", "b", "--seed", &seed.to_string()]);
+    command.arg(TELL).args(sort.args()).args(["--seed", &seed.to_string()]);
     if keep {
         command.arg("--verbose");
     }
@@ -48,11 +48,11 @@ fn is_of_debug_builds(panic: &str) -> bool {
 }
 
 /// The other end of it.
-pub fn tell(seed: u64, keep: bool) -> ExitCode {
+pub fn tell(sort: Sort, seed: u64, keep: bool) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| PANICS.lock().expect(POISON).push(panic.to_string())));
     // So that the crate is linked.
     let _ = chance::drawn();
-    let scenario = generate::scenario(Tier::B, seed);
+    let scenario = generate::scenario(sort, seed);
     let mut report = batch::guarded(seed, &scenario, keep);
     let panics = PANICS.lock().expect(POISON);
     let of_task =

@@ -2,11 +2,14 @@
 
 use std::{ops::Range, thread::available_parallelism, time::Duration};
 
-use super::{real::Tier, scenario::Kind};
+use super::{
+    real::Tier,
+    scenario::{Kind, Sort},
+};
 
 /// How it is called.
-pub const USAGE: &str = "usage: sim [--tier a|b] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
-or: sim --hunt [--tier a|b] --seeds A..B [--kind storm|observers|flap] [--all] [--jobs N] | --mistakes\n\
+pub const USAGE: &str = "usage: sim [--tier a|b] [--kind storm|observers|flap] --seeds A..B [--jobs N] | --seed S [--verbose]\n\
+or: sim --hunt [--tier a|b] [--kind storm|observers|flap] --seeds A..B [--all] [--jobs N] | --mistakes\n\
 without arguments: a batch of each tier, which end after some 40 s";
 /// What `cargo test` runs: of each tier, from which seed on, and for how long. The first of tier B is one that is played
 /// twice and compared.
@@ -26,8 +29,8 @@ pub enum Wish {
     Batches(Vec<Batch>),
     /// One seed.
     One {
-        /// Of which tier.
-        tier: Tier,
+        /// Of which sort.
+        sort: Sort,
         /// Which.
         seed: u64,
         /// With all that happened.
@@ -39,6 +42,8 @@ pub enum Wish {
     Mistakes,
     /// One seed of tier B, its report for the process that asked, on standard output.
     Told {
+        /// Of which sort.
+        sort: Sort,
         /// Which.
         seed: u64,
         /// With all that happened.
@@ -51,12 +56,10 @@ pub enum Wish {
 /// Seeds until a check fails.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hunt {
-    /// Of which tier.
-    pub tier: Tier,
+    /// Of which sort.
+    pub sort: Sort,
     /// Which.
     pub seeds: Range<u64>,
-    /// Only runs of this kind.
-    pub kind: Option<Kind>,
     /// All of them, whatever fails.
     pub all: bool,
     /// At once.
@@ -66,8 +69,8 @@ pub struct Hunt {
 /// Many seeds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Of which tier.
-    pub tier: Tier,
+    /// Of which sort.
+    pub sort: Sort,
     /// Which.
     pub seeds: Range<u64>,
     /// At once.
@@ -78,8 +81,8 @@ pub struct Batch {
 
 /// Reads it.
 pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let (mut tier, mut seeds, mut jobs, mut seed, mut verbose) = (None, None, None, None, false);
-    let (mut told, mut hunt, mut kind, mut all) = (false, false, None, false);
+    let (mut tier, mut kind, mut seeds, mut jobs, mut seed) = (None, None, None, None, None);
+    let (mut verbose, mut told, mut hunt, mut all) = (false, false, false, false);
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -89,12 +92,15 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
                 "b" => tier = Some(Tier::B),
                 other => return Err(format!("there is no tier {other}")),
             },
+            "--kind" => {
+                let name = value()?;
+                kind = Some(Kind::named(&name).ok_or_else(|| format!("there is no kind {name}"))?);
+            }
             "--seeds" => seeds = Some(range(&value()?)?),
             "--jobs" => jobs = Some(value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?),
             "--seed" => seed = Some(value()?.parse().map_err(|_| "--seed needs a number".to_owned())?),
             "--verbose" | "--timeline" => verbose = true,
             "--hunt" => hunt = true,
-            "--kind" => kind = Some(kind_of(&value()?)?),
             "--all" => all = true,
             "--mistakes" => return Ok(Wish::Mistakes),
             TELL => told = true,
@@ -105,36 +111,27 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Wish, String> {
             other => return Err(format!("what is {other}?")),
         }
     }
-    let of = tier.unwrap_or_default();
+    let sort = Sort { tier: tier.unwrap_or_default(), kind };
     if hunt {
         let seeds = seeds.ok_or("--hunt needs --seeds")?;
-        return Ok(Wish::Hunt(Hunt { tier: of, seeds, kind, all, jobs: jobs.unwrap_or(1) }));
+        return Ok(Wish::Hunt(Hunt { sort, seeds, all, jobs: jobs.unwrap_or(1) }));
     }
     Ok(match (seed, seeds) {
-        (Some(seed), _) if told => Wish::Told { seed, keep: verbose },
-        (Some(seed), _) => Wish::One { tier: of, seed, verbose },
+        (Some(seed), _) if told => Wish::Told { sort, seed, keep: verbose },
+        (Some(seed), _) => Wish::One { sort, seed, verbose },
         (None, Some(seeds)) => {
-            Wish::Batches(vec![Batch { tier: of, seeds, jobs: jobs.unwrap_or(1), bound: None }])
+            Wish::Batches(vec![Batch { sort, seeds, jobs: jobs.unwrap_or(1), bound: None }])
         }
         (None, None) => {
             let wanted = BOUNDS.into_iter().filter(|(bounded, ..)| tier.is_none_or(|tier| tier == *bounded));
             let jobs = jobs.unwrap_or_else(|| available_parallelism().map_or(1, usize::from).min(JOBS_MAX));
             let batch = |(tier, from, bound)| {
                 let seeds = from..from + BOUND_SEEDS;
-                Batch { tier, seeds, jobs, bound: Some(bound) }
+                Batch { sort: Sort { tier, kind }, seeds, jobs, bound: Some(bound) }
             };
             Wish::Batches(wanted.map(batch).collect())
         }
     })
-}
-
-fn kind_of(text: &str) -> Result<Kind, String> {
-    match text {
-        "storm" => Ok(Kind::Storm),
-        "observers" => Ok(Kind::Observers),
-        "flap" => Ok(Kind::Flap),
-        other => Err(format!("there is no kind {other} of runs")),
-    }
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {

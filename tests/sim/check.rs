@@ -24,6 +24,7 @@
 //! | `i19_rejoined` | | I17, I19 |
 //! | `converges` | P4, L1, L2 | I15, I17 |
 //! | `false_failover` | P2 | I3, L4 |
+//! | `l3_refusals` | P7 | L3 |
 
 pub mod account;
 mod converges;
@@ -34,6 +35,7 @@ mod i14_candidate;
 mod i16_relay_log;
 mod i19_rejoined;
 mod i7_switches;
+mod l3_refusals;
 mod one_leader;
 mod p10_log_time;
 mod p1_permitted;
@@ -105,6 +107,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<i16_relay_log::RelayLog>::default(),
         Box::<i19_rejoined::Rejoined>::default(),
         Box::<false_failover::FalseFailover>::default(),
+        Box::<l3_refusals::Refusals>::default(),
     ]
 }
 

@@ -103,7 +103,7 @@ impl World {
         }
         let running = self.recovery_runs();
         if let Some((change, _)) = changed(event) {
-            self.count_change(event, &change.clone());
+            self.count_change(event, change);
         }
         let reached = match event {
             Event::Committed { entry, outcome: Some(Outcome::Refused(refusal)), .. } => match &entry.load {

@@ -12,7 +12,7 @@ use super::{
     raft::Timing,
     real::{Tier, fault::RaftFault},
     rng::Rng,
-    scenario::{Kind, NodePlan, Scenario, ServerPlan},
+    scenario::{Kind, NodePlan, Scenario, ServerPlan, Sort},
     together,
 };
 
@@ -24,13 +24,13 @@ const FAULTY_MS: u64 = 60_000;
 const HEALED_MS: u64 = 45_000;
 
 /// The scenario of a seed. That of tier B is the one of tier A with faults of Raft on top, and snapshots more often.
-pub fn scenario(tier: Tier, seed: u64) -> Scenario {
-    let mut scenario = of_servers(seed);
-    if tier == Tier::A {
+pub fn scenario(sort: Sort, seed: u64) -> Scenario {
+    let mut scenario = of_servers(seed, sort.kind);
+    if sort.tier == Tier::A {
         scenario.faults.extend(together::faults(seed, &scenario));
     } else {
         let rng = &mut Rng::new(seed, "faults of Raft");
-        scenario.tier = tier;
+        scenario.tier = sort.tier;
         scenario.snapshot_every = *rng.pick(&[(8, 3), (20, 5), (50, 10), (200, 50)]);
         scenario.faults.extend((0..rng.range(2, 7)).map(|_| of_raft(rng)));
         for node in &mut scenario.nodes {
@@ -82,14 +82,15 @@ fn of_raft(rng: &mut Rng) -> Planned {
     Planned { when, for_ms, fault: Fault::Raft(fault) }
 }
 
-fn of_servers(seed: u64) -> Scenario {
+fn of_servers(seed: u64, kind: Option<Kind>) -> Scenario {
     let mut rng = Rng::new(seed, "scenario");
     let rng = &mut rng;
-    let kind = match rng.range(0, 100) {
+    let drawn = match rng.range(0, 100) {
         0..=79 => Kind::Storm,
         80..=91 => Kind::Observers,
         _ => Kind::Flap,
     };
+    let kind = kind.unwrap_or(drawn);
     let datacenters = *rng.pick(&[1u8, 1, 2, 3, 3]);
     let nodes: Vec<NodePlan> = (0..*rng.pick(&[3, 3, 3, 5])).map(|at| node(at, datacenters, rng)).collect();
     let flavor = *rng.pick(&[Flavor::MySql, Flavor::MySql, Flavor::MariaDb]);

@@ -181,8 +181,8 @@ const EPOCH_MS: i64 = 1_790_000_000_000;
 
 impl Host for SimHost {
     fn now_ms(&self) -> u64 {
-        1_000 + self.clocks.elapsed_ms()
-            - self.clocks.suspended_ms.load(Relaxed).min(self.clocks.elapsed_ms())
+        let elapsed_ms = self.clocks.elapsed_ms();
+        1_000 + elapsed_ms - self.clocks.suspended_ms.load(Relaxed).min(elapsed_ms)
     }
 
     fn boottime_ms(&self) -> u64 {

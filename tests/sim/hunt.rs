@@ -12,7 +12,7 @@ use std::{
 
 use quorate::mistake;
 
-use super::{args::Hunt, batch, check, check::Violation, generate, run, world::POISON};
+use super::{args::Hunt, batch, check, check::Violation, run, world::POISON};
 
 /// What one seed brought.
 struct Played {
@@ -36,11 +36,7 @@ pub fn run(hunt: &Hunt) -> ExitCode {
                     if seed >= hunt.seeds.end || (found.load(Relaxed) && !hunt.all) {
                         return;
                     }
-                    let kind = generate::scenario(hunt.tier, seed).kind;
-                    if hunt.kind.is_some_and(|wanted| wanted != kind) {
-                        continue;
-                    }
-                    let run::Report { violations, simulated_ms, .. } = batch::play(hunt.tier, seed, false);
+                    let run::Report { violations, simulated_ms, .. } = batch::play(hunt.sort, seed, false);
                     let named = violations.iter().any(|violation| checks.contains(&&*violation.check));
                     found.fetch_or(named, Relaxed);
                     played.lock().expect(POISON).push(Played { seed, simulated_ms, violations });

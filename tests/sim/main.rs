@@ -42,8 +42,8 @@ fn main() -> ExitCode {
     }
     match args::parse(std::env::args().skip(1)) {
         Ok(args::Wish::Batches(batches)) => batch::all(batches),
-        Ok(args::Wish::One { tier, seed, verbose }) => batch::one(tier, seed, verbose),
-        Ok(args::Wish::Told { seed, keep }) => alone::tell(seed, keep),
+        Ok(args::Wish::One { sort, seed, verbose }) => batch::one(sort, seed, verbose),
+        Ok(args::Wish::Told { sort, seed, keep }) => alone::tell(sort, seed, keep),
         Ok(args::Wish::Hunt(hunt)) => hunt::run(&hunt),
         Ok(args::Wish::Mistakes) => hunt::list(),
         Ok(args::Wish::Nothing) => ExitCode::SUCCESS,

@@ -91,6 +91,11 @@ impl Net {
         self.rules.remove(&rule).map_or(0, |rule| rule.hits)
     }
 
+    /// Whether no way is harmed.
+    pub fn is_calm(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Takes all harms away.
     pub fn heal_all(&mut self) {
         self.rules.clear();

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 /// One node.
 pub struct Node {
     /// Random name of its directory (P9).
-    pub incarnation: String,
+    pub incarnation: Arc<str>,
     /// What a restart finds again, in tier A.
     pub disk: Disk,
     /// The same in tier B.
@@ -67,7 +67,7 @@ impl Node {
     /// A node that has never run.
     pub fn new(incarnation: String, snapshot_every: (usize, usize)) -> Self {
         Self {
-            incarnation,
+            incarnation: incarnation.into(),
             disk: Disk::default(),
             home: Home::default(),
             snapshot_every,
@@ -221,7 +221,7 @@ impl World {
             tokio::spawn(tasks.task(Box::pin(real::begin(sim, node, boot, host))));
             return true;
         }
-        let nodes = self.nodes[&node].disk.config().voters.into_keys().collect();
+        let nodes = self.nodes[&node].disk.config().voters.keys().copied().collect();
         let log = SimLog::new(self, node);
         // The actors look at their ports at once: outside of the world.
         let began = Began { sim, node, boot, host, log: Arc::new(log), nodes };
@@ -244,7 +244,7 @@ impl World {
     pub fn wipe(&mut self, node: u64) {
         self.kill_node(node);
         let entry = self.nodes.get_mut(&node).expect("a node of the run");
-        entry.incarnation = format!("{}-wiped", entry.incarnation);
+        entry.incarnation = format!("{}-wiped", entry.incarnation).into();
         (entry.disk, entry.home) = (Disk::default(), Home::default());
         self.tell_of(format!("node {node} has lost its data directory"));
         self.start_node(node);

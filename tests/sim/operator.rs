@@ -61,46 +61,47 @@ impl World {
     }
 }
 
+/// What the state said to it.
+enum Answer {
+    /// Where in the log it took effect, and what it brought about.
+    Done(Option<u64>, String),
+    /// Why it did not.
+    Refused(String),
+}
+
 async fn ask(sim: Sim, actors: Actors, operation: Operation, request: String) {
+    let Some(asked) = sim.try_with(|world| world.now) else { return };
     let answer = match operation {
         Operation::Switchover => role_change(&sim, &actors, Kind::Switchover, &request).await,
         Operation::Force => role_change(&sim, &actors, Kind::Forced, &request).await,
         _ => change(&sim, &actors, operation, &request).await,
     };
+    let refused = matches!(answer, Ok(Answer::Refused(_)));
     let (index, what) = match answer {
-        Ok((index, what)) => (index, what),
+        Ok(Answer::Done(index, what)) => (index, what),
+        Ok(Answer::Refused(what)) => (None, format!("refused: {what}")),
         Err(what) => (None, what),
     };
     sim.try_with(|world| {
-        let what = format!("{operation:?}: {what}");
-        world.note(Event::OperatorTold { request, index, what });
+        let (what, after_ms) = (format!("{operation:?}: {what}"), world.now - asked);
+        world.note(Event::OperatorTold { request, index, refused, after_ms, what });
     });
 }
 
-async fn change(
-    sim: &Sim,
-    actors: &Actors,
-    operation: Operation,
-    request: &str,
-) -> Result<(Option<u64>, String), String> {
+async fn change(sim: &Sim, actors: &Actors, operation: Operation, request: &str) -> Result<Answer, String> {
     let wish = sim.try_with(|world| world.change_of(operation)).flatten().ok_or("there is no cluster yet")?;
     let submitted = actors.tools.group.submit(wish, "operator", Some(request.to_owned()));
     let limit = std::time::Duration::from_secs(12);
     let submitted = tokio::time::timeout(limit, submitted).await.map_err(|_| "no answer".to_owned())?;
     match submitted.map_err(|error| error.to_string())? {
-        (_, Outcome::Refused(refusal)) => Ok((None, format!("refused: {refusal}"))),
+        (_, Outcome::Refused(refusal)) => Ok(Answer::Refused(refusal.to_string())),
         // A repeated request is answered with the first one's outcome.
-        (_, Outcome::Done { id, .. }) => Ok((Some(id), "done".into())),
-        (_, Outcome::None) => Ok((None, "nothing".into())),
+        (_, Outcome::Done { id, .. }) => Ok(Answer::Done(Some(id), "done".into())),
+        (_, Outcome::None) => Ok(Answer::Done(None, "nothing".into())),
     }
 }
 
-async fn role_change(
-    sim: &Sim,
-    actors: &Actors,
-    kind: Kind,
-    request: &str,
-) -> Result<(Option<u64>, String), String> {
+async fn role_change(sim: &Sim, actors: &Actors, kind: Kind, request: &str) -> Result<Answer, String> {
     let evidence = match sim.try_with(World::cluster_id).flatten() {
         Some(cluster) if kind == Kind::Forced => actors.leader.evidence(&cluster).await,
         _ => Vec::new(),
@@ -133,8 +134,8 @@ async fn role_change(
     actors.leader.tell(message).await;
     let limit = std::time::Duration::from_secs(12);
     match tokio::time::timeout(limit, answer).await {
-        Ok(Ok(Ok(id))) => Ok((Some(id), format!("recovery {id}"))),
-        Ok(Ok(Err(StartError::Refused(refusal)))) => Ok((None, format!("refused: {refusal}"))),
+        Ok(Ok(Ok(id))) => Ok(Answer::Done(Some(id), format!("recovery {id}"))),
+        Ok(Ok(Err(StartError::Refused(refusal)))) => Ok(Answer::Refused(refusal.to_string())),
         Ok(Ok(Err(error @ StartError::NotCommitted(_)))) => Err(error.to_string()),
         _ => Err("no answer: the node leads no more".into()),
     }

@@ -124,7 +124,7 @@ impl World {
         let incarnation = self.nodes.get(&from).map(|n| n.incarnation.clone());
         self.travel(End::Node(from), End::Node(to), move |world| {
             // The gate: members of the group only, by the incarnation that the log names.
-            if world.known_members(to).get(&from) != incarnation.as_ref() {
+            if !incarnation.is_some_and(|incarnation| world.admits(to, from, &incarnation)) {
                 return;
             }
             let Some(entry) = world.nodes.get(&to) else { return };

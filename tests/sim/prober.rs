@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -182,6 +183,9 @@ impl World {
         if prober.expire(now) {
             self.silent_round(id);
         }
+        if !told.is_empty() {
+            self.linger(id);
+        }
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         let retry = prober.pace.take_retry(now) && prober.fresh.is_empty();
         let urgent = !prober.urgents.is_empty();
@@ -283,14 +287,24 @@ impl World {
         self.ask(line, vec![Statement::ReadFacts(inventory)], move |world, answer| {
             world.held_answered(id, seq, inventory, answer);
         });
-        let (node, boot) = self.probers.probers.get(&id).map_or((0, 0), |p| (p.node, p.boot));
-        self.process_after(node, boot, LINGER_MS, move |world| {
-            let prober = world.probers.probers.get(&id);
-            let still = prober.is_some_and(|p| matches!(p.held, Held::Busy { seq: held, .. } if held == seq));
-            if still {
-                world.hang_up(line);
-                world.held_answered(id, seq, inventory, Err("no answer within 60 s".into()));
-            }
+    }
+
+    /// What is late is waited for until then. (Asked for once it is late: few are.)
+    fn linger(&mut self, id: u64) {
+        let Some(prober) = self.probers.probers.get(&id) else { return };
+        let Held::Busy { seq, began, line, .. } = prober.held else { return };
+        let (node, boot) = (prober.node, prober.boot);
+        let until = (self.now + LINGER_MS).saturating_sub(began.elapsed().as_millis() as u64);
+        self.at(until, move |world| {
+            world.as_process(node, boot, move |world| {
+                let prober = world.probers.probers.get(&id);
+                let still =
+                    prober.is_some_and(|p| matches!(p.held, Held::Busy { seq: held, .. } if held == seq));
+                if still {
+                    world.hang_up(line);
+                    world.held_answered(id, seq, false, Err("no answer within 60 s".into()));
+                }
+            });
         });
     }
 
@@ -518,7 +532,7 @@ fn read(answer: Result<Answer, String>) -> Outcome {
         Ok(Answer { error: Some(error), .. }) => Outcome::Failed(error.message),
         Ok(answer) => match answer.replies.into_iter().next() {
             Some(Reply::Facts(facts)) => {
-                Outcome::Answered { facts: Box::new((*facts).clone()), lacking: Vec::new() }
+                Outcome::Answered { facts: Box::new(Arc::unwrap_or_clone(facts)), lacking: Vec::new() }
             }
             other => Outcome::Failed(format!("{other:?} instead of facts")),
         },

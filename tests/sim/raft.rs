@@ -150,7 +150,7 @@ impl Live {
             state: Mutex::new(state),
             applied: Told::new(applied),
             leadership: Told::new(leadership),
-            config: Mutex::new(disk.config()),
+            config: Mutex::new(disk.config().clone()),
         };
         Self {
             replica: Arc::new(replica),
@@ -187,6 +187,22 @@ impl Live {
     /// Index of the last entry applied.
     pub fn applied(&self) -> u64 {
         self.applied
+    }
+
+    /// For the reader of a run that came to a stop.
+    pub fn in_words(&self, disk: &Disk) -> String {
+        let peer = |(id, p): (&u64, &Progress)| format!("{id}: matched {}, next {}", p.matched, p.next);
+        let peers: Vec<String> = self.peers.iter().map(peer).collect();
+        let (last, base) = (disk.log.last(), disk.log.base());
+        format!(
+            "{:?} in term {}, log from {base} to {last:?}, commit {}, applied {}, {} barriers; {}",
+            self.role,
+            disk.term,
+            self.commit,
+            self.applied,
+            self.barriers.len(),
+            peers.join("; ")
+        )
     }
 }
 
@@ -228,7 +244,7 @@ impl World {
         self.group.committed.push(entry.clone());
         let outcome = apply(&mut self.group.state, index, entry);
         if let Load::Config(config) = &entry.load {
-            self.group.members_ever.extend(config.voters.clone());
+            self.group.members_ever.extend(config.named());
         }
         self.note(Event::Committed { index, entry: entry.clone(), outcome });
     }
@@ -240,7 +256,7 @@ fn apply(state: &mut State, index: u64, entry: &Entry) -> Option<Outcome> {
         Load::Blank => None,
         Load::Command(command) => Some(state.apply(index, command)),
         Load::Config(config) => {
-            state.set_voters(config.voters.clone());
+            state.set_voters(config.named());
             None
         }
     }

@@ -85,11 +85,21 @@ pub struct Member {
 }
 
 impl World {
+    /// Whether a node knows another as a member of that incarnation.
+    pub fn admits(&self, node: u64, other: u64, incarnation: &str) -> bool {
+        match (self.tier, self.nodes.get(&node)) {
+            (Tier::A, Some(entry)) => {
+                entry.disk.config().voters.get(&other).is_some_and(|bound| **bound == *incarnation)
+            }
+            _ => self.known_members(node).get(&other).is_some_and(|bound| bound == incarnation),
+        }
+    }
+
     /// The members of the group as a node knows them, with the incarnation each is bound to.
     pub fn known_members(&self, node: u64) -> BTreeMap<u64, String> {
         let Some(entry) = self.nodes.get(&node) else { return BTreeMap::new() };
         match (self.tier, entry.process.as_ref().and_then(|process| process.member.as_ref())) {
-            (Tier::A, _) => entry.disk.config().voters,
+            (Tier::A, _) => entry.disk.config().named(),
             (Tier::B, Some(member)) => member.members(),
             (Tier::B, None) => entry.home.known.clone(),
         }

@@ -267,7 +267,14 @@ impl World {
                 set.push((no, cluster.primary.as_ref() != Some(&member.server)));
             }
         }
+        let acknowledged = self.primary().is_some_and(|no| self.fleet.server(no).semi.source_enabled);
         for (no, read_only) in set {
+            let semi = &self.fleet.server(no).semi;
+            let receives = self.fleet.server(no).channels.iter().any(|c| c.receiver.stream().is_some());
+            if acknowledged && read_only && receives && !semi.replica_enabled {
+                self.fleet.let_acknowledge(no, self.now);
+                self.tell_of(format!("a person makes server {} a semi-sync replica", no.0));
+            }
             if self.fleet.server(no).switches.read_only != read_only {
                 self.fleet.set_read_only(no, read_only, self.now);
                 self.tell_of(format!("a person sets read_only={read_only} on server {}", no.0));

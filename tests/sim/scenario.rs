@@ -17,6 +17,39 @@ pub enum Kind {
     Flap,
 }
 
+impl Kind {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Storm, Self::Observers, Self::Flap].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Storm => "storm",
+            Self::Observers => "observers",
+            Self::Flap => "flap",
+        }
+    }
+}
+
+/// Which of the scenarios that a seed may mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sort {
+    /// Of which tier.
+    pub tier: Tier,
+    /// All of this kind; `None`: of each as many as `generate` says.
+    pub kind: Option<Kind>,
+}
+
+impl Sort {
+    /// As it is asked for.
+    pub fn args(self) -> Vec<&'static str> {
+        let kind = self.kind.into_iter().flat_map(|kind| ["--kind", kind.name()]);
+        ["--tier", self.tier.name()].into_iter().chain(kind).collect()
+    }
+}
+
 /// A node.
 #[derive(Debug, Clone)]
 pub struct NodePlan {

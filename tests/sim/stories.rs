@@ -28,6 +28,10 @@ const RAFT: &[(u64, &str)] = &[
 
 const MODEL: &[(u64, &str)] = &[
     (737, "a leader without a majority does not ask in circles to take a recovery over"),
+    (
+        6751,
+        "a follower that is given a late snapshot keeps what it has acknowledged behind it (a fault of the model log)",
+    ),
     (816, "the same, while the way between two nodes is cut one way"),
     (
         1171,

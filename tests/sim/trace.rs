@@ -191,6 +191,10 @@ pub enum Event {
         request: String,
         /// Log index, where it took effect.
         index: Option<u64>,
+        /// Whether the state refused it.
+        refused: bool,
+        /// How long after it was asked, milliseconds.
+        after_ms: u64,
         /// In words.
         what: String,
     },
@@ -285,7 +289,7 @@ impl fmt::Display for Event {
             Self::Acknowledged { client, server, row } => {
                 write!(f, "server {} acknowledges row {row} to client {client}", server.0)
             }
-            Self::OperatorTold { request, index, what } => match index {
+            Self::OperatorTold { request, index, what, .. } => match index {
                 Some(index) => write!(f, "operator ({request}): done at {index}: {what}"),
                 None => write!(f, "operator ({request}): {what}"),
             },

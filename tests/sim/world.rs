@@ -230,6 +230,19 @@ impl World {
         self.fleet.hang_up(session, self.now);
     }
 
+    fn assert_time_goes_on(&self) {
+        if self.stirs > STIRS_MAX {
+            let last = self.trace.last_lines(30).join("\n");
+            let words = |(id, node): (&u64, &Node)| {
+                let live = &node.process.as_ref()?.raft;
+                Some(format!("node {id}: {}", live.in_words(&node.disk)))
+            };
+            let nodes: Vec<String> = self.nodes.iter().filter_map(words).collect();
+            let nodes = nodes.join("\n");
+            panic!("time stands still at {} ms; what happened last:\n{last}\n{nodes}", self.now);
+        }
+    }
+
     /// Whether something of the servers is due.
     fn fleet_due(&self) -> bool {
         self.fleet.next_ms().is_some_and(|at| at <= self.now)
@@ -315,10 +328,7 @@ impl Sim {
         let now = self.shared.began.elapsed().as_millis() as u64;
         world.stirs = if now == world.now { world.stirs + 1 } else { 0 };
         world.now = now;
-        if world.stirs > STIRS_MAX {
-            let last: Vec<String> = world.trace.last_lines(30);
-            panic!("time stands still at {now} ms; what happened last:\n{}", last.join("\n"));
-        }
+        world.assert_time_goes_on();
         let result = act(world);
         let fleet_waits = world.fleet.next_ms().is_some_and(|at| at < world.asleep_until);
         if std::mem::take(&mut world.must_wake) || fleet_waits {
@@ -348,7 +358,7 @@ impl Sim {
                 biased;
                 () = self.shared.wake.notified() => {}
                 () = sleep_until(until) => {
-                    if self.with(|world| world.now >= end) {
+                    if next >= end {
                         return;
                     }
                 }
@@ -373,7 +383,7 @@ impl Sim {
                 let Some(Reverse(slot)) = world.queue.pop() else { break };
                 (slot.due)(world);
                 world.stirs += 1;
-                assert!(world.stirs < STIRS_MAX, "time stands still at {} ms", world.now);
+                world.assert_time_goes_on();
             }
             let next = world.queue.peek().map_or(end, |Reverse(slot)| slot.at);
             let next = world.fleet.next_ms().map_or(next, |at| at.min(next));

@@ -25,7 +25,8 @@ impl MySqlGtids {
 
     /// Whether every transaction of `other` is here.
     pub fn contains(&self, other: &Self) -> bool {
-        other.subtract(self).is_empty()
+        let mine = |source: &String| self.sources.get(source).map(Vec::as_slice).unwrap_or_default();
+        other.sources.iter().all(|(source, theirs)| covers(mine(source), theirs))
     }
 
     /// What is here and not in `other`.
@@ -44,9 +45,10 @@ impl MySqlGtids {
     /// Adds every transaction of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (source, theirs) in &other.sources {
-            let mine = self.sources.entry(source.clone()).or_default();
-            mine.extend_from_slice(theirs);
-            normalise(mine);
+            match self.sources.get_mut(source) {
+                Some(mine) => join(mine, theirs),
+                None => drop(self.sources.insert(source.clone(), theirs.clone())),
+            }
         }
     }
 
@@ -69,6 +71,29 @@ impl MySqlGtids {
                 .collect(),
         }
     }
+}
+
+/// Whether `mine` holds all of `theirs`; both normalised. Goes through each once.
+fn covers(mine: &[(u64, u64)], theirs: &[(u64, u64)]) -> bool {
+    let mut mine = mine.iter().peekable();
+    theirs.iter().all(|&(c, d)| {
+        // What ends before this interval ends before every later one.
+        while mine.next_if(|(_, b)| *b < c).is_some() {}
+        mine.peek().is_some_and(|(a, b)| *a <= c && d <= *b)
+    })
+}
+
+/// Adds `theirs` to `mine`; both normalised. A set that grows by what follows its end, as most do, is not gone through.
+fn join(mine: &mut Vec<(u64, u64)>, theirs: &[(u64, u64)]) {
+    if let ([(c, d)], Some((a, b))) = (theirs, mine.last_mut())
+        && *a <= *c
+        && *c <= b.saturating_add(1)
+    {
+        *b = (*b).max(*d);
+        return;
+    }
+    mine.extend_from_slice(theirs);
+    normalise(mine);
 }
 
 /// Sorts and joins overlapping or adjacent intervals.

@@ -12,7 +12,7 @@ use crate::{raft::Load, trace::Event, world::World};
 pub struct Votes {
     votes: BTreeMap<(u64, u64), u64>,
     /// The newest term in which a directory has voted, by its name.
-    newest: BTreeMap<String, u64>,
+    newest: BTreeMap<std::sync::Arc<str>, u64>,
     /// Requests that were acknowledged, with their index.
     acknowledged: BTreeMap<String, u64>,
 }

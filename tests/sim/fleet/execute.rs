@@ -40,7 +40,8 @@ impl SimServer {
         loop {
             let mut moved = false;
             let mut from = 0;
-            while let Some((&id, _)) = self.sessions.range(from..).next() {
+            // Most hold a connection and do nothing.
+            while let Some((&id, _)) = self.sessions.range(from..).find(|(_, session)| session.has_work()) {
                 from = id + 1;
                 moved |= self.run_session(id, now_ms);
             }

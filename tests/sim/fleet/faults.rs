@@ -155,6 +155,18 @@ impl Fleet {
         self.alter(no, now_ms, |server| server.semi.source.timeout_ms = timeout_ms);
     }
 
+    /// Somebody makes a running replica acknowledge: the switch, and its receiver anew.
+    pub fn let_acknowledge(&mut self, no: ServerNo, now_ms: u64) {
+        self.alter(no, now_ms, |server| server.semi.replica_enabled = true);
+        self.stop_threads(no, Thread::Receiver, now_ms);
+        self.start_threads(no, Thread::Receiver, now_ms);
+    }
+
+    /// Whether a replica's word to a server waits to be sent again: after a cut that may take two minutes.
+    pub fn is_word_held_up(&self, source: ServerNo) -> bool {
+        self.streams.iter().any(|stream| stream.is_word_held_up(source))
+    }
+
     /// Somebody sets `read_only` by hand; nothing is waited for.
     pub fn set_read_only(&mut self, no: ServerNo, on: bool, now_ms: u64) {
         self.alter(no, now_ms, |server| {

@@ -146,6 +146,11 @@ impl Session {
         self.running.is_none() && (self.killed || (self.hung_up && self.inbox.is_empty()))
     }
 
+    /// Whether anything may come of looking at it.
+    pub fn has_work(&self) -> bool {
+        self.running.is_some() || !self.inbox.is_empty() || self.is_over()
+    }
+
     /// Whether others' writes, or the global read lock, must wait for it.
     pub fn blocks_switch(&self) -> bool {
         self.table_lock || self.wait().is_some_and(Wait::holds_writes)

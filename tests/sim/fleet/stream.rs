@@ -68,6 +68,13 @@ enum Down {
     Fin,
 }
 
+impl Stream {
+    /// Whether it is of that source, which waits for what its replica has said and sends again.
+    pub(super) fn is_word_held_up(&self, source: ServerNo) -> bool {
+        self.source == source && self.dump_open && !self.up.is_clear()
+    }
+}
+
 impl Fleet {
     fn stream_mut(&mut self, id: u64) -> Option<&mut Stream> {
         self.streams.iter_mut().find(|stream| stream.id == id)

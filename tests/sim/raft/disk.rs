@@ -8,7 +8,14 @@ use quorate::core::replicated::Command;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// Voters.
-    pub voters: BTreeMap<u64, String>,
+    pub voters: BTreeMap<u64, Arc<str>>,
+}
+
+impl Config {
+    /// The voters as the product names them.
+    pub fn named(&self) -> BTreeMap<u64, String> {
+        self.voters.iter().map(|(id, incarnation)| (*id, incarnation.to_string())).collect()
+    }
 }
 
 /// What an entry carries.
@@ -130,8 +137,9 @@ pub struct Disk {
 
 impl Disk {
     /// The newest membership in the log, committed or not.
-    pub fn config(&self) -> Config {
-        self.configs.last().map(|(_, config)| config.clone()).unwrap_or_default()
+    pub fn config(&self) -> &Config {
+        static NOBODY: Config = Config { voters: BTreeMap::new() };
+        self.configs.last().map_or(&NOBODY, |(_, config)| config)
     }
 
     /// The membership as of an index.

@@ -60,6 +60,7 @@ impl World {
         if config.voters.get(&node) != Some(&entry.incarnation) {
             return;
         }
+        let others: Vec<u64> = config.voters.keys().copied().filter(|voter| *voter != node).collect();
         if !pre {
             entry.disk.term += 1;
             entry.disk.voted = Some(node);
@@ -71,8 +72,8 @@ impl World {
         live.votes = [node].into();
         live.leader = None;
         self.tell_leadership(node);
-        for voter in config.voters.keys().filter(|voter| **voter != node) {
-            self.send(node, *voter, move |world, to| world.asked_for_vote(to, node, ask));
+        for voter in others {
+            self.send(node, voter, move |world, to| world.asked_for_vote(to, node, ask));
         }
         self.count_votes(node);
     }
@@ -148,7 +149,7 @@ impl World {
         live.leader = Some(node);
         live.led_from = last + 1;
         live.peers.clear();
-        let peers: Vec<u64> = entry.disk.config().voters.into_keys().filter(|id| *id != node).collect();
+        let peers: Vec<u64> = entry.disk.config().voters.keys().copied().filter(|id| *id != node).collect();
         for peer in peers {
             let progress = super::Progress { next: last + 1, acked_ms: now, ..Default::default() };
             live.peers.insert(peer, progress);
@@ -189,8 +190,8 @@ impl World {
         live.replica.leadership.tell(now);
         let config = entry.disk.config();
         let mut known = live.replica.config.lock().expect(POISON);
-        if *known != config {
-            *known = config;
+        if *known != *config {
+            known.clone_from(config);
         }
     }
 

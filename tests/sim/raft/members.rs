@@ -42,7 +42,7 @@ impl World {
         if !settled || live.commit < live.led_from {
             return false;
         }
-        let mut config = entry.disk.config();
+        let mut config = entry.disk.config().clone();
         if !change(&mut config) {
             return false;
         }

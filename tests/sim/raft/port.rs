@@ -24,7 +24,7 @@ pub struct SimLog {
     sim: Sim,
     node: u64,
     boot: u64,
-    incarnation: String,
+    incarnation: Arc<str>,
     answer_within: Duration,
     replica: Arc<Replica>,
 }
@@ -78,12 +78,21 @@ impl Log for SimLog {
         self.replica.leadership.subscribe()
     }
 
+    // A receiver is a channel of its own here; who only looks needs none.
+    fn leads(&self) -> Leadership {
+        self.replica.leadership.now()
+    }
+
+    fn applied_now(&self) -> u64 {
+        self.replica.applied.now()
+    }
+
     fn membership(&self) -> Membership {
         let config = self.replica.config.lock().expect(POISON);
-        let info = |id: &u64, incarnation: &String| NodeInfo {
+        let info = |id: &u64, incarnation: &Arc<str>| NodeInfo {
             node_addr: format!("node{id}:1"),
             client_addr: format!("node{id}:2"),
-            incarnation: incarnation.clone(),
+            incarnation: incarnation.to_string(),
             datacenter: None,
         };
         Membership {

@@ -116,7 +116,7 @@ impl World {
             sim: self.handle.clone(),
             node,
             boot,
-            incarnation: entry.incarnation.clone(),
+            incarnation: entry.incarnation.to_string(),
             platter: entry.home.platter.clone(),
         };
         let dial_within = Duration::from_millis(self.group.timing.election_max_ms / 2);

@@ -160,7 +160,7 @@ impl World {
         NodeInfo {
             node_addr: format!("node{node}:1"),
             client_addr: format!("node{node}:2"),
-            incarnation: self.nodes[&node].incarnation.clone(),
+            incarnation: self.nodes[&node].incarnation.to_string(),
             datacenter: None,
         }
     }

@@ -205,7 +205,7 @@ impl World {
             let what = format!("node {node} votes for {for_node} in term {term} before that is durable");
             self.broken("P9 what is promised is durable", what);
         }
-        let incarnation = self.nodes.get(&node).map(|entry| entry.incarnation.clone());
+        let incarnation = self.nodes.get(&node).map(|entry| entry.incarnation.to_string());
         let bound = self.group.members_ever.get(&node);
         // Before the group is made known to the onlooker nobody is bound.
         if let (Some(mine), Some(bound)) = (&incarnation, bound)

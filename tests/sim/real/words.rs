@@ -161,6 +161,6 @@ pub fn entry(index: u64, value: &[u8], parts: &[Vec<u8>]) -> Entry {
 /// The voters, of both sets while a change is half done.
 fn config(membership: &Membership) -> Config {
     let voters = membership.configs.iter().flatten();
-    let bound = |id: &u64| (*id, membership.nodes[id].incarnation.clone());
+    let bound = |id: &u64| (*id, membership.nodes[id].incarnation.as_str().into());
     Config { voters: voters.map(bound).collect() }
 }

@@ -1,0 +1,111 @@
+//! L3, P7: a refusal is heard of within two seconds. An operator is told; and where a majority's verdicts ask for a
+//! failover and nothing is begun, the log says why.
+//!
+//! Asked while all is calm only: no way is harmed, every voter runs, nobody else came to lead. What a cut or a paused
+//! node keeps from everybody is not a refusal.
+
+use quorate::core::{
+    analysis::{Class, Finding, Verdict},
+    replicated::{Change, Cluster, EventKind},
+};
+
+use super::Check;
+use crate::{fleet::Process, raft::Load, trace::Event, world::World};
+
+/// Within this long, milliseconds.
+const WITHIN_MS: u64 = 2_000;
+
+/// See above.
+#[derive(Default)]
+pub struct Refusals {
+    /// Who leads, and since when all is calm, true time.
+    calm: Option<(u64, u64)>,
+    /// The primary's process is gone.
+    dead: Option<Dead>,
+}
+
+/// What came of the primary's death.
+#[derive(Default)]
+struct Dead {
+    /// Since when a failover is asked for, and nothing hinders an answer.
+    asked_since: Option<u64>,
+    /// Whether anything was said or done about it.
+    said: bool,
+}
+
+impl Check for Refusals {
+    fn id(&self) -> &'static str {
+        "L3 refusals are told in time"
+    }
+
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
+        self.look_around(at, world);
+        if let Event::OperatorTold { request, after_ms, refused: true, what, .. } = event
+            && *after_ms > WITHIN_MS
+            && self.calm.is_some_and(|(_, since)| at - since >= *after_ms)
+        {
+            return Err(format!("{request} is refused after {after_ms} ms: {what}"));
+        }
+        if !is_dead(world) {
+            self.dead = None;
+            return Ok(());
+        }
+        let dead = self.dead.get_or_insert_default();
+        dead.said |= says(event);
+        if dead.said || self.calm.is_none() || !is_asked_for(world) {
+            dead.asked_since = None;
+            return Ok(());
+        }
+        let late = at - *dead.asked_since.get_or_insert(at);
+        if late <= WITHIN_MS {
+            return Ok(());
+        }
+        dead.said = true;
+        Err(format!("a majority has asked for a failover for {late} ms, and nothing says why there is none"))
+    }
+}
+
+impl Refusals {
+    fn look_around(&mut self, at: u64, world: &World) {
+        let runs = world.group.state.voters.keys().all(|node| world.runs(*node));
+        let leader = world.leader().filter(|_| runs && world.net.is_calm());
+        self.calm = match (leader, self.calm) {
+            (Some(leader), Some((same, since))) if leader == same => Some((same, since)),
+            (leader, _) => leader.map(|leader| (leader, at)),
+        };
+    }
+}
+
+/// A start, whatever came of it, or the reason why there is none.
+fn says(event: &Event) -> bool {
+    let Event::Committed { entry, .. } = event else { return false };
+    let Load::Command(command) = &entry.load else { return false };
+    matches!(command.change, Change::StartRecovery(_) | Change::Note { kind: EventKind::RecoveryRefused, .. })
+}
+
+fn is_dead(world: &World) -> bool {
+    world.primary().is_some_and(|no| world.fleet.server(no).process == Process::Down)
+}
+
+/// The log holds a majority's verdicts that need no more, and no recovery runs.
+fn is_asked_for(world: &World) -> bool {
+    let state = &world.group.state;
+    let Some(cluster) = state.clusters.values().find(|cluster| cluster.slot.is_none()) else { return false };
+    let Some(verdicts) = state.verdicts.get(&cluster.id) else { return false };
+    let of = |(node, incarnation): (&u64, &String)| {
+        verdicts.get(node).filter(|verdict| &verdict.incarnation == incarnation)
+    };
+    let voices: Vec<&Verdict> = state.voters.iter().filter_map(of).collect();
+    let asking = voices.iter().filter(|verdict| asks(verdict, cluster)).count();
+    let doubted = voices.iter().any(|verdict| matches!(verdict.finding, Finding::Healthy));
+    asking > state.voters.len() / 2 && !doubted
+}
+
+fn asks(verdict: &Verdict, cluster: &Cluster) -> bool {
+    let about = verdict.epoch == cluster.epoch && Some(&verdict.subject) == cluster.primary.as_ref();
+    let failure = verdict.failure();
+    about
+        && failure.is_some_and(|(class, _, evidence)| {
+            class == Class::Primary && (evidence.hard || evidence.urgent_round_done)
+        })
+}
