@@ -156,6 +156,26 @@ pub struct Witness {
 }
 
 impl Cluster {
+    /// One that is taken under care: no members yet, nothing known of its primary, nothing has happened.
+    pub fn new(id: ClusterId, flavor: Flavor) -> Self {
+        Self {
+            id,
+            alias: None,
+            flavor,
+            primary: None,
+            epoch: 1,
+            members: BTreeMap::new(),
+            generation: 1,
+            recoveries: Switch::default(),
+            durability: Durability::default(),
+            slot: None,
+            failed_attempts: 0,
+            retry_not_before_ms: 0,
+            primary_since: None,
+            witness: None,
+        }
+    }
+
     /// What people call it: the alias, else the id.
     pub fn name(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.id.0)

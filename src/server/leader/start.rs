@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use super::{Asked, Leader, Message, StartError};
 use crate::{
     core::{
-        agreement::{self, Agreed, Question},
+        agreement::{self, Agreed},
         analysis::{Finding, Repair, Verdict, rows},
         replicated::{
             Change, Cluster, Durability, Kind, MemberState, Outcome, Refusal, State,
@@ -101,14 +101,7 @@ impl Leader {
     ) -> Option<(Cluster, Agreed, Option<Refusal>)> {
         self.tools.read(|state| {
             let cluster = state.clusters.get(id)?;
-            let question = Question {
-                voters: &state.voters,
-                cluster: id,
-                epoch: cluster.epoch,
-                subject: cluster.primary.as_ref()?,
-                fresh_for_ms: state.policy.verdict_fresh_for_ms,
-                newest: state.verdicts.get(id),
-            };
+            let question = state.question(id, cluster.epoch, cluster.primary.as_ref()?);
             let agreed = agreement::agree(&question, testimonies).ok()?;
             let gate = state.automatic_pause(cluster).or_else(|| state.automatic_rate(cluster, agreed.class));
             Some((cluster.clone(), agreed, gate))

@@ -5,7 +5,6 @@ use crate::{
     core::replicated::{
         audit::EventKind,
         cluster::{Cluster, Durability, Member, MemberState},
-        command::Switch,
         refusal::Refusal,
         state::State,
     },
@@ -50,20 +49,11 @@ impl State {
             return Err(Refusal::Invalid("the primary is not among the members".into()));
         }
         let cluster = Cluster {
-            id: id.clone(),
             alias: alias.clone(),
-            flavor,
             primary: primary.clone(),
-            epoch: 1,
             members: members.iter().map(|m| (m.server.clone(), m.clone())).collect(),
-            generation: 1,
-            recoveries: Switch::default(),
             durability: durability.clone(),
-            slot: None,
-            failed_attempts: 0,
-            retry_not_before_ms: 0,
-            primary_since: None,
-            witness: None,
+            ..Cluster::new(id.clone(), flavor)
         };
         let text = format!(
             "adopted cluster {} with {} members, primary {}, {durability}",
