@@ -10,7 +10,7 @@ use super::{
     status::bad_field,
 };
 use crate::{
-    core::replicated::{Change, Cluster, Durability, Outcome, Switch},
+    core::replicated::{Change, Cluster, Outcome},
     model::{
         address::Address,
         server::{ClusterId, Flavor},
@@ -83,20 +83,13 @@ fn discovered_again(cluster: &Cluster, index: u64) -> pb::DiscoverResponse {
 /// What was found, in the shape of a cluster, to be shown as one.
 fn as_cluster(found: &Discovered) -> Cluster {
     Cluster {
-        id: found.cluster.clone(),
         alias: found.alias.clone(),
-        flavor: found.members.first().map_or(Flavor::MySql, |m| m.identity.flavor),
         primary: found.primary.clone(),
-        epoch: 1,
         members: found.members.iter().map(|m| (m.server.clone(), m.clone())).collect(),
-        generation: 1,
-        recoveries: Switch::default(),
-        durability: Durability::Async,
-        slot: None,
-        failed_attempts: 0,
-        retry_not_before_ms: 0,
-        primary_since: None,
-        witness: None,
+        ..Cluster::new(
+            found.cluster.clone(),
+            found.members.first().map_or(Flavor::MySql, |m| m.identity.flavor),
+        )
     }
 }
 

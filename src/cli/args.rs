@@ -296,7 +296,7 @@ Each line: sign, server, [lag, status, version, mode, binlog format, extras]
   sign     + replicates and was seen recently; - otherwise; the root has none
   lag      seconds behind; null: not replicating; unknown: not seen recently
   status   ok, lag, nonreplicating, unchecked (never answered), invalid (does not answer now)
-  mode     rw or ro
+  mode     rw or ro, as it was last read
   extras   >> logs what it replicates; GTID, GTID:errant; semi:source, semi:replica; downtimed; quarantined; replaced;
            changed; multi-source; fence: a standing order is on it";
 

@@ -4,8 +4,7 @@ use crate::{
     core::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
         replicated::{
-            Cluster, Durability, Member, MemberState,
-            command::Switch,
+            Cluster, Member, MemberState,
             recovery::{Kind, Phase, Recovery, Testimony},
         },
     },
@@ -56,20 +55,9 @@ pub fn member(flavor: Flavor, n: u32) -> Member {
 /// Cluster `c` of that many members, nothing known of its durability.
 pub fn cluster(flavor: Flavor, members: u32) -> Cluster {
     Cluster {
-        id: ClusterId("c".into()),
-        alias: None,
-        flavor,
         primary: Some(id(1)),
-        epoch: 1,
         members: (1..=members).map(|n| (id(n), member(flavor, n))).collect(),
-        generation: 1,
-        recoveries: Switch::default(),
-        durability: Durability::Async,
-        slot: None,
-        failed_attempts: 0,
-        retry_not_before_ms: 0,
-        primary_since: None,
-        witness: None,
+        ..Cluster::new(ClusterId("c".into()), flavor)
     }
 }
 

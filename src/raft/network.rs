@@ -111,6 +111,21 @@ impl Client {
         self.read(&answer)
     }
 
+    /// Asks for a vote, or whether there would be one.
+    async fn ask_vote<F>(
+        &self,
+        rpc: &VoteRequest<Types>,
+        limit: Duration,
+        send: impl FnOnce(RaftClient<PeerChannel>, Request<Frame>) -> F,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>>
+    where
+        F: Future<Output = Result<tonic::Response<Frame>, Status>>,
+    {
+        let answer = self.call(RPCTypes::Vote, rpc, limit, send).await?;
+        self.believed(believe::vote_answer(rpc, &answer))?;
+        Ok(answer)
+    }
+
     /// A peer's answer, if it makes sense.
     fn read<A: DeserializeOwned>(&self, answer: &Frame) -> Result<A, RPCError<Types>> {
         self.peers.answered(self.target);
@@ -215,13 +230,8 @@ impl RaftNetworkV2<Types> for Client {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let answer = self
-            .call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| async move {
-                client.vote(request).await
-            })
-            .await?;
-        self.believed(believe::vote_answer(&rpc, &answer))?;
-        Ok(answer)
+        let limit = option.soft_ttl();
+        self.ask_vote(&rpc, limit, |mut client, request| async move { client.vote(request).await }).await
     }
 
     // Overridden on purpose: the library's default grants, which makes pre-vote do nothing.
@@ -230,13 +240,8 @@ impl RaftNetworkV2<Types> for Client {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let answer = self
-            .call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| async move {
-                client.pre_vote(request).await
-            })
-            .await?;
-        self.believed(believe::vote_answer(&rpc, &answer))?;
-        Ok(answer)
+        let limit = option.soft_ttl();
+        self.ask_vote(&rpc, limit, |mut client, request| async move { client.pre_vote(request).await }).await
     }
 
     async fn full_snapshot(

@@ -110,6 +110,7 @@ impl NodeBackend {
                 flavor: found.flavor,
                 primary: found.primary.clone(),
                 members: found.members.clone(),
+                durability: found.durability,
             };
             let (at, outcome) = self.submit(change, &wish.by, wish.request_id.as_deref()).await?;
             index = at;

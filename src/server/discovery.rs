@@ -1,9 +1,15 @@
 //! From one server to its whole topology: up to its sources, down to its replicas, any depth.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
-    core::replicated::{Member, MemberState},
+    core::{
+        plan::durability,
+        replicated::{Durability, Member, MemberState},
+    },
     model::{
         address::Address,
         facts::{Channel, ServerFacts},
@@ -30,6 +36,8 @@ pub struct Found {
     pub members: Vec<Member>,
     /// The only member without a source, if it is only one.
     pub primary: Option<ServerId>,
+    /// How safe an acknowledged write is, as the primary and its replicas were read; asynchronous without a primary.
+    pub durability: Durability,
     /// What could not be read, with why.
     pub unread: Vec<(Address, String)>,
     /// Dump clients that are no members.
@@ -202,7 +210,12 @@ fn found(
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    Ok(Found { flavor, members, primary, unread, others })
+    let durability = primary.as_ref().and_then(|primary| {
+        let facts =
+            members.iter().zip(&read).map(|(m, (_, f))| (m.server.clone(), Arc::new(f.clone()))).collect();
+        durability::observed(primary, &members, &facts)
+    });
+    Ok(Found { flavor, members, primary, durability: durability.unwrap_or_default(), unread, others })
 }
 
 fn check_circle(members: &[Member]) -> Result<(), DiscoverError> {
@@ -248,5 +261,41 @@ pub fn member_of(
         channels: facts.channels.len() as u32,
         datacenter,
         state: MemberState::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{plan::durability::FOREVER_MS, samples};
+
+    /// A primary and two replicas; `semi_sync` says whether acknowledged writes are held to P6.
+    fn topology(semi_sync: bool) -> Vec<(Address, ServerFacts)> {
+        let mut read: Vec<_> =
+            [1, 3, 2].map(|n| (samples::address(n), samples::facts(Flavor::MySql, n))).into();
+        read[0].1.channels.clear();
+        if semi_sync {
+            let source = &mut read[0].1.semi_sync;
+            source.source_enabled = Some(true);
+            source.source_status = Some(true);
+            source.source_wait_for = Some(1);
+            source.source_timeout_ms = Some(FOREVER_MS);
+            read[1..].iter_mut().for_each(|(_, facts)| facts.semi_sync.replica_enabled = Some(true));
+        }
+        read
+    }
+
+    #[test]
+    fn a_cluster_is_adopted_with_the_durability_that_was_read() {
+        let durability = |semi_sync: bool| {
+            let read = topology(semi_sync);
+            let seed = read[2].0.clone();
+            found(&seed, read, vec![], &|| unreachable!("MySQL servers bring their ids"))
+                .expect("found")
+                .durability
+        };
+        assert_eq!(durability(false), Durability::Async);
+        let ackers = vec![samples::id(2), samples::id(3)];
+        assert_eq!(durability(true), Durability::SemiSync { acks: 1, ackers });
     }
 }

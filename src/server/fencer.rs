@@ -37,9 +37,7 @@ impl Fencer {
 
     /// A server answered that an order may be about.
     pub fn answered(&self, server: &ServerId, writable: bool) {
-        let order = self
-            .tools
-            .read(|state| state.orders.values().find(|order| &order.target.server == server).cloned());
+        let order = self.tools.read(|state| state.order_of(server).cloned());
         let Some(order) = order.filter(|o| writable || o.stage == OrderStage::Waiting) else { return };
         if planted(Mistake::ReturnedPrimaryLeftWritable) {
             return;

@@ -9,6 +9,7 @@ mod level;
 mod newcomers;
 mod orders;
 mod recoveries;
+mod refusals;
 pub mod start;
 mod upkeep;
 mod witness;
@@ -25,13 +26,16 @@ use tokio::{
     time::Instant,
 };
 
-use self::gather::{Gathered, Remembered};
+use self::{
+    gather::{Gathered, Remembered},
+    refusals::Refusals,
+};
 use crate::{
     core::{
         analysis::Verdict,
-        replicated::{Change, EventKind, Outcome, Refusal, command::StartRecovery, recovery::Testimony},
+        replicated::{Change, Outcome, Refusal, command::StartRecovery, recovery::Testimony},
     },
-    model::server::{ClusterId, ServerId},
+    model::server::ClusterId,
     raft::{Committed, Leadership, ProposeError},
     server::{discovery::Discovery, driver::Driven, group::SELF, observer::ObserverHandle, tools::Tools},
 };
@@ -82,6 +86,13 @@ pub enum Message {
         request_id: Option<String>,
         /// The recovery's id, or why not.
         reply: Asked,
+    },
+    /// A refusal's note was not committed, or nobody knows.
+    RefusalUntold {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Under which request id.
+        request: String,
     },
     /// The proposal to take a recovery over ended.
     TakenOver {
@@ -162,7 +173,7 @@ pub fn lead(tools: Tools, observer: ObserverHandle, discovery: Arc<Discovery>) -
         takeovers: BTreeMap::new(),
         orders: BTreeSet::new(),
         witnesses: BTreeSet::new(),
-        refused: BTreeMap::new(),
+        refusals: Refusals::default(),
         logged: BTreeMap::new(),
         remembered: Remembered::default(),
         upkeep: upkeep::Upkeep::default(),
@@ -190,8 +201,7 @@ struct Leader {
     orders: BTreeSet<u64>,
     /// Clusters whose witness a worker is busy with.
     witnesses: BTreeSet<ClusterId>,
-    /// The last refusal noted for a cluster, so that each is told once.
-    refused: BTreeMap<ClusterId, String>,
+    refusals: Refusals,
     /// Verdicts already in the log, by label.
     logged: BTreeMap<(ClusterId, u64), (String, u64)>,
     remembered: Remembered,
@@ -245,7 +255,7 @@ impl Leader {
         self.takeovers.clear();
         self.orders.clear();
         self.witnesses.clear();
-        self.refused.clear();
+        self.refusals = Refusals::default();
         self.logged.clear();
         self.remembered = Remembered::default();
         self.upkeep = upkeep::Upkeep::default();
@@ -268,6 +278,7 @@ impl Leader {
             Message::Operator { start, by, request_id, reply } => {
                 self.propose_start(*start, by, request_id, Some(reply))
             }
+            Message::RefusalUntold { cluster, request } => self.refusal_untold(&cluster, &request),
             Message::TakenOver { id, proposed, result } => self.taken_over(id, proposed, result),
             Message::Evidence { cluster, reply } => {
                 let _ = reply.send(self.gathered.testimonies(&cluster, self.tools.now_ms()));
@@ -305,14 +316,5 @@ impl Leader {
                 Err(error) => tracing::info!(command = name, %error, "not committed"),
             }
         }));
-    }
-
-    fn note(&mut self, kind: EventKind, cluster: &ClusterId, server: Option<&ServerId>, text: String) {
-        let address = server.and_then(|s| {
-            self.tools.read(|state| {
-                state.cluster_of(s).and_then(|c| c.members.get(s)).map(|m| m.address.to_string())
-            })
-        });
-        self.commit_aside(Change::Note { kind, cluster: Some(cluster.clone()), server: address, text });
     }
 }

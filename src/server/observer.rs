@@ -152,6 +152,11 @@ impl Observer {
             return;
         };
         let facts = facts.map(|facts| Arc::new(watch::complete(seen, *facts)));
+        let writable = facts.as_ref().map(|facts| facts.writable());
+        if writable.is_some() && writable != seen.facts.as_ref().map(|facts| facts.writable()) {
+            // A fence or a promotion: whoever looks is not shown for a while what was before.
+            scene.published_ms = None;
+        }
         self.tools.read(|state| {
             let channel = facts.as_ref().and_then(|facts| {
                 let cluster = state.clusters.get(id)?;

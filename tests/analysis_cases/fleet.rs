@@ -10,8 +10,7 @@ use quorate::{
             problem::{self, Problem, View},
         },
         replicated::{
-            cluster::{Cluster, Durability, Member, MemberState},
-            command::Switch,
+            cluster::{Cluster, Member, MemberState},
             state::Pause,
         },
     },
@@ -41,20 +40,8 @@ impl Fleet {
     /// A MySQL cluster whose primary is called `primary`.
     pub fn new(primary: &str) -> Self {
         let cluster = Cluster {
-            id: ClusterId("c".into()),
-            alias: None,
-            flavor: Flavor::MySql,
             primary: Some(ServerId(primary.into())),
-            epoch: 1,
-            members: BTreeMap::new(),
-            generation: 1,
-            recoveries: Switch::default(),
-            durability: Durability::Async,
-            slot: None,
-            failed_attempts: 0,
-            retry_not_before_ms: 0,
-            primary_since: None,
-            witness: None,
+            ..Cluster::new(ClusterId("c".into()), Flavor::MySql)
         };
         Self {
             cluster,

@@ -11,7 +11,8 @@ use quorate::{
         },
         plan::step::{Action, Step, Target},
         replicated::{
-            Change, Command, Decision, Ending, Kind, Member, MemberState, Outcome, State, StepRecord,
+            Change, Command, Decision, Durability, Ending, Kind, Member, MemberState, Outcome, State,
+            StepRecord,
             command::StartRecovery,
             recovery::{Considered, Revoked, Testimony},
         },
@@ -158,6 +159,7 @@ pub fn adopt() -> Change {
         flavor: Flavor::MySql,
         primary: Some(server(1)),
         members: vec![member(1, None), member(2, Some(1)), member(3, Some(2)), member(4, Some(1))],
+        durability: Durability::Async,
     }
 }
 

@@ -14,7 +14,7 @@ use quorate::{
     core::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
         plan::step::{Step, StepEnd, Target},
-        replicated::{Change, Member, MemberState, Outcome},
+        replicated::{Change, Durability, Member, MemberState, Outcome},
     },
     executor::Permit,
     model::{
@@ -181,6 +181,7 @@ impl Group {
             flavor: Flavor::MySql,
             primary: Some(server(1)),
             members: vec![member(1), member(2)],
+            durability: Durability::Async,
         };
         let (_, outcome) = self.actors.tools.group.submit(change, "test", None).await.unwrap();
         assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");

@@ -1,7 +1,7 @@
 //! Commands of a size that only very large topologies bring.
 
 use quorate::{
-    core::replicated::{Change, Command, Member, MemberState, Outcome},
+    core::replicated::{Change, Command, Durability, Member, MemberState, Outcome},
     model::{
         address::Address,
         server::{ClusterId, Flavor, Identity, ServerId},
@@ -39,6 +39,7 @@ fn adoption(count: u32) -> Command {
         flavor: Flavor::MySql,
         primary: Some(member(0).server),
         members: (0..count).map(member).collect(),
+        durability: Durability::Async,
     };
     Command { change, ..command(10) }
 }

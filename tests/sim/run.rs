@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use quorate::{
-    core::replicated::{Change, Member, MemberState, Outcome},
+    core::{
+        plan::durability,
+        replicated::{Change, Member, MemberState, Outcome},
+    },
     model::server::{ClusterId, Flavor, ServerId},
 };
 
@@ -178,12 +181,20 @@ async fn adopt(sim: Sim, scenario: Scenario) {
         };
         scenario.servers.iter().enumerate().map(member).collect()
     });
+    let durability = sim.with(|world| {
+        let now = world.now;
+        let read =
+            |(at, member): (usize, &Member)| (member.server.clone(), world.fleet.read(ServerNo(at), now));
+        let facts = members.iter().enumerate().map(read).collect();
+        durability::observed(&members[0].server, &members, &facts)
+    });
     let adopt = Change::AdoptCluster {
         cluster: ClusterId(CLUSTER.into()),
         alias: None,
         flavor: scenario.flavor,
         primary: Some(members[0].server.clone()),
         members,
+        durability: durability.expect("every server was read"),
     };
     let policy = Change::SetPolicy { version: 1, policy: Box::new(scenario.policy.clone()) };
     for (number, change) in [policy, adopt].into_iter().enumerate() {

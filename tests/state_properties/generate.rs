@@ -192,7 +192,15 @@ impl Draw {
             _ => Some(format!("alias{number}")),
         };
         let primary = (!self.sort.is_multiple_of(5)).then(|| members[0].server.clone());
-        Change::AdoptCluster { cluster: ClusterId(format!("c{number}")), alias, flavor, primary, members }
+        let durability = self.durability(&member(number, 1, None).server);
+        Change::AdoptCluster {
+            cluster: ClusterId(format!("c{number}")),
+            alias,
+            flavor,
+            primary,
+            members,
+            durability,
+        }
     }
 
     fn verdict(&self, state: &State, cluster: &Cluster, node: u64) -> Verdict {
@@ -446,6 +454,7 @@ impl Draw {
             5 => Change::SetPrimary {
                 cluster: cluster.id.clone(),
                 generation: cluster.generation,
+                durability: self.durability(&someone),
                 primary: someone,
             },
             7 | 8 => Change::ForgetServer { cluster: cluster.id.clone(), server: someone },

@@ -204,9 +204,10 @@ impl MemberView<'_> {
         let attempt = observed.and_then(|o| o.last_attempt.as_ref());
         let downtime =
             self.state.and_then(|s| s.downtimes.get(&member.server).map(|p| pause(p, s.log_time_ms)));
-        let order = self.state.and_then(|s| s.orders.values().find(|o| o.target.server == member.server));
-        let live =
-            observed.and_then(|o| o.facts.as_ref()).map(|(facts, age)| self.facts(member, facts, *age));
+        let order = self.state.and_then(|s| s.order_of(&member.server));
+        let answers = attempt.is_none_or(|(end, _)| *end == AttemptEnd::Answered);
+        let read = observed.and_then(|o| o.facts.as_ref());
+        let live = read.map(|(facts, age)| self.facts(member, facts, *age, answers));
         pb::Member {
             status: self.status(live.as_ref()).to_owned(),
             server: member.server.0.clone(),
@@ -270,14 +271,14 @@ impl MemberView<'_> {
         member.datacenter.clone().or_else(by_policy).unwrap_or_default()
     }
 
-    fn facts(&self, member: &Member, facts: &ServerFacts, age_ms: u64) -> pb::Live {
+    fn facts(&self, member: &Member, facts: &ServerFacts, age_ms: u64, answers: bool) -> pb::Live {
         let primary = self.cluster.primary.as_ref();
         let is_primary = primary == Some(&member.server);
         let default_policy = Policy::default();
         let policy = self.state.map_or(&default_policy, |s| &s.policy);
         let interval =
             if is_primary { policy.primary_probe_interval_ms } else { policy.replica_probe_interval_ms };
-        let fresh = age_ms <= interval.saturating_mul(3);
+        let fresh = answers && age_ms <= interval.saturating_mul(3);
         let of_primary = primary.and_then(|p| self.live.get(p)).and_then(|o| o.facts.as_ref());
         let ahead = match of_primary {
             Some((of_primary, its_age_ms)) if !is_primary && fresh && *its_age_ms <= age_ms => {
@@ -383,5 +384,25 @@ fn attempt_text(end: &AttemptEnd) -> String {
         AttemptEnd::LoginFailed { why } => format!("login failed: {why}"),
         AttemptEnd::WrongIdentity { seen } => format!("another server answers: {seen}"),
         AttemptEnd::Failed { why } => why.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::samples, model::server::Flavor};
+
+    #[test]
+    fn a_server_that_was_read_a_moment_ago_and_refuses_now_is_not_well() {
+        let cluster = samples::cluster(Flavor::MySql, 2);
+        let status = |end: AttemptEnd| {
+            let facts = Some((samples::facts(Flavor::MySql, 1), 120));
+            let live =
+                BTreeMap::from([(samples::id(1), LiveServer { facts, last_attempt: Some((end, 20)) })]);
+            let shown = whole(&State::default(), &cluster, &live, &[], 1);
+            shown.members[0].status.clone()
+        };
+        assert_eq!(status(AttemptEnd::Answered), "ok");
+        assert_eq!(status(AttemptEnd::Refused), "invalid");
     }
 }

@@ -6,7 +6,7 @@ use super::Addresses;
 use crate::{
     api::backend::UNKNOWN_AGE,
     core::{
-        agreement::{self, Question, majority},
+        agreement::{self, majority},
         analysis::{Finding, PrimarySign, ReplicaSign, Verdict},
         replicated::{Cluster, Refusal, State, recovery::Testimony},
     },
@@ -101,14 +101,7 @@ fn judge(
     let Some(subject) = &cluster.primary else {
         return none(0, "the cluster has no primary to be judged".into());
     };
-    let question = Question {
-        voters: &state.voters,
-        cluster: &cluster.id,
-        epoch: cluster.epoch,
-        subject,
-        fresh_for_ms: state.policy.verdict_fresh_for_ms,
-        newest: state.verdicts.get(&cluster.id),
-    };
+    let question = state.question(&cluster.id, cluster.epoch, subject);
     match agreement::agree(&question, testimonies) {
         Ok(agreed) => pb::Agreement {
             agreed: true,

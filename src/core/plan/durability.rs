@@ -1,26 +1,35 @@
 //! Whether a cluster's semi-sync is what P6 means by it, from observations of its primary and replicas.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    core::replicated::cluster::{Cluster, Durability},
+    core::replicated::cluster::{Durability, Member},
     mistake::{Mistake, planted},
     model::{facts::ServerFacts, server::ServerId},
 };
 
 /// A time-out from which on a source never gives up waiting in practice: 4 000 000 s. MySQL's maximum is 4294967295 ms
 /// (about 50 days, manual 19.4.10.3); MariaDB's is larger.
-const FOREVER_MS: u64 = 4_000_000_000;
+pub const FOREVER_MS: u64 = 4_000_000_000;
 
-/// Durability as it is observed. `facts` of all members that were read lately; nothing is concluded about the others.
-pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>) -> Option<Durability> {
-    let primary = cluster.primary.as_ref()?;
+/// Durability as it is observed of a cluster with this primary and these members. `facts` of all of them that were read
+/// lately; nothing is concluded about the others.
+pub fn observed<'a>(
+    primary: &ServerId,
+    members: impl IntoIterator<Item = &'a Member>,
+    facts: &BTreeMap<ServerId, Arc<ServerFacts>>,
+) -> Option<Durability> {
     let semi = &facts.get(primary)?.semi_sync;
-    let ackers: Vec<ServerId> = cluster
-        .replicas_of(primary)
-        .filter(|m| facts.get(&m.server).is_some_and(|f| f.semi_sync.replica_enabled == Some(true)))
-        .map(|m| m.server.clone())
-        .collect();
+    let replicas: Vec<&ServerId> =
+        members.into_iter().filter(|m| m.source.as_ref() == Some(primary)).map(|m| &m.server).collect();
+    let acknowledges = |s: &ServerId| facts.get(s).is_some_and(|f| f.semi_sync.replica_enabled == Some(true));
+    // In an order of their own: who lists the members, a discovery or the state, makes no difference.
+    let ackers: BTreeSet<&ServerId> =
+        replicas.iter().copied().filter(|server| acknowledges(server)).collect();
+    let ackers: Vec<ServerId> = ackers.into_iter().cloned().collect();
     if semi.source_enabled != Some(true) {
         // Promoted with too few ackers, or switched off by hand: whoever set it up does not expect that.
         return Some(match ackers.len() {
@@ -30,8 +39,7 @@ pub fn observed(cluster: &Cluster, facts: &BTreeMap<ServerId, Arc<ServerFacts>>)
             },
         });
     }
-    let known = cluster.replicas_of(primary).all(|m| facts.contains_key(&m.server));
-    if !known {
+    if !replicas.iter().all(|server| facts.contains_key(*server)) {
         return None;
     }
     let acks = semi.source_wait_for.unwrap_or(1);
@@ -83,7 +91,7 @@ mod tests {
         }
         change(&mut facts);
         let facts = facts.into_iter().map(|(server, facts)| (server, Arc::new(facts))).collect();
-        observed(&cluster, &facts)
+        observed(&samples::id(1), cluster.members.values(), &facts)
     }
 
     fn why(judged: Option<Durability>) -> String {

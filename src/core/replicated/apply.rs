@@ -18,6 +18,7 @@ use crate::{
     mistake::{Mistake, planted},
     model::server::ClusterId,
 };
+use members::Adoption;
 
 /// What applying one command needs at hand.
 pub(super) struct Context<'a> {
@@ -49,14 +50,15 @@ impl State {
 
     fn change(&mut self, context: &mut Context<'_>) -> Result<Done, Refusal> {
         match &context.command.change {
-            Change::AdoptCluster { cluster, alias, flavor, primary, members } => {
-                self.adopt_cluster(context, cluster, alias, *flavor, primary, members)
+            Change::AdoptCluster { cluster, alias, flavor, primary, members, durability } => {
+                let wish = Adoption { alias, flavor: *flavor, primary, members, durability };
+                self.adopt_cluster(context, cluster, &wish)
             }
             Change::UpdateMembers { cluster, generation, members, why } => {
                 self.update_members(context, cluster, *generation, members, why)
             }
-            Change::SetPrimary { cluster, generation, primary } => {
-                self.set_primary(context, cluster, *generation, primary)
+            Change::SetPrimary { cluster, generation, primary, durability } => {
+                self.set_primary(context, cluster, *generation, primary, durability)
             }
             Change::FollowPrimary { cluster, generation, primary, why } => {
                 self.follow_primary(context, cluster, *generation, primary, why)

@@ -1,6 +1,6 @@
 //! Clusters and their members as the group knows them. Membership is committed; nothing is concluded from absence.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,18 @@ pub enum Durability {
         /// What is missing.
         why: String,
     },
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Async => f.write_str("asynchronous"),
+            Self::SemiSync { acks, ackers } => {
+                write!(f, "semi-sync: a commit waits for {acks} of {} ackers", ackers.len())
+            }
+            Self::Unprotected { why } => write!(f, "unprotected: {why}"),
+        }
+    }
 }
 
 /// Whether a member can be used.
@@ -144,6 +156,26 @@ pub struct Witness {
 }
 
 impl Cluster {
+    /// One that is taken under care: no members yet, nothing known of its primary, nothing has happened.
+    pub fn new(id: ClusterId, flavor: Flavor) -> Self {
+        Self {
+            id,
+            alias: None,
+            flavor,
+            primary: None,
+            epoch: 1,
+            members: BTreeMap::new(),
+            generation: 1,
+            recoveries: Switch::default(),
+            durability: Durability::default(),
+            slot: None,
+            failed_attempts: 0,
+            retry_not_before_ms: 0,
+            primary_since: None,
+            witness: None,
+        }
+    }
+
     /// What people call it: the alias, else the id.
     pub fn name(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.id.0)

@@ -125,6 +125,8 @@ pub enum Change {
         primary: Option<ServerId>,
         /// Its members.
         members: Vec<Member>,
+        /// Durability as the discovery read it: a semi-sync primary is held to P6 from its first moment on.
+        durability: Durability,
     },
     /// What committed discoveries changed: new or changed members. Refused when `generation` has moved on.
     UpdateMembers {
@@ -145,6 +147,8 @@ pub enum Change {
         generation: u64,
         /// The primary.
         primary: ServerId,
+        /// Durability as it was read with it.
+        durability: Durability,
     },
     /// The primary was changed by hand, outside Quorate, and all that answer agree on it: the record follows.
     FollowPrimary {

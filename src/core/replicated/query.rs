@@ -2,12 +2,13 @@
 
 use super::{
     cluster::{Cluster, Member},
+    orders::StandingOrder,
     recovery::{Kind, Waiver},
     refusal::Refusal,
     state::State,
 };
 use crate::{
-    core::analysis::Class,
+    core::{agreement::Question, analysis::Class},
     mistake::{Mistake, planted},
     model::{
         address::Address,
@@ -26,6 +27,23 @@ impl State {
     /// The member at an address, with its cluster.
     pub fn member_at(&self, address: &Address) -> Option<(&Cluster, &Member)> {
         self.clusters.values().find_map(|c| c.member_at(address).map(|m| (c, m)))
+    }
+
+    /// What verdicts are judged about: the primary of a cluster at an epoch, by the rules of this state.
+    pub fn question<'a>(&'a self, cluster: &'a ClusterId, epoch: u64, subject: &'a ServerId) -> Question<'a> {
+        Question {
+            voters: &self.voters,
+            cluster,
+            epoch,
+            subject,
+            fresh_for_ms: self.policy.verdict_fresh_for_ms,
+            newest: self.verdicts.get(cluster),
+        }
+    }
+
+    /// The standing order about a server.
+    pub fn order_of(&self, server: &ServerId) -> Option<&StandingOrder> {
+        self.orders.values().find(|order| &order.target.server == server)
     }
 
     /// Finds a cluster by id, alias, or the address of a member; suggests near names otherwise.

@@ -162,12 +162,8 @@ impl Leader {
     fn still_agreed(&self, recovery: &Recovery, testimonies: &[Testimony]) -> bool {
         self.tools.read(|state| {
             let question = Question {
-                voters: &state.voters,
-                cluster: &recovery.cluster,
-                epoch: recovery.epoch,
-                subject: &recovery.old_primary.server,
-                fresh_for_ms: state.policy.verdict_fresh_for_ms,
                 newest: None,
+                ..state.question(&recovery.cluster, recovery.epoch, &recovery.old_primary.server)
             };
             agreement::agree(&question, testimonies).is_ok_and(|agreed| agreed.class == recovery.class)
         })

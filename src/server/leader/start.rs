@@ -7,10 +7,10 @@ use tokio::time::{Instant, timeout};
 use super::{Asked, Leader, Message, StartError};
 use crate::{
     core::{
-        agreement::{self, Agreed, Question},
+        agreement::{self, Agreed},
         analysis::{Finding, Repair, Verdict, rows},
         replicated::{
-            Change, Cluster, Durability, EventKind, Kind, MemberState, Outcome, Refusal, State,
+            Change, Cluster, Durability, Kind, MemberState, Outcome, Refusal, State,
             command::StartRecovery,
             recovery::{Revoked, Testimony},
         },
@@ -79,7 +79,7 @@ impl Leader {
         let now = self.tools.now_ms();
         let testimonies = self.gathered.testimonies(id, now);
         let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
-            self.refused.remove(id);
+            self.refusals.forget(id);
             return;
         };
         let held = |state: &State| state.slot_refusal(&cluster, Kind::Failover).is_some();
@@ -101,29 +101,11 @@ impl Leader {
     ) -> Option<(Cluster, Agreed, Option<Refusal>)> {
         self.tools.read(|state| {
             let cluster = state.clusters.get(id)?;
-            let question = Question {
-                voters: &state.voters,
-                cluster: id,
-                epoch: cluster.epoch,
-                subject: cluster.primary.as_ref()?,
-                fresh_for_ms: state.policy.verdict_fresh_for_ms,
-                newest: state.verdicts.get(id),
-            };
+            let question = state.question(id, cluster.epoch, cluster.primary.as_ref()?);
             let agreed = agreement::agree(&question, testimonies).ok()?;
             let gate = state.automatic_pause(cluster).or_else(|| state.automatic_rate(cluster, agreed.class));
             Some((cluster.clone(), agreed, gate))
         })
-    }
-
-    /// A refusal is told once, at once; again when its reason changes.
-    fn tell_refusal(&mut self, id: &ClusterId, refusal: &Refusal) {
-        let reason = refusal.reason().to_owned();
-        if self.refused.get(id) == Some(&reason) {
-            return;
-        }
-        self.refused.insert(id.clone(), reason);
-        tracing::warn!(cluster = %id, reason = refusal.reason(), %refusal, "a recovery is refused");
-        self.note(EventKind::RecoveryRefused, id, None, format!("{}: {refusal}", refusal.reason()));
     }
 
     pub(super) fn propose_start(
@@ -154,6 +136,7 @@ impl Leader {
         self.gathered.starting.remove(id);
         let answer = match result {
             Ok(Committed { outcome: Outcome::Done { id: recovery, .. }, term, .. }) => {
+                self.refusals.forget(id);
                 self.begin(recovery, term, proposed);
                 Ok(recovery)
             }

@@ -125,7 +125,8 @@ impl Pass {
 
     async fn tend(&self, cluster: &Cluster, seen: &Seen) {
         let facts = fresh(seen);
-        if let Some(durability) = durability::observed(cluster, &facts)
+        if let Some(primary) = &cluster.primary
+            && let Some(durability) = durability::observed(primary, cluster.members.values(), &facts)
             && durability != cluster.durability
         {
             self.commit(Change::SetDurability { cluster: cluster.id.clone(), durability }).await;
@@ -152,10 +153,14 @@ impl Pass {
         let roots: Vec<&ServerId> =
             facts.iter().filter(|(_, f)| f.channels.is_empty() && f.writable()).map(|(s, _)| s).collect();
         let [root] = roots[..] else { return false };
+        let Some(durability) = durability::observed(root, cluster.members.values(), facts) else {
+            return false;
+        };
         let change = Change::SetPrimary {
             cluster: cluster.id.clone(),
             generation: cluster.generation,
             primary: root.clone(),
+            durability,
         };
         self.commit(change).await;
         true

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Leader, Message, start};
 use crate::{
     core::{
-        agreement::{self, Question},
+        agreement,
         plan::{
             choose::Sets,
             preview::Wish,
@@ -101,14 +101,7 @@ pub(super) fn asks(testimony: &Testimony) -> bool {
 
 fn agreed(state: &State, cluster: &Cluster, evidence: &[Testimony]) -> bool {
     let Some(subject) = &cluster.primary else { return false };
-    let question = Question {
-        voters: &state.voters,
-        cluster: &cluster.id,
-        epoch: cluster.epoch,
-        subject,
-        fresh_for_ms: state.policy.verdict_fresh_for_ms,
-        newest: state.verdicts.get(&cluster.id),
-    };
+    let question = state.question(&cluster.id, cluster.epoch, subject);
     agreement::agree_on_witness(&question, evidence).is_ok()
 }
 

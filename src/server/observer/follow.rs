@@ -54,9 +54,9 @@ impl Observer {
         }
         for (id, cluster) in &state.clusters {
             let scene = self.scenes.get(id);
-            let suits = |member| scene.is_some_and(|scene| scene.suits(cluster, member, &state.policy));
+            let suits = |member| scene.is_some_and(|scene| scene.suits(cluster, member, state));
             let unlike = cluster.members.values().filter(|member| !suits(member));
-            news.wishes.extend(unlike.map(|member| Wish::of(cluster, member, &state.policy)));
+            news.wishes.extend(unlike.map(|member| Wish::of(cluster, member, state)));
             let shape = Shape::of(cluster);
             if scene.and_then(|scene| scene.shape) != Some(shape) {
                 news.shapes.push((id.clone(), shape));

@@ -13,7 +13,7 @@ use crate::{
             problem::View,
         },
         plan::{choose::Sets, step::Target},
-        replicated::{Cluster, Member, MemberState, State},
+        replicated::{Cluster, Member, MemberState, OrderStage, StandingOrder, State},
     },
     model::{
         policy::Policy,
@@ -42,14 +42,14 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    pub fn of(cluster: &Cluster, member: &Member, policy: &Policy) -> Self {
+    pub fn of(cluster: &Cluster, member: &Member, state: &State) -> Self {
         let is_primary = cluster.primary.as_ref() == Some(&member.server);
         Self {
             cluster: cluster.id.clone(),
             target: member.target(),
             is_primary,
-            standing: Standing::of(member),
-            settings: settings(member, is_primary, policy),
+            standing: Standing::of(member, state),
+            settings: settings(member, is_primary, &state.policy),
         }
     }
 }
@@ -125,15 +125,15 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Whether a member is watched just as the state asks.
-    pub fn suits(&self, cluster: &Cluster, member: &Member, policy: &Policy) -> bool {
+    pub fn suits(&self, cluster: &Cluster, member: &Member, state: &State) -> bool {
         let is_primary = cluster.primary.as_ref() == Some(&member.server);
         let as_primary = self.primary.as_ref() == Some(&member.server);
         self.servers.get(&member.server).is_some_and(|w| {
             is_primary == as_primary
                 && w.target.address == member.address
                 && w.target.identity == member.identity
-                && w.standing == Standing::of(member)
-                && w.settings == settings(member, is_primary, policy)
+                && w.standing == Standing::of(member, state)
+                && w.settings == settings(member, is_primary, &state.policy)
         })
     }
 
@@ -266,15 +266,24 @@ impl Scene {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     InService,
+    /// Replaced, and not heard of since.
     Replaced,
+    /// Replaced, seen again and fenced.
+    Fenced,
     Quarantined,
 }
 
 impl Standing {
-    fn of(member: &Member) -> Self {
+    fn of(member: &Member, state: &State) -> Self {
+        let waits = |order: &StandingOrder| order.stage == OrderStage::Waiting;
         match member.state {
             MemberState::Normal | MemberState::Changed { .. } => Self::InService,
-            MemberState::Replaced => Self::Replaced,
+            MemberState::Replaced => {
+                match state.order_of(&member.server).is_some_and(|order| !waits(order)) {
+                    true => Self::Fenced,
+                    false => Self::Replaced,
+                }
+            }
             MemberState::Quarantined { .. } => Self::Quarantined,
         }
     }
@@ -293,5 +302,36 @@ fn settings(member: &Member, is_primary: bool, policy: &Policy) -> ProbeSettings
         }),
         inventory_interval: Duration::from_millis(policy.inventory_interval_ms),
         mode: if member.state == MemberState::Replaced { Mode::Suspected } else { Mode::Steady },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::samples, model::server::Flavor};
+
+    /// What was read before a fence shows the server as it was: each stage that changes it is looked at anew.
+    #[test]
+    fn a_server_that_was_fenced_is_looked_at_anew() {
+        let mut member = samples::member(Flavor::MySql, 1);
+        let mut state = State::default();
+        let mut seen = vec![Standing::of(&member, &state)];
+        let order = StandingOrder {
+            id: 7,
+            cluster: ClusterId("c".into()),
+            target: member.target(),
+            epoch: 1,
+            recovery: 6,
+            semi_sync: false,
+            stage: OrderStage::Waiting,
+            since_ms: 0,
+        };
+        state.orders.insert(7, order);
+        member.state = MemberState::Replaced;
+        seen.push(Standing::of(&member, &state));
+        state.orders.get_mut(&7).expect("the order").stage = OrderStage::Fenced;
+        seen.push(Standing::of(&member, &state));
+        assert!(seen.windows(2).all(|two| two[0] != two[1]));
+        assert_eq!(seen.iter().map(|standing| standing.ordered()).collect::<Vec<_>>(), [false, true, true]);
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use crate::{
     core::{
         analysis::Verdict,
         plan::step::{Step, StepEnd, Target},
-        replicated::{Change, Command, Kind, Outcome, Recovery, State, command::StartRecovery},
+        replicated::{Change, Command, EventKind, Kind, Outcome, Recovery, State, command::StartRecovery},
         samples,
     },
     executor::Permit,
@@ -60,6 +63,7 @@ pub struct World {
     ran: Mutex<Vec<String>>,
     news: Notify,
     opens_anew: Mutex<bool>,
+    named: AtomicU64,
     began: Instant,
 }
 
@@ -82,6 +86,7 @@ impl World {
             ran: Mutex::new(Vec::new()),
             news: Notify::new(),
             opens_anew: Mutex::new(false),
+            named: AtomicU64::new(0),
             began: Instant::now(),
         };
         world.leads_in(1);
@@ -118,9 +123,10 @@ impl World {
         *lock(&self.lost) = Some(name);
     }
 
-    /// No command waits any more.
+    /// No command waits or is lost any more.
     pub fn let_go(&self) {
         *lock(&self.held) = None;
+        *lock(&self.lost) = None;
         self.let_go.notify_waiters();
     }
 
@@ -164,6 +170,18 @@ impl World {
         };
         let in_time = timeout(DEADLINE, seen).await;
         assert!(in_time.is_ok(), "no {what} in {:?}", self.begun().0);
+    }
+
+    /// Of the audit trail, what was refused and why.
+    pub fn refusals(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        let refused = state.audit.iter().filter(|entry| entry.kind == EventKind::RecoveryRefused);
+        refused.map(|entry| entry.text.clone()).collect()
+    }
+
+    /// The recovery that holds the cluster's slot.
+    pub fn running(&self) -> Option<u64> {
+        lock(&self.state).clusters.values().find_map(|cluster| cluster.slot)
     }
 
     /// Of the state.
@@ -357,8 +375,7 @@ impl Servers for World {
 
     /// A driver begins with this.
     fn set_nodes(&self, _nodes: Vec<u64>) {
-        let slot = lock(&self.state).clusters.values().find_map(|cluster| cluster.slot);
-        self.note("driver", slot.expect("something is driven"), self.leadership.borrow().term);
+        self.note("driver", self.running().expect("something is driven"), self.leadership.borrow().term);
     }
 
     fn open(&self, _target: &Target, _deadline: Duration) -> BoxFuture<'static, Result<Instant, String>> {
@@ -423,7 +440,7 @@ impl Host for World {
     }
 
     fn unique(&self) -> String {
-        "one".into()
+        format!("unique {}", self.named.fetch_add(1, Ordering::Relaxed))
     }
 
     fn pauses(&self) -> watch::Receiver<u64> {

@@ -24,9 +24,12 @@ pub mod statement;
 mod stream;
 mod switches;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use quorate::model::address::Address;
+use quorate::model::{address::Address, facts::ServerFacts};
 
 pub use self::{
     faults::Kill,
@@ -81,6 +84,11 @@ impl Fleet {
     /// One of them.
     pub fn server(&self, no: ServerNo) -> &SimServer {
         &self.servers[no.0]
+    }
+
+    /// What whoever may read everything reads of one server.
+    pub fn read(&mut self, no: ServerNo, now_ms: u64) -> Arc<ServerFacts> {
+        self.servers[no.0].read_facts(true, now_ms)
     }
 
     /// Who listens there.

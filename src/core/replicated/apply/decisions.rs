@@ -47,12 +47,8 @@ impl State {
             return Ok(());
         }
         let question = Question {
-            voters: &self.voters,
-            cluster: &recovery.cluster,
-            epoch: recovery.epoch,
-            subject: &recovery.old_primary.server,
-            fresh_for_ms: self.policy.verdict_fresh_for_ms,
             newest: None,
+            ..self.question(&recovery.cluster, recovery.epoch, &recovery.old_primary.server)
         };
         let agreed = agreement::agree(&question, evidence)?;
         match agreed.class == recovery.class {

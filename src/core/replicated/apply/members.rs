@@ -5,23 +5,29 @@ use crate::{
     core::replicated::{
         audit::EventKind,
         cluster::{Cluster, Durability, Member, MemberState},
-        command::Switch,
         refusal::Refusal,
         state::State,
     },
     model::server::{ClusterId, Flavor, ServerId},
 };
 
+/// What a discovery wants taken under care (`Change::AdoptCluster`).
+pub(super) struct Adoption<'a> {
+    pub(super) alias: &'a Option<String>,
+    pub(super) flavor: Flavor,
+    pub(super) primary: &'a Option<ServerId>,
+    pub(super) members: &'a [Member],
+    pub(super) durability: &'a Durability,
+}
+
 impl State {
     pub(super) fn adopt_cluster(
         &mut self,
         context: &mut Context<'_>,
         id: &ClusterId,
-        alias: &Option<String>,
-        flavor: Flavor,
-        primary: &Option<ServerId>,
-        members: &[Member],
+        wish: &Adoption<'_>,
     ) -> Result<Done, Refusal> {
+        let &Adoption { alias, flavor, primary, members, durability } = wish;
         if self.clusters.contains_key(id) {
             return Err(exists("cluster", &id.0, None));
         }
@@ -43,23 +49,14 @@ impl State {
             return Err(Refusal::Invalid("the primary is not among the members".into()));
         }
         let cluster = Cluster {
-            id: id.clone(),
             alias: alias.clone(),
-            flavor,
             primary: primary.clone(),
-            epoch: 1,
             members: members.iter().map(|m| (m.server.clone(), m.clone())).collect(),
-            generation: 1,
-            recoveries: Switch::default(),
-            durability: Durability::Async,
-            slot: None,
-            failed_attempts: 0,
-            retry_not_before_ms: 0,
-            primary_since: None,
-            witness: None,
+            durability: durability.clone(),
+            ..Cluster::new(id.clone(), flavor)
         };
         let text = format!(
-            "adopted cluster {} with {} members, primary {}",
+            "adopted cluster {} with {} members, primary {}, {durability}",
             cluster.name(),
             members.len(),
             cluster.primary_member().map(|m| m.address.to_string()).unwrap_or_else(|| "unclear".into())
@@ -108,6 +105,7 @@ impl State {
         id: &ClusterId,
         generation: u64,
         primary: &ServerId,
+        durability: &Durability,
     ) -> Result<Done, Refusal> {
         let cluster = self.cluster_checked(id, generation)?;
         if cluster.primary.is_some() {
@@ -121,9 +119,10 @@ impl State {
         let address = member.address.to_string();
         let cluster = self.cluster_mut(id)?;
         cluster.primary = Some(primary.clone());
+        cluster.durability = durability.clone();
         cluster.epoch += 1;
         cluster.generation += 1;
-        let text = format!("{address} is the primary");
+        let text = format!("{address} is the primary, {durability}");
         self.audit(context, EventKind::Discovered, Some(id), Some(address), None, text);
         Ok(Done::default())
     }
@@ -251,14 +250,7 @@ impl State {
             return Ok(Done::default());
         }
         cluster.durability = durability.clone();
-        let text = match durability {
-            Durability::Async => "asynchronous".to_owned(),
-            Durability::SemiSync { acks, ackers } => {
-                format!("semi-sync: a commit waits for {acks} of {} ackers", ackers.len())
-            }
-            Durability::Unprotected { why } => format!("unprotected: {why}"),
-        };
-        self.audit(context, EventKind::Durability, Some(id), None, None, text);
+        self.audit(context, EventKind::Durability, Some(id), None, None, durability.to_string());
         Ok(Done::default())
     }
 

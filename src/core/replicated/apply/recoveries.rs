@@ -2,7 +2,7 @@
 
 use super::{Context, Done, members::unknown};
 use crate::core::{
-    agreement::{self, Question},
+    agreement,
     analysis::{Class, Code, Finding, Verdict},
     replicated::{
         audit::EventKind,
@@ -174,14 +174,7 @@ impl State {
     }
 
     fn check_evidence(&self, start: &StartRecovery) -> Result<Code, Refusal> {
-        let question = Question {
-            voters: &self.voters,
-            cluster: &start.cluster,
-            epoch: start.epoch,
-            subject: &start.subject,
-            fresh_for_ms: self.policy.verdict_fresh_for_ms,
-            newest: self.verdicts.get(&start.cluster),
-        };
+        let question = self.question(&start.cluster, start.epoch, &start.subject);
         let agreed = agreement::agree(&question, &start.evidence)?;
         match agreed.class == start.class {
             true => Ok(agreed.code),

@@ -2,7 +2,7 @@
 
 use super::{Context, Done, members::unknown};
 use crate::core::{
-    agreement::{self, Question},
+    agreement,
     analysis::Class,
     replicated::{
         audit::EventKind,
@@ -34,14 +34,7 @@ impl State {
             return Err(unknown("primary", &call.subject.0));
         }
         self.witness_allowed(cluster, self.log_time_ms).map_or(Ok(()), Err)?;
-        let question = Question {
-            voters: &self.voters,
-            cluster: &call.cluster,
-            epoch: call.epoch,
-            subject: &call.subject,
-            fresh_for_ms: self.policy.verdict_fresh_for_ms,
-            newest: self.verdicts.get(&call.cluster),
-        };
+        let question = self.question(&call.cluster, call.epoch, &call.subject);
         let nodes = agreement::agree_on_witness(&question, &call.evidence)?;
         self.witness_fits(cluster, &call.replica, &call.candidate)
             .map_err(|why| Refusal::NoWitness { why })?;
