@@ -26,13 +26,23 @@ pub enum Return {
 
 /// Compares the returned server with the present primary. `returned` was read while it was read-only.
 pub fn judge(order: &StandingOrder, returned: &ServerFacts, primary: &ServerFacts) -> Return {
-    let errant = returned.executed.subtract(&primary.executed);
+    let errant = errant(returned, primary);
     if errant.is_empty() || planted(Mistake::ReturnedPrimaryNotCompared) {
         let position = matches!(returned.executed, GtidSet::MariaDb(_))
             .then(|| returned.executed.position().to_string());
         return Return::Contained { gtid_slave_pos: position };
     }
     Return::Errant { errant, why: known(order, returned).into() }
+}
+
+/// What only the returned server holds. Received counts, too: where it began to follow a primary that was replaced since, what
+/// that one sent is applied before its source is changed. What the present primary has sent it, and not committed yet, is
+/// that one's own.
+fn errant(returned: &ServerFacts, primary: &ServerFacts) -> GtidSet {
+    let mut errant = returned.executed.subtract(&primary.executed);
+    let received = returned.in_hand().subtract(&primary.executed);
+    errant.merge(&received.subtract(&received.written_by(&primary.identity)));
+    errant
 }
 
 /// What is known of the tail. A server that was started anew takes writes by its configuration until it is fenced: where
@@ -58,10 +68,9 @@ mod tests {
         model::server::Flavor,
     };
 
-    /// Why a tail is errant, of a server that returns with semi-sync so.
-    fn why(semi_sync: bool, now: Option<bool>) -> String {
+    fn order(semi_sync: bool) -> StandingOrder {
         let target = samples::member(Flavor::MySql, 1).target();
-        let order = StandingOrder {
+        StandingOrder {
             id: 7,
             cluster: crate::model::server::ClusterId("c".into()),
             target,
@@ -70,12 +79,16 @@ mod tests {
             semi_sync,
             stage: OrderStage::Fenced,
             since_ms: 0,
-        };
+        }
+    }
+
+    /// Why a tail is errant, of a server that returns with semi-sync so.
+    fn why(semi_sync: bool, now: Option<bool>) -> String {
         let primary = samples::facts(Flavor::MySql, 2);
         let mut returned = samples::facts(Flavor::MySql, 1);
         returned.executed.merge(&samples::set("99999999-9999-9999-9999-999999999999:1"));
         returned.semi_sync.source_enabled = now;
-        match judge(&order, &returned, &primary) {
+        match judge(&order(semi_sync), &returned, &primary) {
             Return::Errant { why, .. } => why,
             contained => panic!("{contained:?}"),
         }
@@ -88,5 +101,29 @@ mod tests {
             assert!(why(true, off).contains("may have been acknowledged"), "{off:?}");
         }
         assert!(!why(false, Some(false)).contains("never"));
+    }
+
+    /// What becomes of server 1, which has received that from server 2 and not applied it; server 3 is the primary now.
+    fn received(text: &str) -> Return {
+        let primary = samples::facts(Flavor::MySql, 3);
+        let mut returned = samples::facts(Flavor::MySql, 1);
+        let mut channel = samples::channel(Flavor::MySql, 2);
+        channel.received = samples::set(text);
+        returned.channels = vec![channel];
+        judge(&order(false), &returned, &primary)
+    }
+
+    #[test]
+    fn what_a_replaced_primary_sent_and_was_not_applied_is_errant_too() {
+        let of = |n: u32| {
+            let uuid = samples::identity(Flavor::MySql, n).server_uuid.expect("MySQL has one");
+            format!("{uuid}:141-145")
+        };
+        match received(&of(2)) {
+            Return::Errant { errant, .. } => assert_eq!(errant, samples::set(&of(2))),
+            contained => panic!("{contained:?}"),
+        }
+        // Of the present primary: on its way, and to be committed there.
+        assert!(matches!(received(&of(3)), Return::Contained { .. }));
     }
 }
