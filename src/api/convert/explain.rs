@@ -89,6 +89,23 @@ pub fn agreement(
     (witnesses.into_values().collect(), agreement)
 }
 
+/// Why a forced failover that waives no verdict would be refused now; `None` where a majority agrees.
+pub fn no_verdict(state: &State, cluster: &Cluster, testimonies: &[Testimony]) -> Option<Refusal> {
+    agreement::agree(&question(state, cluster)?, testimonies).err()
+}
+
+/// What is asked of the nodes; `None` without a primary to be judged.
+fn question<'a>(state: &'a State, cluster: &'a Cluster) -> Option<Question<'a>> {
+    Some(Question {
+        voters: &state.voters,
+        cluster: &cluster.id,
+        epoch: cluster.epoch,
+        subject: cluster.primary.as_ref()?,
+        fresh_for_ms: state.policy.verdict_fresh_for_ms,
+        newest: state.verdicts.get(&cluster.id),
+    })
+}
+
 fn judge(
     state: &State,
     cluster: &Cluster,
@@ -98,16 +115,8 @@ fn judge(
     let voters = state.voters.len() as u32;
     let need = majority(state.voters.len()) as u32;
     let none = |have, text: String| pb::Agreement { have, need, voters, text, ..Default::default() };
-    let Some(subject) = &cluster.primary else {
+    let Some(question) = question(state, cluster) else {
         return none(0, "the cluster has no primary to be judged".into());
-    };
-    let question = Question {
-        voters: &state.voters,
-        cluster: &cluster.id,
-        epoch: cluster.epoch,
-        subject,
-        fresh_for_ms: state.policy.verdict_fresh_for_ms,
-        newest: state.verdicts.get(&cluster.id),
     };
     match agreement::agree(&question, testimonies) {
         Ok(agreed) => pb::Agreement {
