@@ -73,9 +73,18 @@ fn write_out(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Reads the command line; exits with 2 and a text when it makes no sense.
+/// Reads the command line; exits with 2 and an error, as JSON with `--json`, when it makes no sense.
 pub fn parse() -> Cli {
-    Cli::parse()
+    Cli::try_parse().unwrap_or_else(|error| {
+        // Help and version come this way, too. Whatever could not be read, this word was meant.
+        if error.use_stderr() && std::env::args_os().skip(1).any(|word| word == "--json") {
+            let text = error.render().to_string();
+            let text = text.trim().trim_start_matches("error: ");
+            report(&CliError::usage(text), true);
+            std::process::exit(i32::from(EXIT_USAGE));
+        }
+        error.exit()
+    })
 }
 
 /// Runs a client command and prints what came of it.

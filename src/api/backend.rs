@@ -107,6 +107,8 @@ pub enum GroupTrouble {
     AlreadyInitialised,
     /// No `init` yet.
     NotInitialised,
+    /// The asked node is a member no more: removed, wiped or replaced.
+    NotAMember,
     /// A named node does not answer.
     Unreachable,
     /// Another node answers there, or one of another group.

@@ -134,6 +134,7 @@ impl Desk {
                         Some(Err(status)) if is_not_leader(&status) => status,
                         Some(Err(status)) if is_transport(&status) && input.repeatable() => status,
                         Some(Err(status)) if is_transport(&status) => return Err(lost_answer()),
+                        Some(Err(status)) if is_turned_away(&status) => return Err(not_a_member(&status)),
                         Some(answer) => return answer,
                     }
                 }
@@ -279,6 +280,18 @@ fn is_not_leader(status: &Status) -> bool {
 fn is_transport(status: &Status) -> bool {
     let codes = [Code::Unavailable, Code::Cancelled, Code::Unknown];
     error_info(status).is_none() && (codes.contains(&status.code()) || status.source().is_some())
+}
+
+/// The leader's node port let this node's call in no more: what the API itself refuses has a reason.
+fn is_turned_away(status: &Status) -> bool {
+    let codes = [Code::FailedPrecondition, Code::PermissionDenied];
+    error_info(status).is_none() && codes.contains(&status.code())
+}
+
+/// What a client of a node that was removed, wiped or replaced is told: the leader's words, and where to ask.
+fn not_a_member(status: &Status) -> Status {
+    let why = format!("the group does not let this node in: {}; ask another node", status.message());
+    Failure::Group { trouble: GroupTrouble::NotAMember, why }.into()
 }
 
 /// What is told of a call that may not be delivered twice, and whose answer did not come.

@@ -10,16 +10,18 @@ use super::{
     convert::{
         alias_of,
         cluster::{against, stage_name, standing_blocks},
-        explain::agreement,
+        explain::{agreement, no_verdict},
         plan::plan,
         recovery::{record, waiver_from},
     },
     desk::{Desk, Mutation, found},
     forward::service,
-    status::{bad_field, check_words, refused},
+    status::{as_message, bad_field, check_words, refused},
 };
 use crate::{
-    core::replicated::{Change, Kind, OrderStage, Outcome, Refusal, State, command::AckScope},
+    core::replicated::{
+        Change, Kind, OrderStage, Outcome, Refusal, State, command::AckScope, recovery::Waiver,
+    },
     model::server::{ClusterId, ServerId},
     proto::v1::{self as pb, acknowledge_request::Scope, recovery_client::RecoveryClient, recovery_server},
 };
@@ -148,7 +150,7 @@ async fn switchover(desk: Desk, input: pb::SwitchoverRequest) -> Result<pb::Oper
 /// A role change as the client words it.
 struct Ask<'a> {
     kind: Kind,
-    waived: Vec<crate::core::replicated::recovery::Waiver>,
+    waived: Vec<Waiver>,
     kill_writers: bool,
     cluster: &'a str,
     to: &'a str,
@@ -162,11 +164,24 @@ async fn operate(desk: Desk, ask: Ask<'_>, mutation: Mutation<'_>) -> Result<pb:
     }
     let wish = desk.look(|state| wish(state, ask))?;
     if mutation.validate_only {
-        let plan = Some(planned(&desk, &wish).await?);
-        return Ok(pb::OperationResponse { recovery: None, plan });
+        let mut plan = planned(&desk, &wish).await?;
+        plan.blocked_by.extend(unproven(&desk, &wish).await?);
+        return Ok(pb::OperationResponse { recovery: None, plan: Some(plan) });
     }
     let id = desk.backend.start(&wish, mutation.by, Some(mutation.request_id)).await?;
     Ok(started(record_of(&desk, id)?))
+}
+
+/// What the nodes' verdicts have against it: a forced failover needs those of a majority, unless that is waived.
+async fn unproven(desk: &Desk, wish: &Wish) -> Result<Option<pb::Refusal>, Status> {
+    if wish.kind != Kind::Forced || wish.waived.contains(&Waiver::Verdict) {
+        return Ok(None);
+    }
+    let testimonies = desk.backend.testimonies(&wish.cluster).await;
+    desk.look(|state| {
+        let cluster = found(state.find_cluster(&wish.cluster.0))?;
+        Ok(no_verdict(state, cluster, &testimonies).as_ref().map(as_message))
+    })
 }
 
 fn started(recovery: pb::RecoveryRecord) -> pb::OperationResponse {

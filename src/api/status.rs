@@ -187,6 +187,7 @@ fn group_trouble(trouble: GroupTrouble) -> (Code, &'static str) {
     match trouble {
         GroupTrouble::AlreadyInitialised => (Code::AlreadyExists, "ALREADY_INITIALISED"),
         GroupTrouble::NotInitialised => (Code::FailedPrecondition, "NOT_INITIALISED"),
+        GroupTrouble::NotAMember => (Code::FailedPrecondition, "NOT_A_MEMBER"),
         GroupTrouble::Unreachable => (Code::FailedPrecondition, "NODE_UNREACHABLE"),
         GroupTrouble::OtherNode => (Code::FailedPrecondition, "OTHER_NODE"),
         GroupTrouble::UnknownNode => (Code::NotFound, "NOT_FOUND"),

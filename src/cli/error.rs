@@ -50,7 +50,7 @@ impl CliError {
             return Self::local(format!("{}: {}", status.code(), status.message()));
         };
         let exit = match info.reason.as_str() {
-            "NO_LEADER" | "NOT_LEADER" | "NO_QUORUM" | "NOT_INITIALISED" => EXIT_NO_LEADER,
+            "NO_LEADER" | "NOT_LEADER" | "NO_QUORUM" | "NOT_INITIALISED" | "NOT_A_MEMBER" => EXIT_NO_LEADER,
             _ => EXIT_FAILED,
         };
         let metadata = info.metadata.into_iter().collect();

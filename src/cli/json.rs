@@ -131,7 +131,7 @@ pub fn discovered(d: &pb::DiscoverResponse) -> Value {
     );
     json!({
         "cluster": d.cluster, "alias": text(&d.alias), "adopted": d.adopted,
-        "members": members, "warnings": d.warnings, "log_index": d.log_index,
+        "members": members, "warnings": d.warnings, "log_index": number(d.log_index),
     })
 }
 

@@ -193,7 +193,9 @@ pub enum ReadError {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// There is a group already; a second `init` would make two.
-    #[error("node {node} already belongs to an initialised group; nothing was changed")]
+    #[error(
+        "node {node} already belongs to an initialised group; nothing was changed. `quorate nodes add` adds nodes to it"
+    )]
     AlreadyInitialised {
         /// The node that says so.
         node: u64,
@@ -207,7 +209,7 @@ pub enum InitError {
         incarnation: String,
     },
     /// A named node does not answer.
-    #[error("node {node} at {address} does not answer: {what}; all nodes must run when a group is made")]
+    #[error("node {node} at {address} does not answer: {what}; start it, or correct its address")]
     Unreachable {
         /// The node.
         node: u64,

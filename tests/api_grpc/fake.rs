@@ -24,7 +24,7 @@ use quorate::{
 };
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
-    Request,
+    Request, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -97,10 +97,23 @@ impl Fake {
 
     /// Serves its node port, whose gate lets everybody in; gives the address.
     pub async fn serve_nodes(self: &Arc<Self>) -> SocketAddr {
+        self.serve_gated(Ok).await
+    }
+
+    /// The same, whose gate says that the caller was removed.
+    pub async fn serve_nodes_to_nobody(self: &Arc<Self>) -> SocketAddr {
+        let removed = |_| Err(Status::failed_precondition("node 2 was removed from the group"));
+        self.serve_gated(removed).await
+    }
+
+    async fn serve_gated(
+        self: &Arc<Self>,
+        gate: fn(Request<()>) -> Result<Request<()>, Status>,
+    ) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let backend: Arc<dyn Backend> = self.clone();
-        let routes = api::peer_routes(backend, |request: Request<()>| Ok(request));
+        let routes = api::peer_routes(backend, gate);
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming));
         address

@@ -49,6 +49,18 @@ async fn errors_of_the_leader_arrive_unchanged() {
     assert_eq!(reason(&topology.get_cluster(request).await.unwrap_err()), "NOT_FOUND");
 }
 
+/// The node was removed and does not know it: the leader's gate turns it away, in words that no client knows.
+#[tokio::test]
+async fn a_node_that_is_let_in_no_more_says_so_with_a_reason() {
+    let leader = Fake::leading(Log::with_orders());
+    let follower = Fake::new(2, None, leader.log.clone());
+    follower.leads_via(1, leader.serve_nodes_to_nobody().await);
+    let mut topology = TopologyClient::new(connect(follower.serve().await).await);
+    let error = topology.list_clusters(pb::ListClustersRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&error), "NOT_A_MEMBER", "{error}");
+    assert!(error.message().contains("node 2 was removed from the group; ask another node"), "{error}");
+}
+
 #[tokio::test]
 async fn only_the_leader_knows_how_old_a_verdict_is_and_a_follower_asks_it() {
     let (_leader, _follower, address) = pair().await;

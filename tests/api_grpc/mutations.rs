@@ -94,6 +94,27 @@ async fn validating_tells_the_effects_and_changes_nothing() {
     assert!(fake.submitted.lock().unwrap().is_empty());
 }
 
+/// What the real thing would be refused for stands in the dry run, too.
+#[tokio::test]
+async fn validating_a_forced_failover_says_that_no_majority_saw_a_failure() {
+    let fake = Fake::leading(Log::with_orders());
+    let mut recovery = RecoveryClient::new(connect(fake.serve().await).await);
+    let mut blocked_by = async |waive| {
+        let request = pb::FailoverRequest {
+            cluster: "orders".into(),
+            validate_only: true,
+            waive,
+            ..Default::default()
+        };
+        let plan = recovery.failover(request).await.unwrap().into_inner().plan.unwrap();
+        plan.blocked_by.into_iter().map(|refusal| refusal.reason).collect::<Vec<_>>()
+    };
+    let unwaived = blocked_by(vec![]).await;
+    assert!(unwaived.contains(&"NO_MAJORITY_VERDICT".to_owned()), "{unwaived:?}");
+    let waived = blocked_by(vec![pb::Waiver::Verdict as i32]).await;
+    assert!(!waived.contains(&"NO_MAJORITY_VERDICT".to_owned()), "{waived:?}");
+}
+
 #[tokio::test]
 async fn the_policy_is_set_key_by_key_and_only_from_the_version_named() {
     let fake = Fake::leading(Log::with_orders());

@@ -27,7 +27,7 @@ fn a_group_is_made_once_and_any_node_answers() {
     group.wait_for_leader();
     let again = group.at(2, &group.init_words());
     assert_eq!(again.code, 1, "{}", again.err);
-    assert!(again.err.contains("already"), "{}", again.err);
+    assert!(again.err.contains("already") && again.err.contains("nodes add"), "{}", again.err);
 
     until("whoever is asked knows what each node runs", || {
         let status = group.json(2, &["nodes", "status"]);
@@ -43,6 +43,8 @@ fn a_group_is_made_once_and_any_node_answers() {
         let read = group.json(other, &["policy", "get"]);
         assert_eq!(read["settings"]["lag_s"].to_string(), lag, "set at {n}, read at {other}");
     }
+    let one = group.json(1, &["policy", "get", "lag_s"]);
+    assert_eq!(one["settings"], serde_json::json!({"lag_s": 13}));
     let events = group.json_lines(3, &["events"]);
     let policy = events.iter().filter(|e| e["kind"] == "policy").count();
     assert_eq!(policy, 3);
@@ -94,4 +96,11 @@ fn the_office_is_handed_over_and_members_come_and_go() {
     assert_eq!(ids, [2, 3, 4]);
     let unknown = group.at(2, &["nodes", "remove", "9"]);
     assert_eq!(unknown.code, 1, "{}", unknown.err);
+    let absent = group.at(2, &["nodes", "add", "9=127.0.0.1:1"]);
+    assert!(absent.err.contains("start it") && !absent.err.contains("is made"), "{}", absent.err);
+
+    // The removed node still runs, and knows no better than to ask the leader.
+    let asked = group.at(1, &["clusters", "--json"]);
+    assert_eq!(asked.code, 4, "{}", asked.err);
+    assert!(["NOT_A_MEMBER", "NO_LEADER"].iter().any(|reason| asked.err.contains(reason)), "{}", asked.err);
 }

@@ -85,6 +85,11 @@ async fn wrong_usage_exits_2_before_anything_is_asked() {
         said.push_str(&format!("$ quorate {}\n{}", words.join(" "), ran.err));
     }
     check("usage.txt", &said);
+    for words in [&["--json", "nonsense"][..], &["downtime", "db1:3306", "--json", "--for", "30"]] {
+        let ran = run_at(&["127.0.0.1:1".into()], words).await;
+        let error: serde_json::Value = serde_json::from_str(&ran.err).expect("an object");
+        assert_eq!((ran.code, error["error"]["reason"].as_str()), (2, Some("USAGE")), "{words:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use super::Addresses;
 use crate::{
     api::backend::UNKNOWN_AGE,
     core::{
-        agreement::{self, majority},
+        agreement::{self, Question, majority},
         analysis::{Finding, PrimarySign, ReplicaSign, Verdict},
         replicated::{Cluster, Refusal, State, recovery::Testimony},
     },
@@ -89,6 +89,17 @@ pub fn agreement(
     (witnesses.into_values().collect(), agreement)
 }
 
+/// Why a forced failover that waives no verdict would be refused now; `None` where a majority agrees.
+pub fn no_verdict(state: &State, cluster: &Cluster, testimonies: &[Testimony]) -> Option<Refusal> {
+    agreement::agree(&question(state, cluster)?, testimonies).err()
+}
+
+/// What is asked of the nodes; `None` without a primary to be judged.
+fn question<'a>(state: &'a State, cluster: &'a Cluster) -> Option<Question<'a>> {
+    let subject = cluster.primary.as_ref()?;
+    Some(state.question(&cluster.id, cluster.epoch, subject))
+}
+
 fn judge(
     state: &State,
     cluster: &Cluster,
@@ -98,10 +109,9 @@ fn judge(
     let voters = state.voters.len() as u32;
     let need = majority(state.voters.len()) as u32;
     let none = |have, text: String| pb::Agreement { have, need, voters, text, ..Default::default() };
-    let Some(subject) = &cluster.primary else {
+    let Some(question) = question(state, cluster) else {
         return none(0, "the cluster has no primary to be judged".into());
     };
-    let question = state.question(&cluster.id, cluster.epoch, subject);
     match agreement::agree(&question, testimonies) {
         Ok(agreed) => pb::Agreement {
             agreed: true,

@@ -107,14 +107,19 @@ async fn settings(session: &mut Session, out: &Printer) -> Result<(), CliError> 
 
 async fn policy_verb(session: &mut Session, out: &Printer, verb: PolicyVerb) -> Result<(), CliError> {
     let document = match &verb {
-        PolicyVerb::Get { keys, .. } => {
-            let document = ask!(session, policy, get_policy, pb::GetPolicyRequest { stale: session.stale })?;
+        PolicyVerb::Get { keys, changed } => {
+            let mut document =
+                ask!(session, policy, get_policy, pb::GetPolicyRequest { stale: session.stale })?;
             let unknown = keys.iter().find(|key| !document.settings.iter().any(|s| &s.key == *key));
             if let Some(key) = unknown {
                 return Err(CliError::usage(format!(
                     "no policy key `{key}`; `quorate policy get` lists them"
                 )));
             }
+            document.settings.retain(|setting| {
+                (keys.is_empty() || keys.contains(&setting.key))
+                    && (!changed || setting.value != setting.default_value)
+            });
             document
         }
         PolicyVerb::Set { settings, if_version, dry_run } => {
