@@ -428,7 +428,12 @@ fn discover_failure(error: DiscoverError) -> Failure {
                 session::ReadError::Session(SessionError::NotMySql(_)) => ServerTrouble::NotAServer,
                 session::ReadError::Session(_) => ServerTrouble::Unreachable,
             };
-            return Failure::Server { trouble, address, why: why.to_string() };
+            let remedy = match &why {
+                session::ReadError::Session(error) => error.remedy(),
+                session::ReadError::Grant(_) => None,
+            };
+            let why = std::iter::once(why.to_string()).chain(remedy.map(str::to_owned)).collect::<Vec<_>>();
+            return Failure::Server { trouble, address, why: why.join("; ") };
         }
         DiscoverError::Duplicate { first, .. } => (ServerTrouble::DuplicateId, first),
         DiscoverError::Mixed(first, _) => (ServerTrouble::NotAServer, first),

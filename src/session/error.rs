@@ -85,6 +85,25 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// What a person may do about it, where the words alone do not say.
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Refused => "start the server, or correct the address",
+            Self::Unreachable(_) => "correct the name, or mend the way there from this node",
+            Self::Silent { .. } => {
+                "look whether the server is stopped, or a firewall drops what this node sends"
+            }
+            Self::NotMySql(_) => "name the port on which the server takes clients",
+            Self::AccessDenied { .. } => {
+                "correct `[servers]` in this node's configuration (user, password), or the account on the server"
+            }
+            Self::TooManyConnections { .. } => "free connections or raise max_connections, then try again",
+            Self::ShuttingDown { .. } => "try again when it is up",
+            Self::OfflineMode { .. } => "give the account CONNECTION_ADMIN, or switch offline_mode off",
+            Self::Closed(_) | Self::Tls(_) | Self::Server { .. } | Self::Protocol(_) => return None,
+        })
+    }
+
     /// The error number, where a server sent one.
     pub fn code(&self) -> Option<u16> {
         match self {

@@ -51,8 +51,8 @@ impl State {
         let by_name = self.clusters.values().find(|c| c.id.0 == name || c.alias.as_deref() == Some(name));
         let by_member = || name.parse().ok().and_then(|address| self.member_at(&address)).map(|(c, _)| c);
         by_name.or_else(by_member).ok_or_else(|| {
-            let names =
-                self.clusters.values().flat_map(|c| [Some(c.id.0.clone()), c.alias.clone()]).flatten();
+            let ids = self.clusters.values().flat_map(|c| [Some(c.id.0.clone()), c.alias.clone()]).flatten();
+            let names = ids.chain(self.addresses());
             Refusal::Unknown { what: "cluster".into(), name: name.into(), near: near(name, names) }
         })
     }
@@ -62,11 +62,15 @@ impl State {
         let id = ServerId(name.to_owned());
         let by_id = || self.clusters.values().find_map(|c| c.members.get(&id).map(|m| (c, m)));
         let by_address = || name.parse().ok().and_then(|address| self.member_at(&address));
-        by_id().or_else(by_address).ok_or_else(|| {
-            let names =
-                self.clusters.values().flat_map(|c| c.members.values()).map(|m| m.address.to_string());
-            Refusal::Unknown { what: "server".into(), name: name.into(), near: near(name, names) }
+        by_id().or_else(by_address).ok_or_else(|| Refusal::Unknown {
+            what: "server".into(),
+            name: name.into(),
+            near: near(name, self.addresses()),
         })
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = String> {
+        self.clusters.values().flat_map(|c| c.members.values()).map(|m| m.address.to_string())
     }
 
     /// Promotion rule of a server.
