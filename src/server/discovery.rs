@@ -201,21 +201,28 @@ fn found(
         [root] => by_address.get(&root.0).cloned(),
         _ => None,
     };
-    let listed: BTreeSet<&str> = members.iter().map(|m| m.address.host.as_str()).collect();
-    let others = read
-        .iter()
-        .flat_map(|(_, f)| f.dump_clients.iter().flatten())
-        .filter(|client| !listed.contains(client.host.as_str()))
-        .map(|client| format!("{}@{}", client.user, client.host))
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+    let others = others(&members, &read);
     let durability = primary.as_ref().and_then(|primary| {
         let facts =
             members.iter().zip(&read).map(|(m, (_, f))| (m.server.clone(), Arc::new(f.clone()))).collect();
         durability::observed(primary, &members, &facts)
     });
     Ok(Found { flavor, members, primary, durability: durability.unwrap_or_default(), unread, others })
+}
+
+/// Dump clients that are no members. A member's dump client may come under another name than the one it reports, which is
+/// what the server resolves its address to: strangers are looked for only where more ask than members replicate from it.
+fn others(members: &[Member], read: &[(Address, ServerFacts)]) -> Vec<String> {
+    let hosts: BTreeSet<&str> = members.iter().map(|m| m.address.host.as_str()).collect();
+    let strangers = members.iter().zip(read).flat_map(|(member, (_, facts))| {
+        let clients = facts.dump_clients.as_deref().unwrap_or_default();
+        let followers = members.iter().filter(|m| m.source.as_ref() == Some(&member.server)).count();
+        let looked_at = if clients.len() > followers { clients } else { &[] };
+        looked_at.iter().filter(|client| !hosts.contains(client.host.as_str()))
+    });
+    let named: BTreeSet<String> =
+        strangers.map(|client| format!("{}@{}", client.user, client.host)).collect();
+    named.into_iter().collect()
 }
 
 fn check_circle(members: &[Member]) -> Result<(), DiscoverError> {
@@ -267,7 +274,10 @@ pub fn member_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{plan::durability::FOREVER_MS, samples};
+    use crate::{
+        core::{plan::durability::FOREVER_MS, samples},
+        model::facts::DumpClient,
+    };
 
     /// A primary and two replicas; `semi_sync` says whether acknowledged writes are held to P6.
     fn topology(semi_sync: bool) -> Vec<(Address, ServerFacts)> {
@@ -297,5 +307,21 @@ mod tests {
         assert_eq!(durability(false), Durability::Async);
         let ackers = vec![samples::id(2), samples::id(3)];
         assert_eq!(durability(true), Durability::SemiSync { acks: 1, ackers });
+    }
+
+    #[test]
+    fn a_dump_client_is_a_stranger_only_where_more_ask_than_replicate() {
+        let others = |hosts: &[&str]| {
+            let mut read = topology(false);
+            let client = |host: &&str| DumpClient { id: 9, user: "repl".into(), host: (*host).into() };
+            read[0].1.dump_clients = Some(hosts.iter().map(client).collect());
+            let seed = read[0].0.clone();
+            found(&seed, read, vec![], &|| unreachable!("MySQL servers bring their ids"))
+                .expect("found")
+                .others
+        };
+        let known = samples::address(2).host;
+        assert_eq!(others(&["localhost", "localhost"]), Vec::<String>::new());
+        assert_eq!(others(&["etl.example.com", &known, &known]), ["repl@etl.example.com"]);
     }
 }
