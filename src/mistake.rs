@@ -178,8 +178,10 @@ table! {
         "where all receivers stop slowly, the first that stopped is promoted, whatever the others received";
     OneAckerTooFewRevoked "one-acker-too-few-revoked" "P6" ["core/plan/choose.rs"]
         "under semi-sync as many unreached ackers are accepted as a commit waits for";
-    ShrunkSetAccepted "shrunk-set-accepted" "P6" ["core/plan/choose.rs"]
+    ShrunkSetAccepted "shrunk-set-accepted" "P6" ["core/plan/marks.rs"]
         "an acker that lost what it had received counts as one that was reached";
+    RestartedAckerTrusted "restarted-acker-trusted" "P6" ["core/plan/marks.rs"]
+        "an acker that was started anew counts as one that holds what it acknowledged before";
     SwitchoverWithoutEquality "switchover-without-equality" "P6" ["core/plan/choose.rs"]
         "a switchover does not wait for what the old primary holds beyond its candidate";
     LossNotNamed "loss-not-named" "P6" ["core/plan/choose.rs"]

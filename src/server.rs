@@ -13,6 +13,7 @@ pub mod fencer;
 mod files;
 pub mod group;
 pub mod leader;
+mod marks;
 pub mod observer;
 pub mod pause;
 pub mod peer;

@@ -130,6 +130,8 @@ pub enum Scenario {
     ErrantCandidate,
     /// D5: semi-sync gave up waiting just before the primary dies
     DegradedSemiSync,
+    /// D12: an acker is started anew and the primary dies: nobody is promoted on its word before it was seen caught up
+    AckerRestarts,
     /// D6: an intermediate source dies with the primary
     IntermediateToo,
     /// D7: most replicas are dead when the primary dies

@@ -72,11 +72,21 @@ impl Server {
 
     /// Starts the process again on the same data, port and options, as an init system would.
     pub fn launch(&self, run: &RunDir) -> Result<()> {
+        self.launch_with(run, &[])
+    }
+
+    /// The same with the configuration of a replica: clients cannot write to it.
+    pub fn launch_read_only(&self, run: &RunDir) -> Result<()> {
+        self.launch_with(run, &["--read-only=ON"])
+    }
+
+    fn launch_with(&self, run: &RunDir, more: &[&str]) -> Result<()> {
         let mut args: Vec<OsString> = options::program(&self.install, &self.data, &self.socket);
         args.extend(options::member(self.flavor(), &self.settings, self.number, self.place.ip, self.port));
         if self.stranger.load(Ordering::Relaxed) {
             args.extend(STRANGER.map(OsString::from));
         }
+        args.extend(more.iter().map(OsString::from));
         let start = Start {
             name: self.to_string(),
             program: self.install.program.clone(),

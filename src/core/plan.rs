@@ -3,6 +3,7 @@
 pub mod applied;
 pub mod choose;
 pub mod durability;
+pub mod marks;
 pub mod next;
 pub mod outside;
 pub mod preview;

@@ -154,7 +154,7 @@ pub enum Effect {
 pub struct Context<'a> {
     /// The replicated state as applied here.
     pub state: &'a State,
-    /// Sets known from observation: the old primary's last, as of the beginning, and the high-water marks of all voters,
+    /// Sets known from observation: the old primary's last, as of the beginning, and what all voters remember of the others,
     /// as of the decision.
     pub known: &'a Sets,
     /// This node.

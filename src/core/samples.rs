@@ -1,8 +1,11 @@
 //! Values for tests: a cluster of `db1` (the primary) and replicas of it, all healthy. A test changes what it is about.
 
+use std::collections::BTreeSet;
+
 use crate::{
     core::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
+        plan::marks::{Mark, Marks},
         replicated::{
             Cluster, Member, MemberState,
             recovery::{Kind, Phase, Recovery, Testimony},
@@ -35,6 +38,12 @@ pub fn address(n: u32) -> Address {
 /// A MySQL set.
 pub fn set(text: &str) -> GtidSet {
     GtidSet::parse(Flavor::MySql, text).unwrap()
+}
+
+/// What voters remember that saw these servers, which hold nothing yet, caught up since they were started.
+pub fn caught_up(servers: impl IntoIterator<Item = u32>) -> Marks {
+    let mark = Mark { held: GtidSet::empty(Flavor::MySql), caught_up: BTreeSet::from([1]) };
+    servers.into_iter().map(|n| (id(n), mark.clone())).collect()
 }
 
 /// A member; all but the first replicate from it.

@@ -8,6 +8,12 @@ use super::{
     server::{Identity, Version},
 };
 
+/// Whether two readings date the same start of a server, Unix seconds: the seconds of its clock and of its uptime turn at
+/// different moments.
+pub fn is_same_start(one: u64, other: u64) -> bool {
+    one.abs_diff(other) <= 2
+}
+
 /// Everything a finished probe of a server says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerFacts {
@@ -15,7 +21,8 @@ pub struct ServerFacts {
     pub identity: Identity,
     /// Its version.
     pub version: Version,
-    /// When the server says it started: its clock minus its uptime, Unix seconds. Jitters by a second.
+    /// When the server says it started: its clock minus its uptime, Unix seconds. Jitters by a second (see
+    /// [`is_same_start`]).
     pub started_at_s: Option<u64>,
     /// `@@report_host`:`@@report_port` where set, else `@@hostname`:`@@port`: where it wants to be dialled.
     pub reports_as: Option<Address>,

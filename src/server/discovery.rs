@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         address::Address,
-        facts::{Channel, ServerFacts},
+        facts::{Channel, ServerFacts, is_same_start},
         server::{Flavor, ServerId},
     },
     server::ports::Ports,
@@ -152,7 +152,7 @@ fn same_server(
         if !uuid && known.identity.server_id != facts.identity.server_id {
             continue;
         }
-        let started = known.started_at_s.zip(facts.started_at_s).is_none_or(|(a, b)| a.abs_diff(b) <= 2);
+        let started = known.started_at_s.zip(facts.started_at_s).is_none_or(|(a, b)| is_same_start(a, b));
         if known.reports_as == facts.reports_as && started {
             return Ok(true);
         }

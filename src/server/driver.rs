@@ -3,10 +3,7 @@
 //! A step runs only after a commit or a read barrier of this term (its permit). When this node stops leading, the task
 //! is dropped with all that it runs: what was under way ends unknown, and the successor clears it away.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -25,11 +22,7 @@ use crate::{
     },
     executor::Permit,
     mistake::{Mistake, planted},
-    model::{
-        gtid::GtidSet,
-        server::{ClusterId, ServerId},
-    },
-    server::{group::SELF, pause, ports::Delegation, tools::Tools},
+    server::{group::SELF, marks, pause, ports::Delegation, tools::Tools},
 };
 
 /// Events under way to a machine; a recovery has a few dozen steps at most.
@@ -40,8 +33,6 @@ const TICK: Duration = Duration::from_millis(10);
 const CONFIRMED_FOR: Duration = Duration::from_millis(100);
 /// What a delegated step may take besides, on its way there and back.
 const ON_THE_WAY: Duration = Duration::from_millis(200);
-/// How long the other voters' marks are waited for, beside the revocation.
-const MARKS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A driven recovery, as its owner sees it.
 pub struct Driven {
@@ -99,7 +90,7 @@ impl Driver {
         let mut machine = Machine::new(recovery, policy, self.tools.now_ms());
         let mut event = Event::Begin { resumed };
         let node = self.tools.node_id();
-        let mut marks = Some(marks(&self.tools, &machine.recovery().cluster));
+        let mut marks = Some(marks::of_others(&self.tools, &machine.recovery().cluster));
         pause::point(node, "start", "after").await;
         loop {
             let stage = machine.stage();
@@ -277,26 +268,6 @@ impl Driver {
             tracing::warn!(recovery = self.id, "its step records were not written");
         }
     }
-}
-
-/// What the other voters have seen the members hold (P6): this node's own memory may have begun a moment ago.
-fn marks(
-    tools: &Tools,
-    cluster: &ClusterId,
-) -> impl Future<Output = Vec<BTreeMap<ServerId, GtidSet>>> + Send + use<> {
-    let me = tools.node_id();
-    let others = tools.ports.log.membership().voters.into_iter().filter(|node| *node != me);
-    let asked: Vec<_> = others
-        .map(|node| {
-            let (peers, cluster) = (tools.ports.peers.clone(), cluster.clone());
-            async move {
-                let answer = timeout(MARKS_WITHIN, peers.marks(node, cluster)).await;
-                let marks = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-                marks.map_err(|why| tracing::info!(node, why, "its high-water marks are not known")).ok()
-            }
-        })
-        .collect();
-    async move { futures::future::join_all(asked).await.into_iter().flatten().collect() }
 }
 
 /// Since when leadership of this term is confirmed anew, or a sentence.

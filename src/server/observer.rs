@@ -5,6 +5,7 @@
 
 mod follow;
 mod handle;
+mod life;
 mod scene;
 pub mod watch;
 
@@ -127,7 +128,8 @@ impl Observer {
         let Some(server) = event.server else { return };
         let Some(id) = self.homes.get(&server).cloned() else { return };
         let at_ms = self.tools.now_ms().saturating_sub(event.ended.elapsed().as_millis() as u64);
-        self.take_in(&id, &server, at_ms, outcome(event.outcome, event.fresh));
+        let began_ms = self.tools.now_ms().saturating_sub(event.began.elapsed().as_millis() as u64);
+        self.take_in(&id, &server, (began_ms, at_ms), outcome(event.outcome, event.fresh));
         let Some(scene) = self.scenes.get(&id) else { return };
         if scene.servers.get(&server).is_some_and(|watched| watched.standing.ordered()) {
             self.tell_answered(scene, &server);
@@ -143,7 +145,7 @@ impl Observer {
         &mut self,
         id: &ClusterId,
         server: &ServerId,
-        at_ms: u64,
+        (began_ms, at_ms): (u64, u64),
         (end, facts): (AttemptEnd, Option<Box<ServerFacts>>),
     ) {
         let Some(scene) = self.scenes.get_mut(id) else { return };
@@ -157,14 +159,18 @@ impl Observer {
             // A fence or a promotion: whoever looks is not shown for a while what was before.
             scene.published_ms = None;
         }
-        self.tools.read(|state| {
+        let receiver = self.tools.read(|state| {
             let channel = facts.as_ref().and_then(|facts| {
                 let cluster = state.clusters.get(id)?;
                 cluster.channel_of(cluster.members.get(server)?, facts)
             });
             let expected = Some(&watched.target.identity);
             watched.watch.attempt(seen, at_ms, end, facts.clone(), expected, channel);
+            channel.map(|channel| channel.receiver)
         });
+        if let (Some((_, AttemptEnd::Answered)), Some(facts)) = (&seen.last_attempt, facts) {
+            scene.follow_life(server, &facts, receiver, (began_ms, at_ms));
+        }
     }
 
     fn tell_answered(&self, scene: &Scene, server: &ServerId) {

@@ -2,22 +2,22 @@
 
 pub mod service;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use crate::{
     core::{
         analysis::Verdict,
-        plan::step::{Action, StepEnd},
+        plan::{
+            marks::Marks,
+            step::{Action, StepEnd},
+        },
         replicated::{Change, Outcome, State, state::FEATURE_LEVEL},
     },
     executor::Permit,
     mistake::{Mistake, planted},
-    model::{
-        gtid::GtidSet,
-        server::{ClusterId, ServerId},
-    },
+    model::server::ClusterId,
     server::{
         group::SubmitError,
         leader::LeaderHandle,
@@ -102,9 +102,9 @@ impl Answers {
         self.tools.read(|state| stands(state, delegation)).map(|()| began)
     }
 
-    /// High-water marks of a cluster's members (P6); `None` for a cluster that this node does not watch.
-    pub async fn marks(&self, cluster: ClusterId) -> Option<BTreeMap<ServerId, GtidSet>> {
-        Some(self.observer.look(cluster).await?.sets.high_water)
+    /// What this node remembers of a cluster's members (P6); `None` for a cluster that this node does not watch.
+    pub async fn marks(&self, cluster: ClusterId) -> Option<Marks> {
+        Some(self.observer.look(cluster).await?.sets.marks)
     }
 
     /// The feature level this node understands.

@@ -10,7 +10,7 @@ pub mod log;
 pub mod peers;
 pub mod servers;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::{
@@ -22,14 +22,16 @@ use tokio::{
 use crate::{
     core::{
         analysis::Verdict,
-        plan::step::{Step, StepEnd, Target},
+        plan::{
+            marks::Marks,
+            step::{Step, StepEnd, Target},
+        },
         replicated::{Change, Command, Outcome, State},
     },
     executor::Permit,
     model::{
         address::Address,
         facts::ServerFacts,
-        gtid::GtidSet,
         server::{ClusterId, ServerId},
     },
     probe::{ProbeEvent, ProbeSettings, ProbeTarget},
@@ -137,12 +139,8 @@ pub trait Peers: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Verdict, String>>;
     /// A delegated step.
     fn delegate(&self, node: u64, delegation: Delegation) -> BoxFuture<'static, Result<StepEnd, String>>;
-    /// High-water marks of a cluster's members, as a node remembers them (P6).
-    fn marks(
-        &self,
-        node: u64,
-        cluster: ClusterId,
-    ) -> BoxFuture<'static, Result<BTreeMap<ServerId, GtidSet>, String>>;
+    /// What a node remembers of a cluster's members (P6).
+    fn marks(&self, node: u64, cluster: ClusterId) -> BoxFuture<'static, Result<Marks, String>>;
     /// The feature level a node understands.
     fn level(&self, node: u64) -> BoxFuture<'static, Result<u32, String>>;
     /// A change that the leader is asked to propose.

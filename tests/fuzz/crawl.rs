@@ -95,7 +95,7 @@ fn answers_that_contradict_each_other_are_not_taken_for_facts() {
     let mut hear = |facts: ServerFacts| {
         now += 250;
         watch.attempt(&mut seen, now, AttemptEnd::Answered, Some(Arc::new(facts)), Some(&expected), None);
-        let mark = watch.high_water.as_ref().map(|(_, mark)| mark.clone());
+        let mark = watch.high_water.clone();
         (seen.last_attempt.clone().unwrap().1, seen.facts.clone().unwrap().executed.clone(), mark.unwrap())
     };
     let set = |text: &str| GtidSet::parse(Flavor::MySql, &format!("{}:{text}", server(1).0)).unwrap();

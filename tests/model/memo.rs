@@ -190,7 +190,8 @@ pub fn advance(
     let key = (machine.number, state.number, input, known, node, now_ms);
     let found = MEMO.with_borrow(|memo| memo.moves.get(&key).cloned());
     found.unwrap_or_else(|| {
-        let known = Sets { old_primary: Some(samples::set(known)), ..Sets::default() };
+        let known =
+            Sets { old_primary: Some(samples::set(known)), marks: samples::caught_up(), ..Sets::default() };
         let fencers: BTreeSet<u64> = (0..fencers).map(World::node_id).collect();
         let context = Context {
             state: &state.value,

@@ -1,8 +1,11 @@
 //! Values of the product for the model's three servers and its nodes.
 
+use std::collections::BTreeSet;
+
 use quorate::{
     core::{
         analysis::{Class, Code, Evidence, Finding, PrimarySign, ReplicaSign, Verdict},
+        plan::marks::{Mark, Marks},
         replicated::{Cluster, Durability, Member, MemberState, State, command::Switch, recovery::Testimony},
     },
     model::{
@@ -86,6 +89,12 @@ pub fn set(held: Held) -> GtidSet {
 /// Whether `held` is all of `goal`.
 pub fn holds(held: Held, goal: &GtidSet) -> bool {
     set(held).contains(goal)
+}
+
+/// What the nodes remember: the servers live since before the first event, and none of them is started anew.
+pub fn caught_up() -> Marks {
+    let mark = Mark { held: GtidSet::empty(Flavor::MySql), caught_up: BTreeSet::from([1]) };
+    (0..SERVERS).map(|server| (id(server), mark.clone())).collect()
 }
 
 pub fn facts(server: usize, now: &Server) -> ServerFacts {

@@ -1,19 +1,16 @@
 //! The other nodes, as one process asks them: over the simulated network, answered by the real answers of the other's
 //! actors, in its process.
 
-use std::{collections::BTreeMap, future::ready};
+use std::future::ready;
 
 use futures::{FutureExt as _, future::BoxFuture};
 use quorate::{
     core::{
         analysis::Verdict,
-        plan::step::StepEnd,
+        plan::{marks::Marks, step::StepEnd},
         replicated::{Change, Outcome},
     },
-    model::{
-        gtid::GtidSet,
-        server::{ClusterId, ServerId},
-    },
+    model::server::ClusterId,
     server::{
         peer::Answers,
         ports::{Delegation, Judged, Peers, Stamp},
@@ -85,7 +82,7 @@ impl Peers for SimPeers {
         self.call(node, limit, move |answers| async move { Ok(answers.delegate(delegation).await) }.boxed())
     }
 
-    fn marks(&self, node: u64, cluster: ClusterId) -> Answered<BTreeMap<ServerId, GtidSet>> {
+    fn marks(&self, node: u64, cluster: ClusterId) -> Answered<Marks> {
         self.call(node, CALL_MS, move |answers| {
             async move {
                 let marks = answers.marks(cluster).await;

@@ -150,6 +150,12 @@ pub const WAYS: &[Way] = &[
         &[lib("core::plan::choose::tests::an_acker_whose_set_shrank_counts_as_unreached")],
     ),
     way(
+        "restarted-acker-trusted",
+        &[lib(
+            "core::plan::choose::tests::an_acker_that_was_started_anew_counts_as_unreached_until_it_was_seen_caught_up",
+        )],
+    ),
+    way(
         "switchover-without-equality",
         &[lib("core::plan::choose::tests::a_switchover_waits_for_all_that_the_fenced_primary_holds")],
     ),

@@ -120,6 +120,67 @@ pub async fn degraded_semi_sync(stage: &mut Stage<'_>) -> Result<()> {
     stage.await_recovery(&[1], since).await
 }
 
+/// D12: an acker is killed and started again. A machine that lost power in between would have lost what it received and had
+/// not synced: until it was seen caught up nobody is promoted on its word, unless a person waives that.
+pub async fn acker_restarts(stage: &mut Stage<'_>) -> Result<()> {
+    let (primary, acker) = (stage.primary(), stage.topology.server(3));
+    let address = primary.address();
+    if stage.record.variant == "and is caught up" {
+        restart(stage, &acker).await?;
+        let plan = ["failover", address.as_str(), "--dry-run"];
+        wait::every(
+            Duration::from_millis(100),
+            "a plan that rests on the acker again",
+            PATIENT,
+            async || {
+                let (_, said) = stage.group.verb(&plan).await.ok()?;
+                (!said.contains("POSSIBLE_DATA_LOSS")).then_some(())
+            },
+        )
+        .await?;
+        let since = die(stage).await?;
+        return stage.await_recovery(&[1], since).await;
+    }
+    let since = die(stage).await?;
+    // Its log is whole: only a loss of power would have taken what it had not synced. The group cannot tell these apart.
+    restart(stage, &acker).await?;
+    let refused = wait::every(
+        Duration::from_millis(100),
+        "the group to say why it promotes nobody",
+        PATIENT,
+        async || {
+            let recoveries = stage.group.recoveries().await.ok()?;
+            let told = recoveries.into_iter().find(|r| r.reason.contains("since it was started"))?;
+            (told.state == "cancelled").then_some(told.reason)
+        },
+    )
+    .await;
+    match refused {
+        Ok(why) => stage.say(why),
+        Err(error) => stage.record.violations.push(format!("{error:#}")),
+    }
+    if let Some(change) = stage.watch().first_writable_elsewhere(primary.number, since) {
+        stage
+            .record
+            .violations
+            .push(format!("server {} was promoted on an unknown acker's word", change.server));
+    }
+    // What is still being undone, or waits, is refused; a person tries again.
+    let by_force = ["failover", address.as_str(), "--waive", "loss"];
+    wait::every(Duration::from_millis(500), "the failover by force", PATIENT, async || {
+        (stage.group.verb(&by_force).await.ok()?.0 == 0).then_some(())
+    })
+    .await?;
+    stage.await_recovery(&[1], since).await
+}
+
+/// A replica is killed, and started again by its supervisor.
+async fn restart(stage: &Stage<'_>, server: &Server) -> Result<()> {
+    server.kill().await?;
+    server.launch_read_only(stage.run_dir)?;
+    server.wait_answer().await
+}
+
 /// D6: a source in the middle dies with the primary.
 pub async fn intermediate_too(stage: &mut Stage<'_>) -> Result<()> {
     let middle = stage.topology.server(2);

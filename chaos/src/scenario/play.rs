@@ -58,6 +58,7 @@ impl Scenario {
             S::ReceivedAhead => of_replicas::received_ahead(stage).await,
             S::ErrantCandidate => of_replicas::errant_candidate(stage).await,
             S::DegradedSemiSync => of_replicas::degraded_semi_sync(stage).await,
+            S::AckerRestarts => of_replicas::acker_restarts(stage).await,
             S::IntermediateToo => of_replicas::intermediate_too(stage).await,
             S::MostReplicasDead => of_replicas::most_replicas_dead(stage).await,
             S::TwoServers => of_primaries::kill(stage).await,

@@ -126,6 +126,7 @@ impl Scenario {
                 let point = points[(seed.wrapping_add(run) as usize / 2) % points.len()];
                 format!("{point} {what}")
             }
+            S::AckerRestarts => one_of(&["with the primary", "and is caught up"]),
             S::TwoOperators => one_of(&["planned", "by force"]),
             S::DisabledInTheAct => one_of(&["death first", "the switch first"]),
             _ => String::new(),
@@ -135,7 +136,7 @@ impl Scenario {
     /// The topology it plays on, from what the command line asks for.
     pub fn shape(self, asked: &Shape, variant: &str) -> Shape {
         let mut shape = asked.clone();
-        let wants_semi_sync = matches!(self, S::SemiSyncKill | S::DegradedSemiSync)
+        let wants_semi_sync = matches!(self, S::SemiSyncKill | S::DegradedSemiSync | S::AckerRestarts)
             || variant == "semi-sync"
             || needs_semi_sync(variant);
         let semi_sync = shape.settings.semi_sync.or(wants_semi_sync.then_some(1));

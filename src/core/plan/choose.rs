@@ -8,6 +8,7 @@ mod tests;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
+use super::marks::{self, Marks};
 use crate::{
     core::replicated::{
         cluster::{Cluster, Member, MemberState},
@@ -32,26 +33,15 @@ pub struct Sets {
     /// The old primary's executed set as last seen: a lower bound of what it had (failover), or what it held when it
     /// was seen read-only (switchover).
     pub old_primary: Option<GtidSet>,
-    /// Per server, the largest set that any voter has seen it hold: a set that shrank is unknown (P6).
-    pub high_water: BTreeMap<ServerId, GtidSet>,
+    /// What the voters remember of the servers: of one that lost what it held, or was started anew, nothing is known for
+    /// certain (P6).
+    pub marks: Marks,
 }
 
 impl Sets {
-    /// Takes in what another node has seen servers hold: the mark is what any node saw.
-    pub fn raise(&mut self, marks: BTreeMap<ServerId, GtidSet>) {
-        for (server, set) in marks {
-            match self.high_water.get_mut(&server) {
-                Some(mark) => mark.merge(&set),
-                None => drop(self.high_water.insert(server, set)),
-            }
-        }
-    }
-
-    /// What a server was seen to hold and does not now; `None` for one that holds it all, or was not read.
-    fn shrunk(&self, server: &ServerId) -> Option<GtidSet> {
-        let in_hand = self.facts.get(server)?.in_hand();
-        let mark = self.high_water.get(server)?;
-        (!in_hand.contains(mark) && !planted(Mistake::ShrunkSetAccepted)).then(|| mark.subtract(&in_hand))
+    /// Takes in what another voter remembers.
+    pub fn raise(&mut self, others: Marks) {
+        marks::raise(&mut self.marks, others);
     }
 }
 
@@ -103,7 +93,7 @@ pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decisio
         drop_errant(&mut candidates, sets, &mut considered);
     }
     let held = union(cluster, recovery, sets);
-    check_semi_sync(recovery, sets)?;
+    check_semi_sync(cluster, recovery, sets)?;
     let best = best(state, recovery, &mut candidates, &held, &mut considered)?;
     let known = known_transactions(&held, sets);
     let mut must_hold = best.in_hand.clone();
@@ -227,7 +217,7 @@ fn eligible<'a>(
         true => facts.executed.clone(),
         false => facts.in_hand(),
     };
-    if let Some(shrunk) = sets.shrunk(&member.server) {
+    if let Some(shrunk) = marks::shrunk(sets.marks.get(&member.server), facts) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
     let older = older_follower(state, recovery, member, facts, sets);
@@ -308,28 +298,36 @@ fn known_transactions(held: &GtidSet, sets: &Sets) -> GtidSet {
     known
 }
 
-/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, or have lost what they held, one may
-/// be on none that was.
-fn check_semi_sync(recovery: &Recovery, sets: &Sets) -> Result<(), Refusal> {
+/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, or may have lost what they held, one
+/// may be on none that was.
+fn check_semi_sync(cluster: &Cluster, recovery: &Recovery, sets: &Sets) -> Result<(), Refusal> {
     let Some((acks, ackers)) = &recovery.semi_sync else { return Ok(()) };
     if recovery.kind == Kind::Switchover || recovery.waived.contains(&Waiver::Loss) {
         return Ok(());
     }
-    let unknown = |a: &&ServerId| !sets.facts.contains_key(a) || sets.shrunk(a).is_some();
-    let unreached: Vec<String> = ackers.iter().filter(unknown).map(|a| a.to_string()).collect();
+    let doubt = |acker: &ServerId| marks::doubt(sets.marks.get(acker), sets.facts.get(acker));
+    let doubts: Vec<String> = ackers
+        .iter()
+        .filter_map(|acker| Some(format!("{}: {}", address(cluster, acker), doubt(acker)?)))
+        .collect();
     let accepted = usize::from(planted(Mistake::OneAckerTooFewRevoked));
-    match unreached.len() < *acks as usize + accepted {
+    match doubts.len() < *acks as usize + accepted {
         true => Ok(()),
         false => Err(Refusal::PossibleDataLoss {
             why: format!(
-                "a commit waits for {acks} of {} ackers, and {} of them were not reached or lost what they held ({}): a write acknowledged by \
-                 those alone would be missing",
+                "a commit waits for {acks} of {} ackers, and {} of them may lack what they acknowledged ({}): a write \
+                 acknowledged by those alone would be missing",
                 ackers.len(),
-                unreached.len(),
-                unreached.join(", ")
+                doubts.len(),
+                doubts.join("; ")
             ),
         }),
     }
+}
+
+fn address(cluster: &Cluster, server: &ServerId) -> String {
+    let member = cluster.members.get(server);
+    member.map_or_else(|| server.to_string(), |member| member.address.to_string())
 }
 
 fn best<'a, 'b>(

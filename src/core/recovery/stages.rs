@@ -129,8 +129,8 @@ impl Machine {
         }
     }
 
-    /// A witness that tries to connect to a silent host stops slowly (MySQL), and holds no more than the candidate it was
-    /// to spare: it is waited for only where the decision needs it.
+    /// A witness that tries to connect to a silent host stops slowly (MySQL): it is waited for only where the decision needs
+    /// it.
     fn waiting_for_stops(&self, context: &Context<'_>) -> bool {
         let witness = context.state.clusters.get(&self.recovery.cluster).and_then(|c| c.witness.as_ref());
         let mut stopping = self.running.values().filter(|r| r.purpose == Purpose::Revoke);
@@ -228,7 +228,7 @@ impl Machine {
 
     fn start_decide(&mut self, context: &Context<'_>) -> Vec<Effect> {
         // The other nodes' marks came in after it began.
-        self.sets.high_water = context.known.high_water.clone();
+        self.sets.marks = context.known.marks.clone();
         match choose::decide(context.state, &self.recovery, &self.sets) {
             // Whoever is still being stopped may be the one that is needed.
             Err(_) if self.waiting_for(Purpose::Revoke) => Vec::new(),

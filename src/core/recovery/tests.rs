@@ -9,6 +9,7 @@ mod world;
 
 use self::world::*;
 use super::*;
+use crate::core::plan::marks::Mark;
 
 #[test]
 fn a_failover_passes_its_barriers_in_order() {
@@ -71,14 +72,13 @@ fn a_server_with_several_sources_is_never_promoted() {
 
 /// What a voter tells while the receivers are being stopped.
 fn told_meanwhile(world: &mut World, server: u32, held: &str) {
-    let set = set(held);
-    world.told = Some(BTreeMap::from([(id(server), set)]));
+    world.told = Some(Marks::from([(id(server), Mark { held: set(held), caught_up: BTreeSet::from([1]) })]));
 }
 
 #[test]
 fn what_another_node_saw_a_server_hold_counts_though_the_leader_restarted() {
     let mut world = World::new(Kind::Failover, None);
-    assert!(world.known.high_water.is_empty());
+    world.known.marks.clear();
     told_meanwhile(&mut world, 2, &format!("{OLD}:1-12"));
     assert!(world.run(false));
     let decision = world.recovery().decision.as_ref().unwrap();
@@ -92,7 +92,7 @@ fn an_acker_that_lost_what_it_held_is_unknown() {
     told_meanwhile(&mut world, 2, &format!("{OLD}:1-12"));
     assert!(world.run(false));
     assert_eq!(world.recovery().ending, Some(Ending::Cancelled));
-    assert!(world.recovery().reason.contains("lost what they held"), "{}", world.recovery().reason);
+    assert!(world.recovery().reason.contains("before and does not now"), "{}", world.recovery().reason);
     assert!(world.trace.iter().all(|t| !t.starts_with("make_writable")));
 }
 

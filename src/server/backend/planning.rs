@@ -17,7 +17,7 @@ use crate::{
     },
     executor::Permit,
     model::{facts::ServerFacts, gtid::GtidSet},
-    server::{leader::start, observer::Seen},
+    server::{leader::start, marks, observer::Seen},
 };
 
 /// Bound of looking for long statements before a switchover.
@@ -73,10 +73,9 @@ impl NodeBackend {
     /// last seen of it.
     async fn sets(&self, cluster: &Cluster, seen: &Seen) -> Sets {
         let mut sets = self.seen_sets(cluster, seen);
-        let primary = match cluster.primary_member() {
-            Some(member) => self.read_now(member).await,
-            None => None,
-        };
+        let read_primary = async { self.read_now(cluster.primary_member()?).await };
+        let (primary, others) = tokio::join!(read_primary, marks::of_others(&self.tools, &cluster.id));
+        others.into_iter().for_each(|of_node| sets.raise(of_node));
         let replicas = cluster.members.values().filter(|m| cluster.primary.as_ref() != Some(&m.server));
         let read = replicas.map(async |member| Some((member.server.clone(), self.read_now(member).await?)));
         for (server, mut facts) in futures::future::join_all(read).await.into_iter().flatten() {

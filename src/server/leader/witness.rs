@@ -22,7 +22,7 @@ use crate::{
     },
     executor::Permit,
     model::server::ClusterId,
-    server::{group::SELF, observer::ObserverHandle, tools::Tools},
+    server::{group::SELF, marks, observer::ObserverHandle, tools::Tools},
 };
 
 /// A stop may be slow (2.0 s on MySQL while it connects to a silent host): nobody waits for it but this step.
@@ -148,7 +148,10 @@ impl Call {
     }
 
     async fn seen(&self) -> Sets {
-        let seen = self.observer.look(self.cluster.id.clone()).await.unwrap_or_default();
+        let others = marks::of_others(&self.tools, &self.cluster.id);
+        let (seen, others) = tokio::join!(self.observer.look(self.cluster.id.clone()), others);
+        let mut seen = seen.unwrap_or_default();
+        others.into_iter().for_each(|of_node| seen.sets.raise(of_node));
         let fresh = seen
             .observations
             .iter()

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{handle::Seen, watch::Watch};
+use super::{
+    handle::Seen,
+    life::{Life, Part},
+    watch::Watch,
+};
 use crate::{
     core::{
         analysis::{
@@ -16,6 +20,7 @@ use crate::{
         replicated::{Cluster, Member, MemberState, OrderStage, StandingOrder, State},
     },
     model::{
+        facts::{Receiver, ServerFacts},
         policy::Policy,
         server::{ClusterId, ServerId},
     },
@@ -173,7 +178,11 @@ impl Scene {
 
     fn set_primary(&mut self, server: &ServerId, is_primary: bool) {
         match is_primary {
-            true => self.primary = Some(server.clone()),
+            true => {
+                self.primary = Some(server.clone());
+                let lives = self.servers.values_mut().filter_map(|watched| watched.watch.life.as_mut());
+                lives.for_each(Life::forget_goal);
+            }
             false => drop(self.primary.take_if(|primary| primary == server)),
         }
     }
@@ -188,6 +197,26 @@ impl Scene {
     pub fn take(&mut self, server: &ServerId) -> Option<(Watched, Observation)> {
         self.primary.take_if(|primary| primary == server);
         self.servers.remove(server).zip(self.observations.remove(server))
+    }
+
+    /// What an answer says of the lives of the servers: its own, and where the primary gave it, what the others' are
+    /// measured by.
+    pub fn follow_life(
+        &mut self,
+        server: &ServerId,
+        facts: &ServerFacts,
+        receiver: Option<Receiver>,
+        (began_ms, at_ms): (u64, u64),
+    ) {
+        let is_primary = self.primary.as_ref() == Some(server);
+        let part = if is_primary { Part::Primary } else { Part::of_replica(receiver) };
+        if let Some(watched) = self.servers.get_mut(server) {
+            watched.watch.live(facts, part, at_ms);
+        }
+        if is_primary {
+            let lives = self.servers.values_mut().filter_map(|watched| watched.watch.life.as_mut());
+            lives.for_each(|life| life.measure(&facts.executed, began_ms));
+        }
     }
 
     /// What was seen of the primary.
@@ -244,10 +273,7 @@ impl Scene {
 
     /// A copy of all that is seen, at `now_ms`.
     pub fn seen(&self, now_ms: u64) -> Seen {
-        let marks = self.servers.iter().filter_map(|(server, w)| {
-            let (_, mark) = w.watch.high_water.as_ref()?;
-            Some((server.clone(), mark.clone()))
-        });
+        let marks = self.servers.iter().filter_map(|(server, w)| Some((server.clone(), w.watch.mark()?)));
         let of_primary = self.of_primary().and_then(|seen| seen.facts.as_ref());
         Seen {
             observations: self.observations.clone(),
@@ -256,7 +282,7 @@ impl Scene {
             sets: Sets {
                 facts: BTreeMap::new(),
                 old_primary: of_primary.map(|facts| facts.executed.clone()),
-                high_water: marks.collect(),
+                marks: marks.collect(),
             },
         }
     }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use super::life::{Life, Part};
 use crate::{
-    core::analysis::{
-        observation::{AttemptEnd, Observation},
-        testimony::is_connection_error,
+    core::{
+        analysis::{
+            observation::{AttemptEnd, Observation},
+            testimony::is_connection_error,
+        },
+        plan::marks::Mark,
     },
     model::{
         address::Address,
@@ -50,8 +54,10 @@ impl Heard {
 /// One server as watched by this node, besides its observation.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    /// Largest set seen in hand since the server's present start (P6).
-    pub high_water: Option<(u64, GtidSet)>,
+    /// Largest set seen in hand. A restart does not lower it: until it is held again the shrink shows (P6).
+    pub high_water: Option<GtidSet>,
+    /// Its present life.
+    pub life: Option<Life>,
     last_heard: Option<Heard>,
     pause_seen_ms: Option<u64>,
     /// Since when it is probed at its present pace.
@@ -156,14 +162,27 @@ impl Watch {
         }
     }
 
-    /// A restart begins a new mark only once the old one is held again; until then the shrink shows.
     fn raise_high_water(&mut self, facts: &ServerFacts) {
         let in_hand = facts.in_hand();
-        let started = facts.started_at_s.unwrap_or(0);
-        match &mut self.high_water {
-            Some((_, mark)) if !in_hand.contains(mark) => {}
-            mark => *mark = Some((started, in_hand)),
+        if self.high_water.as_ref().is_none_or(|mark| in_hand.contains(mark)) {
+            self.high_water = Some(in_hand);
         }
+    }
+
+    /// Takes in what an answer that ended at `at_ms` says of its present life.
+    pub fn live(&mut self, facts: &ServerFacts, part: Part, at_ms: u64) {
+        let before = self.life.as_ref().and_then(Life::caught_up_since);
+        Life::read(&mut self.life, facts, part, at_ms);
+        if before.is_none() && self.life.as_ref().and_then(Life::caught_up_since).is_some() {
+            // It holds all that it can have acknowledged: what it held beyond that, in an earlier life, nobody was promised.
+            self.high_water = Some(facts.in_hand());
+        }
+    }
+
+    /// What a voter is told when it asks; `None` for a server that never answered.
+    pub fn mark(&self) -> Option<Mark> {
+        let since = self.life.as_ref().and_then(Life::caught_up_since);
+        Some(Mark { held: self.high_water.clone()?, caught_up: since.into_iter().collect() })
     }
 
     /// Forgets what was open across this node's own pause, which ended at `now_ms`.

@@ -1,7 +1,5 @@
 //! The other nodes, over the peer service of the node port (`quorate.node.v1`).
 
-use std::collections::BTreeMap;
-
 use futures::future::{BoxFuture, FutureExt as _};
 use tonic::{Response, Status};
 
@@ -9,13 +7,10 @@ use super::{Delegation, Judged, Peers, Stamp};
 use crate::{
     core::{
         analysis::Verdict,
-        plan::step::StepEnd,
+        plan::{marks::Marks, step::StepEnd},
         replicated::{Change, Outcome, state::FEATURE_LEVEL},
     },
-    model::{
-        gtid::GtidSet,
-        server::{ClusterId, ServerId},
-    },
+    model::server::ClusterId,
     proto::node::v1::{
         self as v1, DelegateRequest, HelloRequest, MarksRequest, Report, ReportRequest, SubmitRequest,
         UrgentRequest, peer_client::PeerClient,
@@ -81,11 +76,7 @@ impl Peers for GrpcPeers {
         async move { decode(&said(client?.delegate(request).await)?.end_bytes) }.boxed()
     }
 
-    fn marks(
-        &self,
-        node: u64,
-        cluster: ClusterId,
-    ) -> BoxFuture<'static, Result<BTreeMap<ServerId, GtidSet>, String>> {
+    fn marks(&self, node: u64, cluster: ClusterId) -> BoxFuture<'static, Result<Marks, String>> {
         let request = MarksRequest { cluster: cluster.0 };
         let client = self.client(node);
         async move { decode(&said(client?.marks(request).await)?.marks_bytes) }.boxed()

@@ -3,7 +3,7 @@
 //! does not give to this node is noted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +20,10 @@ use tokio::{
 use crate::{
     core::{
         analysis::Verdict,
-        plan::step::{Step, StepEnd, Target},
+        plan::{
+            marks::Marks,
+            step::{Step, StepEnd, Target},
+        },
         replicated::{Change, Command, EventKind, Kind, Outcome, Recovery, State, command::StartRecovery},
         samples,
     },
@@ -28,7 +31,6 @@ use crate::{
     model::{
         address::Address,
         facts::ServerFacts,
-        gtid::GtidSet,
         server::{ClusterId, Flavor, ServerId},
     },
     probe::{ProbeEvent, ProbeSettings, ProbeTarget},
@@ -323,11 +325,7 @@ impl Peers for World {
         silence()
     }
 
-    fn marks(
-        &self,
-        _node: u64,
-        _cluster: ClusterId,
-    ) -> BoxFuture<'static, Result<BTreeMap<ServerId, GtidSet>, String>> {
+    fn marks(&self, _node: u64, _cluster: ClusterId) -> BoxFuture<'static, Result<Marks, String>> {
         silence()
     }
 

@@ -42,7 +42,7 @@ impl Case {
         let sets = Sets {
             facts: (2..=4).map(|n| (id(n), facts(n))).collect(),
             old_primary: Some(all.clone()),
-            ..Sets::default()
+            marks: samples::caught_up(2..=4),
         };
         Self { state, recovery: Recovery { kind, ..samples::recovery(Flavor::MySql) }, sets }
     }
@@ -64,6 +64,11 @@ impl Case {
         let held = set(&format!("{PRIMARY}:1-{to}"));
         self.channel(n).received = held.clone();
         self.facts(n).executed = held;
+    }
+
+    /// Server `n` was seen to hold 1-`to`.
+    fn held(&mut self, n: u32, to: u32) {
+        self.sets.marks.get_mut(&id(n)).unwrap().held = set(&format!("{PRIMARY}:1-{to}"));
     }
 
     fn rule(&mut self, n: u32, rule: PromotionRule) {
@@ -121,7 +126,7 @@ fn each_hard_rule_passes_a_server_over_and_says_why() {
         }),
         ("it is delayed by 3600 s on purpose", |case, n| case.channel(n).delay_s = 3600),
         ("before and does not now", |case, n| {
-            case.sets.high_water.insert(id(n), set(&format!("{PRIMARY}:1-11")));
+            case.held(n, 11);
         }),
     ];
     for (words, breaks) in rules {
@@ -309,8 +314,23 @@ fn semi_sync_demands_all_ackers_but_k_minus_one() {
 fn an_acker_whose_set_shrank_counts_as_unreached() {
     let mut case = Case::new();
     case.semi_sync(1, &[2, 3]);
-    case.sets.high_water.insert(id(3), set(&format!("{PRIMARY}:1-11")));
+    case.held(3, 11);
     assert_eq!(case.decide().unwrap_err().reason(), "POSSIBLE_DATA_LOSS");
+}
+
+#[test]
+fn an_acker_that_was_started_anew_counts_as_unreached_until_it_was_seen_caught_up() {
+    let mut case = Case::new();
+    case.semi_sync(1, &[2, 3]);
+    case.facts(3).started_at_s = Some(5_000);
+    let refusal = case.decide().unwrap_err();
+    assert_eq!(refusal.reason(), "POSSIBLE_DATA_LOSS");
+    assert!(refusal.to_string().contains("db3:3306: no node saw it hold all"), "{refusal}");
+    case.recovery.semi_sync = None;
+    assert_eq!(case.chosen(), id(2), "without semi-sync nothing was promised");
+    case.semi_sync(1, &[2, 3]);
+    case.sets.marks.get_mut(&id(3)).unwrap().caught_up.insert(5_000);
+    assert_eq!(case.chosen(), id(2));
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Case {
         let cluster = samples::cluster(Flavor::MySql, 4);
         state.clusters.insert(cluster.id.clone(), cluster);
         let facts = (2..=4).map(|n| (id(n), facts(n))).collect();
-        Self { state, sets: Sets { facts, ..Sets::default() } }
+        Self { state, sets: Sets { facts, marks: samples::caught_up(2..=4), ..Sets::default() } }
     }
 
     fn cluster(&mut self) -> &mut Cluster {

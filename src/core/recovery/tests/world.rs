@@ -6,7 +6,7 @@ use super::super::*;
 pub(super) use crate::{
     core::{
         analysis::Class,
-        plan::step::StepReport,
+        plan::{marks::Marks, step::StepReport},
         replicated::{
             Command, Member, MemberState, OrderStage, Refusal, command::StartRecovery, recovery::Revoked,
         },
@@ -15,7 +15,6 @@ pub(super) use crate::{
     model::{
         address::Address,
         facts::{Channel, Receiver, ServerFacts},
-        gtid::GtidSet,
         server::{ClusterId, Flavor},
     },
 };
@@ -60,7 +59,7 @@ pub(super) struct World {
     /// Everything that was done, in order.
     pub(super) trace: Vec<String>,
     /// Marks of other nodes, which come in after it began.
-    pub(super) told: Option<BTreeMap<ServerId, GtidSet>>,
+    pub(super) told: Option<Marks>,
     /// Commands proposed after this many are lost, with the process.
     pub(super) dies_before: Option<&'static str>,
     /// Effects that were not answered yet, where a test stops between two.
@@ -76,7 +75,11 @@ impl World {
         let mut world = World {
             machine: Machine::new(samples::recovery(Flavor::MySql), Policy::default(), 0),
             state,
-            known: Sets { old_primary: Some(set(&format!("{OLD}:1-10"))), ..Sets::default() },
+            known: Sets {
+                old_primary: Some(set(&format!("{OLD}:1-10"))),
+                marks: samples::caught_up(2..=4),
+                ..Sets::default()
+            },
             fencers: BTreeSet::from([1, 2, 3]),
             now_ms: 10_000,
             index: 10,

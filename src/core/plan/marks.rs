@@ -1,0 +1,69 @@
+//! What the voters remember of what each server held (P6), and what that says of what was read of it now.
+//!
+//! An acker acknowledges what it has *received*; a machine that loses power keeps what it has *synced*. Whoever came back is
+//! taken at its word again only when a voter saw it, after that start, hold all that the primary had executed by then:
+//! whatever it had acknowledged in an earlier life is part of that.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    mistake::{Mistake, planted},
+    model::{
+        facts::{ServerFacts, is_same_start},
+        gtid::GtidSet,
+        server::ServerId,
+    },
+};
+
+/// What is remembered of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The largest set it was seen to hold.
+    pub held: GtidSet,
+    /// Starts of the server, as its facts date them (Unix seconds), since which it was seen to hold all that the primary
+    /// had executed.
+    pub caught_up: BTreeSet<u64>,
+}
+
+/// Marks by server.
+pub type Marks = BTreeMap<ServerId, Mark>;
+
+/// Takes what another voter remembers into `marks`: what any of them saw counts.
+pub fn raise(marks: &mut Marks, others: Marks) {
+    for (server, other) in others {
+        match marks.get_mut(&server) {
+            Some(mark) => {
+                mark.held.merge(&other.held);
+                mark.caught_up.extend(other.caught_up);
+            }
+            None => drop(marks.insert(server, other)),
+        }
+    }
+}
+
+/// What a server was seen to hold and does not now; `None` for one that holds it all.
+pub fn shrunk(mark: Option<&Mark>, now: &ServerFacts) -> Option<GtidSet> {
+    let in_hand = now.in_hand();
+    let held = &mark?.held;
+    (!in_hand.contains(held) && !planted(Mistake::ShrunkSetAccepted)).then(|| held.subtract(&in_hand))
+}
+
+/// Why what an acker holds now may lack something that it acknowledged; `None` when it does not.
+pub fn doubt(mark: Option<&Mark>, now: Option<&ServerFacts>) -> Option<String> {
+    let Some(now) = now else { return Some("not reached".into()) };
+    if let Some(shrunk) = shrunk(mark, now) {
+        return Some(format!("it held {shrunk} before and does not now"));
+    }
+    let since_start = mark.zip(now.started_at_s).is_some_and(|(mark, started)| {
+        mark.caught_up.iter().any(|caught_up| is_same_start(*caught_up, started))
+    });
+    (!since_start && !planted(Mistake::RestartedAckerTrusted)).then(|| {
+        "no node saw it hold all that the primary had executed since it was started; what it had received before may be lost"
+            .into()
+    })
+}

@@ -1,0 +1,49 @@
+//! When what an acker holds counts.
+
+use super::*;
+use crate::{
+    core::samples::{self, set},
+    model::server::Flavor,
+};
+
+const PRIMARY: &str = "00000000-0000-0000-0000-000000000001";
+
+fn holds(to: u32, started_at_s: Option<u64>) -> ServerFacts {
+    ServerFacts { executed: upto(to), channels: Vec::new(), started_at_s, ..samples::facts(Flavor::MySql, 2) }
+}
+
+fn upto(to: u32) -> GtidSet {
+    set(&format!("{PRIMARY}:1-{to}"))
+}
+
+fn mark(to: u32, caught_up: &[u64]) -> Mark {
+    Mark { held: upto(to), caught_up: caught_up.iter().copied().collect() }
+}
+
+#[test]
+fn an_acker_counts_that_was_seen_caught_up_since_its_present_start() {
+    let now = holds(10, Some(1_000));
+    assert_eq!(doubt(Some(&mark(10, &[1_000])), Some(&now)), None);
+    assert_eq!(doubt(Some(&mark(9, &[500, 1_001])), Some(&now)), None, "dates of a start jitter by a second");
+    for (earlier, words) in [
+        (None, "since it was started"),
+        (Some(mark(10, &[])), "since it was started"),
+        (Some(mark(10, &[500])), "since it was started"),
+        (Some(mark(12, &[1_000])), "it held 00000000-0000-0000-0000-000000000001:11-12 before"),
+    ] {
+        let why = doubt(earlier.as_ref(), Some(&now)).unwrap();
+        assert!(why.contains(words), "{earlier:?}: {why}");
+    }
+    let undated = holds(10, None);
+    assert!(doubt(Some(&mark(10, &[1_000])), Some(&undated)).is_some());
+    assert_eq!(doubt(Some(&mark(10, &[1_000])), None).unwrap(), "not reached");
+}
+
+#[test]
+fn what_any_voter_saw_counts() {
+    let server = ServerId("s2".into());
+    let mut marks = Marks::new();
+    raise(&mut marks, Marks::from([(server.clone(), mark(10, &[]))]));
+    raise(&mut marks, Marks::from([(server.clone(), mark(8, &[1_000]))]));
+    assert_eq!(marks[&server], mark(10, &[1_000]));
+}
