@@ -137,6 +137,15 @@ impl Machine {
         stopping.any(|r| witness.is_none_or(|w| w.target.server != r.step.target.server))
     }
 
+    /// Whether one that is still being stopped may hold what this decision would lose.
+    fn may_miss(&self, decision: &Decision) -> bool {
+        let mut stopping = self.running.values().filter(|r| r.purpose == Purpose::Revoke);
+        stopping.any(|r| {
+            let mark = self.sets.marks.get(&r.step.target.server);
+            !decision.lost.is_empty() || mark.is_some_and(|mark| !decision.must_hold.contains(&mark.held))
+        })
+    }
+
     fn stops_are_overdue(&self, context: &Context<'_>) -> bool {
         let together = self.late_stop_ms.is_none_or(|at| context.now_ms >= at + SLOW_STOPS_APART_MS);
         self.revocation_is_late(context) && (together || planted(Mistake::FirstSlowStopWins))
@@ -232,6 +241,7 @@ impl Machine {
         match choose::decide(context.state, &self.recovery, &self.sets) {
             // Whoever is still being stopped may be the one that is needed.
             Err(_) if self.waiting_for(Purpose::Revoke) => Vec::new(),
+            Ok(decision) if self.may_miss(&decision) && !self.stops_are_overdue(context) => Vec::new(),
             Ok(decision) => {
                 self.enter(Stage::Decide, context.now_ms);
                 self.decision = Some(decision.clone());
