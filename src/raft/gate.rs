@@ -225,7 +225,11 @@ fn refuse(reason: &'static str, what: String) -> Status {
 
 fn text<'a>(metadata: &'a MetadataMap, key: &'static str) -> Result<&'a str, Status> {
     let value = metadata.get(key).and_then(|value| value.to_str().ok());
-    value.ok_or_else(|| Status::invalid_argument(format!("{key} is missing: not a node's call")))
+    value.ok_or_else(|| {
+        Status::invalid_argument(format!(
+            "this is a node's port for other nodes, and {key} is missing: clients call its client port"
+        ))
+    })
 }
 
 fn number(metadata: &MetadataMap, key: &'static str) -> Result<u64, Status> {

@@ -9,9 +9,10 @@ use crate::{
         args::{OnOff, PauseArgs, PolicyVerb, Rule, Verb},
         connect::Session,
         duration::span,
-        error::CliError,
+        error::{CliError, EXIT_FAILED},
         json, show,
     },
+    model::near::near,
     proto::v1::{self as pb, operations_client::OperationsClient, policy_client::PolicyClient},
 };
 
@@ -112,9 +113,7 @@ async fn policy_verb(session: &mut Session, out: &Printer, verb: PolicyVerb) -> 
                 ask!(session, policy, get_policy, pb::GetPolicyRequest { stale: session.stale })?;
             let unknown = keys.iter().find(|key| !document.settings.iter().any(|s| &s.key == *key));
             if let Some(key) = unknown {
-                return Err(CliError::usage(format!(
-                    "no policy key `{key}`; `quorate policy get` lists them"
-                )));
+                return Err(unknown_key(key, &document));
             }
             document.settings.retain(|setting| {
                 (keys.is_empty() || keys.contains(&setting.key))
@@ -135,6 +134,16 @@ async fn policy_verb(session: &mut Session, out: &Printer, verb: PolicyVerb) -> 
         }
     };
     out.print(|| json::policy(&document), |paint| show::lists::policy(&document, &verb, paint))
+}
+
+/// As the node says it of a key that is to be set.
+fn unknown_key(key: &str, document: &pb::PolicyDocument) -> CliError {
+    let near = near(key, document.settings.iter().map(|setting| setting.key.clone()));
+    let hint = match near.is_empty() {
+        true => "`quorate policy get` lists them".to_owned(),
+        false => format!("did you mean {}?", near.join(", ")),
+    };
+    CliError::new(EXIT_FAILED, "INVALID_ARGUMENT", format!("`{key}`: no policy key has this name; {hint}"))
 }
 
 /// `KEY=VALUE`: JSON as it is, a time in the unit that the key names, else a plain word.
@@ -163,6 +172,21 @@ fn timed(key: &str, value: &str, unit_ms: u64) -> Result<String, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_key_is_answered_with_near_ones() {
+        let setting = |key: &str| pb::Setting { key: key.into(), ..pb::Setting::default() };
+        let document = pb::PolicyDocument {
+            settings: vec![setting("silence_ms"), setting("rejoin")],
+            ..Default::default()
+        };
+        let told = |key: &str| unknown_key(key, &document).human();
+        assert_eq!(
+            told("silense_ms"),
+            "refused: `silense_ms`: no policy key has this name; did you mean silence_ms?"
+        );
+        assert!(told("zzz").ends_with("`quorate policy get` lists them"));
+    }
 
     #[test]
     fn a_value_takes_the_unit_of_its_key() {
