@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use quorate::{
     core::{
         plan::step::{Step, StepEnd},
-        replicated::{Change, Command, Outcome},
+        replicated::{Change, Command, Outcome, recovery::Decision},
     },
     model::server::ServerId,
 };
@@ -318,10 +318,10 @@ fn say_load(load: &Load) -> String {
             format!(" {:?} of {} epoch {}: {}", start.kind, start.subject.0, start.epoch, verdicts.join(", "))
         }
         Change::DecidePromotion { recovery, decision } => {
-            format!(" recovery {recovery}: {}, lost {}", decision.candidate.address, decision.lost)
+            format!(" recovery {recovery}: {}", decided(decision))
         }
         Change::NextCandidate { recovery, decision, .. } => {
-            format!(" recovery {recovery}: {}, lost {}", decision.candidate.address, decision.lost)
+            format!(" recovery {recovery}: {}", decided(decision))
         }
         Change::BeginUndo { recovery, why, .. } => format!(" recovery {recovery}: {why}"),
         Change::RecordIntent { recovery }
@@ -354,4 +354,11 @@ fn say_statements(statements: &[Statement]) -> String {
     };
     let said: Vec<String> = statements.iter().filter(own).map(|s| format!("{s:?}")).collect();
     if said.is_empty() { "looks".into() } else { said.join("; ") }
+}
+
+/// Who is promoted, what is lost, and why the others are not promoted.
+fn decided(decision: &Decision) -> String {
+    let passed = decision.considered.iter().filter(|considered| !considered.chosen);
+    let passed: Vec<String> = passed.map(|other| format!("; {}: {}", other.address, other.why)).collect();
+    format!("{}, lost {}{}", decision.candidate.address, decision.lost, passed.concat())
 }

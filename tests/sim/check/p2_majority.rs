@@ -66,8 +66,11 @@ fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
         || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);
     let turned_away = gone.is_some_and(|gone| gone >= since);
-    // A round holds as long as there was no answer after it.
-    let unanswered = |round: u64| round >= since || answered.is_none_or(|answered| round > answered);
+    // A round holds as long as there was no answer after it; what was heard after the proposal ends a silence, and undoes
+    // nothing.
+    let within = |round: u64| gap.is_some_and(|(ended, ms)| ended >= since && round + ms >= ended);
+    let unanswered =
+        |round: u64| round >= since || answered.is_none_or(|answered| round > answered) || within(round);
     let asked_urgently = silent_round.is_some_and(unanswered);
     match turned_away || (!hard && heard_nothing && asked_urgently) {
         true => Ok(()),
