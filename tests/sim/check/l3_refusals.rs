@@ -20,7 +20,7 @@ const WITHIN_MS: u64 = 2_000;
 pub struct Refusals {
     /// Who leads, and since when all is calm, true time.
     calm: Option<(u64, u64)>,
-    /// The primary's process is gone.
+    /// The primary's process is gone, or was and nobody has heard it since.
     dead: Option<Dead>,
 }
 
@@ -46,12 +46,19 @@ impl Check for Refusals {
         {
             return Err(format!("{request} is refused after {after_ms} ms: {what}"));
         }
-        if !is_dead(world) {
+        let is_dead = is_dead(world);
+        if !is_dead && is_heard(world) {
+            // What is said of the next death is news.
             self.dead = None;
             return Ok(());
         }
         let dead = self.dead.get_or_insert_default();
         dead.said |= says(event);
+        if !is_dead {
+            // Back, and nobody has heard it yet: what was said holds on.
+            dead.asked_since = None;
+            return Ok(());
+        }
         if dead.said || self.calm.is_none() || !is_asked_for(world) {
             dead.asked_since = None;
             return Ok(());
@@ -85,6 +92,14 @@ fn says(event: &Event) -> bool {
 
 fn is_dead(world: &World) -> bool {
     world.primary().is_some_and(|no| world.fleet.server(no).process == Process::Down)
+}
+
+/// A voter says that the primary lives.
+fn is_heard(world: &World) -> bool {
+    let state = &world.group.state;
+    let said = state.verdicts.values().flat_map(|by_node| by_node.values());
+    let mut said = said.filter(|verdict| state.voters.get(&verdict.node) == Some(&verdict.incarnation));
+    said.any(|verdict| matches!(verdict.finding, Finding::Healthy))
 }
 
 /// The log holds a majority's verdicts that need no more, and no recovery runs.
