@@ -127,10 +127,20 @@ async fn settle_relay_log(
         );
     }
     let mut statements = Vec::new();
-    if !found.applier_running && !is_applied(&facts, found) {
-        statements.push(words.verb("START", "SQL_THREAD", name));
-    }
-    if found.receiver != Receiver::Stopped {
+    let stopped = !found.applier_running && !is_applied(&facts, found);
+    let facts = match run.flavor() {
+        // Never both: an applier that stops again leaves the receiver as it was.
+        Flavor::MariaDb if stopped => {
+            let received = found.received.clone();
+            apply::start_applier(run, name, &received).await?
+        }
+        Flavor::MySql if stopped => {
+            statements.push(words.verb("START", "SQL_THREAD", name));
+            facts
+        }
+        _ => facts,
+    };
+    if channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped) {
         statements.push(words.verb("STOP", "IO_THREAD", name));
     }
     let facts = match statements.is_empty() {

@@ -105,10 +105,19 @@ impl<W: Wire> Run<'_, W> {
                 .refuse("both threads are stopped while relay log is not applied: MariaDB would delete it"));
         }
         let mut statements = Vec::new();
-        if !found.applier_running && !is_applied(&facts, found) {
-            statements.push(Statement::Start(name.to_owned(), Thread::Applier));
-        }
-        if found.receiver != Receiver::Stopped {
+        let stopped = !found.applier_running && !is_applied(&facts, found);
+        let facts = match mysql {
+            false if stopped => {
+                let received = found.received.clone();
+                self.start_applier(name, &received).await?
+            }
+            true if stopped => {
+                statements.push(Statement::Start(name.to_owned(), Thread::Applier));
+                facts
+            }
+            _ => facts,
+        };
+        if channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped) {
             statements.push(Statement::Stop(name.to_owned(), Thread::Receiver));
         }
         let facts = match statements.is_empty() {
