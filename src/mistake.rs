@@ -188,6 +188,8 @@ table! {
         "a source that gives up waiting for acknowledgements counts as protected";
     DryRunThatActs "dry-run-that-acts" "P7" ["api/desk.rs"]
         "a request that only asks what would happen is carried out";
+    RefusalToldOnce "refusal-told-once" "P7" ["server/leader/refusals.rs"]
+        "a refusal that was told once is not told again, for the next failure either";
     UndoForgetsUnknownStops "undo-forgets-unknown-stops" "P7" ["core/recovery/undo.rs"]
         "undoing starts only receivers that were seen stopped, not those whose stop ended unknown";
     ReturnedPrimaryLeftWritable "returned-primary-left-writable" "P8" ["server/fencer.rs"]

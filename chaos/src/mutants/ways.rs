@@ -165,6 +165,7 @@ pub const WAYS: &[Way] = &[
             name: "mutations::validating_tells_the_effects_and_changes_nothing",
         }],
     ),
+    way("refusal-told-once", &[By::Sim]),
     way(
         "undo-forgets-unknown-stops",
         &[lib("core::recovery::tests::enough_unreached_ackers_stop_a_semi_sync_failover_and_undo_it")],
