@@ -210,6 +210,8 @@ table! {
         "a server whose identity changed, or that was set aside, is a candidate";
     IdentityNotChecked "identity-not-checked" "P11" ["executor/batch.rs"]
         "statements go to whatever server answers at the address";
+    StrangerBelieved "stranger-believed" "P11" ["server/observer.rs"]
+        "whoever answers at a member's address is taken for that member";
     ErrantServerPromoted "errant-server-promoted" "P11" ["core/plan/choose.rs"]
         "a server with transactions that nobody else knows is a candidate like any other";
     ReturnedPrimaryNotCompared "returned-primary-not-compared" "P11" ["core/plan/rejoin.rs"]

@@ -197,6 +197,7 @@ pub const WAYS: &[Way] = &[
         "identity-not-checked",
         &[live_executor("bounds::mysql::another_server_under_that_address_is_refused")],
     ),
+    way("stranger-believed", &[By::Sim]),
     way("errant-server-promoted", &[By::Sim]),
     way("returned-primary-not-compared", &[By::Sim]),
     way("timeout-is-death", &[By::Sim]),
