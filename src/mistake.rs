@@ -190,6 +190,8 @@ table! {
         "a source that gives up waiting for acknowledgements counts as protected";
     DryRunThatActs "dry-run-that-acts" "P7" ["api/desk.rs"]
         "a request that only asks what would happen is carried out";
+    RefusalToldOnce "refusal-told-once" "P7" ["server/leader/refusals.rs"]
+        "a refusal that was told once is not told again, for the next failure either";
     UndoForgetsUnknownStops "undo-forgets-unknown-stops" "P7" ["core/recovery/undo.rs"]
         "undoing starts only receivers that were seen stopped, not those whose stop ended unknown";
     ReturnedPrimaryLeftWritable "returned-primary-left-writable" "P8" ["server/fencer.rs"]
@@ -210,6 +212,8 @@ table! {
         "a server whose identity changed, or that was set aside, is a candidate";
     IdentityNotChecked "identity-not-checked" "P11" ["executor/batch.rs"]
         "statements go to whatever server answers at the address";
+    StrangerBelieved "stranger-believed" "P11" ["server/observer.rs"]
+        "whoever answers at a member's address is taken for that member";
     ErrantServerPromoted "errant-server-promoted" "P11" ["core/plan/choose.rs"]
         "a server with transactions that nobody else knows is a candidate like any other";
     ReturnedPrimaryNotCompared "returned-primary-not-compared" "P11" ["core/plan/rejoin.rs"]

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     core::replicated::{
-        Change, Kind, OrderStage, Outcome, Refusal, State, command::AckScope, recovery::Waiver,
+        Change, Kind, OrderStage, Outcome, Refusal, State, command::AckScope, orders::quarantine_text,
+        recovery::Waiver,
     },
     model::server::{ClusterId, ServerId},
     proto::v1::{self as pb, acknowledge_request::Scope, recovery_client::RecoveryClient, recovery_server},
@@ -273,7 +274,7 @@ fn orders(state: &State, cluster: &ClusterId) -> Vec<pb::StandingOrder> {
                 OrderStage::Waiting => "is fenced by whichever node hears it first".into(),
                 OrderStage::Fenced => "was seen read-only; its transactions are being compared".into(),
                 OrderStage::Rejoining => "is being pointed at the primary".into(),
-                OrderStage::Quarantined { errant, why } => format!("holds {errant} ({why})"),
+                OrderStage::Quarantined { errant, why } => quarantine_text(errant, why),
                 OrderStage::Rejoined => "replicates again".into(),
             },
         })

@@ -98,11 +98,13 @@ pub enum Code {
     LoginFailed,
     /// Another server answers at the primary's address.
     PrimaryIdentityChanged,
+    /// A replica that runs lacks transactions that it wrote itself.
+    ReplicaLostItsOwn,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 14] = [
+    pub const ALL: [Code; 15] = [
         Code::DeadPrimary,
         Code::DeadPrimaryAndSomeReplicas,
         Code::DeadPrimaryAndReplicas,
@@ -117,6 +119,7 @@ impl Code {
         Code::PrimaryWithoutReplicas,
         Code::LoginFailed,
         Code::PrimaryIdentityChanged,
+        Code::ReplicaLostItsOwn,
     ];
 }
 

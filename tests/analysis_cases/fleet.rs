@@ -134,20 +134,21 @@ pub fn ago(ms: u64) -> u64 {
     NOW_MS - ms
 }
 
+/// The identity of a server, as a GTID names it.
+pub fn uuid_of(name: &str) -> String {
+    let number = name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte)));
+    format!("00000000-0000-4000-8000-{:012x}", number & 0xffff_ffff_ffff)
+}
+
 fn identity(name: &str, number: u32) -> Identity {
-    Identity {
-        flavor: Flavor::MySql,
-        server_uuid: Some(format!("uuid-of-{name}")),
-        server_id: number,
-        server_uid: None,
-    }
+    Identity { flavor: Flavor::MySql, server_uuid: Some(uuid_of(name)), server_id: number, server_uid: None }
 }
 
 fn channel(source: Address, name: &str) -> Channel {
     Channel {
         name: String::new(),
         source,
-        source_uuid: Some(format!("uuid-of-{name}")),
+        source_uuid: Some(uuid_of(name)),
         source_server_id: None,
         receiver: Receiver::Running,
         receiver_error: None,

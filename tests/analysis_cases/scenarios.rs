@@ -14,7 +14,8 @@
 //! ```
 //! Times are milliseconds ago. Words of a server: `answered never watched waiting pause` and how the last attempt
 //! ended: `refused shutting_down too_many silent greeted closed login_failed wrong failed`; of a primary: `connections
-//! read_only super_read_only offline`; of a replica: `running connecting stopped error heard noticed lost heartbeat
+//! read_only super_read_only offline`; of any: `executed received`, by who wrote it (`r1:1-5` is `r1`'s, several
+//! joined by `+`); of a replica: `running connecting stopped error heard noticed lost heartbeat
 //! heartbeat_age applier_stopped lag delay from elsewhere`; of a member: `downtime quarantined replaced unseen`.
 
 use std::fs;
@@ -24,10 +25,15 @@ use quorate::{
         analysis::{Code, Finding, observation::AttemptEnd},
         replicated::cluster::MemberState,
     },
-    model::{address::Address, facts::Receiver, server::ServerId},
+    model::{
+        address::Address,
+        facts::Receiver,
+        gtid::GtidSet,
+        server::{Flavor, ServerId},
+    },
 };
 
-use crate::fleet::{Fleet, ago};
+use crate::fleet::{Fleet, ago, uuid_of};
 
 #[test]
 fn each_table_gives_what_it_says() {
@@ -215,6 +221,16 @@ fn attempt_end(word: &str) -> Option<AttemptEnd> {
     })
 }
 
+/// A set of transactions, `WRITER:INTERVAL` joined by `+`.
+fn set(text: &str) -> GtidSet {
+    let parts = text.split('+').map(|part| {
+        let (writer, interval) = part.split_once(':').expect("WRITER:INTERVAL");
+        format!("{}:{interval}", uuid_of(writer))
+    });
+    let text = parts.collect::<Vec<_>>().join(",");
+    GtidSet::parse(Flavor::MySql, &text).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn of_facts(fleet: &mut Fleet, name: &str, word: &str, value: &str) {
     match word {
         "read_only" => fleet.facts(name).read_only = true,
@@ -236,6 +252,8 @@ fn of_facts(fleet: &mut Fleet, name: &str, word: &str, value: &str) {
         "applier_stopped" => fleet.channel(name).applier_running = false,
         "lag" => fleet.channel(name).lag_s = Some(number(word, value)),
         "delay" => fleet.channel(name).delay_s = number(word, value),
+        "executed" => fleet.facts(name).executed = set(value),
+        "received" => fleet.channel(name).received = set(value),
         "elsewhere" => {
             let channel = fleet.channel(name);
             channel.source = Address::new("elsewhere", 3306);

@@ -15,6 +15,8 @@ on_both! {
     a_drain_ends_unknown_in_time_and_refused_by_an_error,
     pointing_elsewhere_applies_what_was_received_first,
     pointing_elsewhere_keeps_what_a_slow_applier_has_before_it,
+    pointing_stops_no_receiver_beside_an_applier_that_stops_again,
+    a_position_judged_while_the_applier_worked_fetches_nothing_again,
 }
 
 /// A replica that has received `rows` rows more than it has applied, and its dead source's facts.
@@ -252,4 +254,75 @@ async fn no_receiver_is_restarted_beside_a_stopped_applier(install: Install) {
     let end = run(&executor, &target, Action::RestartReceiver { channel: channel() }).await;
     assert!(matches!(&end, StepEnd::Refused { why } if why.contains("applier")), "{end}");
     assert!(replica.facts().await.in_hand().contains(&of_primary.executed), "the relay log is whole");
+}
+
+async fn pointing_stops_no_receiver_beside_an_applier_that_stops_again(install: Install) {
+    let (primary, replica) = pair(&install).await;
+    let switch = match install.flavor {
+        Flavor::MySql => "super_read_only",
+        Flavor::MariaDb => "read_only",
+    };
+    let row = "SET SESSION sql_log_bin=0; INSERT INTO app.t (id, v) VALUES (200, 9)";
+    replica.sql(&format!("SET GLOBAL {switch}=OFF; {row}; SET GLOBAL {switch}=ON")).await;
+    primary.sql("INSERT INTO app.t (id, v) VALUES (200, 1)").await;
+    let goal = primary.facts().await.executed;
+    let began = Instant::now();
+    loop {
+        let facts = replica.facts().await;
+        if facts.in_hand().contains(&goal) && !facts.channels[0].applier_running {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "the applier has not stopped");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let executor = executor(1);
+    let target = replica.target().await;
+    let point = Action::Point {
+        channel: channel(),
+        options: primary.as_source(),
+        semi_sync_replica: None,
+        wait: true,
+    };
+    let end = run(&executor, &target, point).await;
+    eprintln!("{end}");
+    let after = replica.facts().await;
+    assert_ne!(after.channels[0].receiver, Receiver::Stopped, "{end}");
+    assert!(after.in_hand().contains(&goal), "{end}: {}", after.in_hand());
+    if install.flavor == Flavor::MariaDb {
+        assert!(end.to_string().contains("the applier stopped"), "{end}");
+    }
+}
+
+async fn a_position_judged_while_the_applier_worked_fetches_nothing_again(install: Install) {
+    let (primary, replica) = pair(&install).await;
+    primary.sql("INSERT INTO app.t (v) VALUES (1)").await;
+    replica.until("the first row", "SELECT COUNT(*) FROM app.t", |n| n == Some("1")).await;
+    let judged = replica.facts().await.executed;
+    primary.sql("INSERT INTO app.t (v) VALUES (2), (3)").await;
+    primary.sql("INSERT INTO app.t (v) VALUES (4)").await;
+    replica.until("the next rows", "SELECT COUNT(*) FROM app.t", |n| n == Some("4")).await;
+    let executor = executor(1);
+    let target = replica.target().await;
+    let mut options = primary.as_source();
+    // Another period than it has: or nothing would need doing.
+    options.heartbeat_ms = 700;
+    if install.flavor == Flavor::MariaDb {
+        options.gtid_slave_pos = Some(judged.position().to_string());
+    }
+    let point = Action::Point { channel: channel(), options, semi_sync_replica: None, wait: true };
+    done(run(&executor, &target, point).await);
+    primary.sql("INSERT INTO app.t (v) VALUES (5)").await;
+    let goal = primary.facts().await.executed;
+    let began = Instant::now();
+    loop {
+        let facts = replica.facts().await;
+        let channel = &facts.channels[0];
+        assert_eq!(channel.applier_error, None, "it was sent again what it has");
+        if facts.executed.contains(&goal) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not follow: {channel:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(replica.value("SELECT COUNT(*) FROM app.t").await.as_deref(), Some("5"));
 }

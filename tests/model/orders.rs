@@ -116,6 +116,9 @@ impl World {
             Return::Errant { errant, why } => {
                 self.advance_order(id, OrderStage::Quarantined { errant: errant.to_string(), why });
             }
+            Return::Lost { why } => {
+                self.advance_order(id, OrderStage::Quarantined { errant: String::new(), why });
+            }
             Return::Contained { gtid_slave_pos } => {
                 if order.stage != OrderStage::Rejoining {
                     self.advance_order(id, OrderStage::Rejoining);

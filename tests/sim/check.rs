@@ -16,6 +16,7 @@
 //! | `p9_votes` | P9 | I9 |
 //! | `p9_proposals`, `p9_reads`, `one_leader` | P9 | I9 (tier B) |
 //! | `p10_log_time` | P10 | I6 |
+//! | `p11_identity` | P11 | |
 //! | `i7_switches` | | I7 |
 //! | `i10_same_state` | | I10 |
 //! | `i11_one_writable` | | I11 |
@@ -38,6 +39,7 @@ mod i7_switches;
 mod l3_refusals;
 mod one_leader;
 mod p10_log_time;
+mod p11_identity;
 mod p1_permitted;
 mod p2_majority;
 mod p3_one_slot;
@@ -93,6 +95,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<p9_proposals::Proposals>::default(),
         Box::new(p9_reads::Reads),
         Box::<p10_log_time::LogTime>::default(),
+        Box::<p11_identity::IdentityNotAddress>::default(),
         Box::<i7_switches::Switches>::default(),
         Box::new(i10_same_state::SameState),
         Box::new(converges::Converges),

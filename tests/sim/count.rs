@@ -48,11 +48,13 @@ pub const STATES: &[&str] = &[
     "proposal of unknown fate",
     "operator's request sent twice",
     "recovery while an observer was blind",
+    "old primary lost its own tail",
 ];
 
 /// Those that only tier A comes by: there other proposals of a leader may overtake a start, as they may in a daemon, whose
-/// tasks run on several threads.
-pub const MODEL_STATES: &[&str] = &["verdict withdrawn while a start was proposed"];
+/// tasks run on several threads; and only there identities change.
+pub const MODEL_STATES: &[&str] =
+    &["verdict withdrawn while a start was proposed", "identity changed", "identity changed mid-recovery"];
 
 /// Those that only tier B comes by, or where a run of tier A means something else.
 pub const RAFT_STATES: &[&str] = &[
@@ -230,6 +232,9 @@ impl World {
             Change::AdvanceOrder { stage, .. } => match stage {
                 OrderStage::Fenced => vec!["old primary fenced"],
                 OrderStage::Rejoined => vec!["old primary rejoined"],
+                OrderStage::Quarantined { errant, .. } if errant.is_empty() => {
+                    vec!["old primary quarantined", "old primary lost its own tail"]
+                }
                 OrderStage::Quarantined { .. } => vec!["old primary quarantined"],
                 _ => vec![],
             },

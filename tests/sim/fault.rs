@@ -5,6 +5,7 @@ use super::{
     net::{End, Harm, Select},
     node::Hold,
     real::{Tier, fault::RaftFault},
+    stranger::Guise,
     trace::Event,
     world::World,
 };
@@ -50,6 +51,10 @@ pub enum Fault {
     WriteErrant(Who),
     /// Somebody makes the semi-sync time-out finite.
     SemiSyncTimeout(Who),
+    /// Another server answers at its address; at the end it is back.
+    Stranger(Who, Guise),
+    /// Two replicas stand at each other's address until the end.
+    SwapServers(Who, Who),
     /// The node's process dies; it starts again at the end.
     KillNode(WhoNode),
     /// SIGSTOP, SIGCONT at the end.
@@ -333,6 +338,8 @@ impl World {
                 self.fleet.set_semi_sync_timeout(no, 1_000, now);
                 Some(Box::new(|_| true))
             }
+            Fault::Stranger(who, guise) => self.put_stranger(who, guise),
+            Fault::SwapServers(a, b) => self.swap_servers(a, b),
             Fault::Raft(fault) => self.do_harm_to_raft(fault),
             other => self.do_harm_to_nodes(other, for_ms),
         }

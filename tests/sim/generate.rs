@@ -28,6 +28,7 @@ pub fn scenario(sort: Sort, seed: u64) -> Scenario {
     let mut scenario = of_servers(seed, sort.kind);
     if sort.tier == Tier::A {
         scenario.faults.extend(together::faults(seed, &scenario));
+        scenario.faults.extend(together::identities(seed, &scenario));
     } else {
         let rng = &mut Rng::new(seed, "faults of Raft");
         scenario.tier = sort.tier;

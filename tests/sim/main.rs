@@ -26,6 +26,7 @@ mod run;
 mod scenario;
 mod session;
 mod stories;
+mod stranger;
 mod together;
 mod told;
 mod trace;

@@ -260,7 +260,9 @@ impl World {
             return;
         };
         let mut set = Vec::new();
-        for member in cluster.members.values().filter(|member| member.state == MemberState::Normal) {
+        let in_service =
+            |member: &&Member| matches!(member.state, MemberState::Normal | MemberState::Changed { .. });
+        for member in cluster.members.values().filter(in_service) {
             let Some(no) = self.fleet.server_at(&member.address) else { continue };
             let ordered = state.orders.values().any(|order| order.target.server == member.server);
             if self.restarted.contains(&no) && !ordered {

@@ -37,4 +37,8 @@ const MODEL: &[(u64, &str)] = &[
         1171,
         "a candidate whose order to take writes lands after its recovery has failed is fenced, and only the next one takes writes",
     ),
+    (
+        23338,
+        "on MariaDB a replica whose applier stops again at once is re-pointed without stopping its receiver",
+    ),
 ];

@@ -8,6 +8,7 @@ use super::{
     rng::Rng,
     scenario::{Kind, Scenario},
     stories::stories,
+    stranger::Guise,
 };
 
 /// How many storms in a hundred get some.
@@ -16,6 +17,8 @@ const STORMS_PERCENT: u64 = 20;
 const OVERTAKEN_PERCENT: u64 = 4;
 /// How many runs in a hundred in which only views are harmed get one more.
 const OBSERVERS_PERCENT: u64 = 50;
+/// In how many storms in a hundred identities change.
+const IDENTITIES_PERCENT: u64 = 12;
 /// A leader of such a group keeps its office over a silence in which a start grows old, milliseconds.
 const SLOW_MS: u64 = 1_000;
 
@@ -51,6 +54,46 @@ pub fn faults(seed: u64, scenario: &Scenario) -> Vec<Planned> {
         _ if scenario.timing.election_max_ms > SLOW_MS => start_comes_late(at, rng),
         _ => received_more(at, replicas, rng),
     }
+}
+
+/// Servers that are not who they were, in some storms: at any time, and when a recovery is about to touch them.
+pub fn identities(seed: u64, scenario: &Scenario) -> Vec<Planned> {
+    let mut rng = Rng::new(seed, "identities");
+    let rng = &mut rng;
+    let told = stories(Tier::A).iter().any(|(told, _)| *told == seed);
+    if told || scenario.kind != Kind::Storm || !rng.chance(IDENTITIES_PERCENT) {
+        return Vec::new();
+    }
+    let servers = scenario.servers.len() as u64;
+    match rng.chance(40) {
+        true => stranger_testifies(servers, rng),
+        false => (0..rng.range(1, 4)).map(|_| identity(servers, rng)).collect(),
+    }
+}
+
+/// A replica that was set up anew follows the primary under its old address for long, and the primary dies.
+fn stranger_testifies(servers: u64, rng: &mut Rng) -> Vec<Planned> {
+    let (at, who) = (rng.range(7_000, 30_000), Who::Other(rng.range(0, servers) as usize));
+    let stranger = planned(at, 40_000, Fault::Stranger(who, Guise::Restored));
+    vec![stranger, kill(at + rng.range(10_500, 18_000), Who::Primary, rng.range(8_000, 20_000))]
+}
+
+fn identity(servers: u64, rng: &mut Rng) -> Planned {
+    let one = rng.range(0, servers) as usize;
+    let guise = *rng.pick(&[Guise::Restored, Guise::Restored, Guise::Empty, Guise::Twin]);
+    let fault = match rng.range(0, 5) {
+        0 => Fault::Stranger(Who::Primary, guise),
+        // The first primary, whatever it is by then.
+        1 => Fault::Stranger(Who::Server(0), guise),
+        2 => Fault::SwapServers(Who::Other(one), Who::Other(one + 1)),
+        _ => Fault::Stranger(Who::Other(one), guise),
+    };
+    let when = match rng.range(0, 4) {
+        0 => When::After(Point::Started, rng.range(0, 300)),
+        1 => When::After(Point::Published, rng.range(0, 2_000)),
+        _ => When::At(rng.range(7_000, 55_000)),
+    };
+    Planned { when, for_ms: rng.range(2_000, 30_000), fault }
 }
 
 fn planned(at: u64, for_ms: u64, fault: Fault) -> Planned {

@@ -29,6 +29,7 @@ use super::{
     real::{Calls, Members, Tier, Trap, Wires},
     rng::Rng,
     scenario::Kind,
+    stranger::Strangers,
     trace::{Event, Trace},
 };
 
@@ -109,6 +110,8 @@ pub struct World {
     pub faults: Faults,
     /// Servers that hold rows which nobody else may ever hold, since when.
     pub errant: BTreeMap<ServerNo, u64>,
+    /// Servers that stand at an address that is another's.
+    pub strangers: Strangers,
     /// When each recovery was published.
     pub published: BTreeMap<u64, u64>,
     /// Servers whose process began anew: their switches are as their configuration files have them.
@@ -312,6 +315,7 @@ impl Sim {
             replacing: None,
             operations: 0,
             errant: BTreeMap::new(),
+            strangers: Strangers::default(),
             trace: Trace::default(),
             checks: super::check::all(),
             violations: Vec::new(),

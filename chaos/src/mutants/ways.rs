@@ -171,6 +171,7 @@ pub const WAYS: &[Way] = &[
             name: "mutations::validating_tells_the_effects_and_changes_nothing",
         }],
     ),
+    way("refusal-told-once", &[By::Sim]),
     way(
         "undo-forgets-unknown-stops",
         &[lib("core::recovery::tests::enough_unreached_ackers_stop_a_semi_sync_failover_and_undo_it")],
@@ -202,6 +203,7 @@ pub const WAYS: &[Way] = &[
         "identity-not-checked",
         &[live_executor("bounds::mysql::another_server_under_that_address_is_refused")],
     ),
+    way("stranger-believed", &[By::Sim]),
     way("errant-server-promoted", &[By::Sim]),
     way("returned-primary-not-compared", &[By::Sim]),
     way("timeout-is-death", &[By::Sim]),

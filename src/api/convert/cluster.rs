@@ -12,6 +12,7 @@ use crate::{
         analysis::{Class, observation::AttemptEnd},
         replicated::{
             Cluster, Durability, Member, MemberState, OrderStage, State, Switch,
+            orders::quarantine_text,
             state::{Block, Pause},
         },
     },
@@ -354,7 +355,7 @@ fn member_state(state: &MemberState) -> (pb::MemberState, String) {
         MemberState::Normal => (pb::MemberState::Normal, String::new()),
         MemberState::Changed { what } => (pb::MemberState::Changed, what.clone()),
         MemberState::Quarantined { errant, why } => {
-            (pb::MemberState::Quarantined, format!("holds {errant}, which the cluster lacks ({why})"))
+            (pb::MemberState::Quarantined, quarantine_text(errant, why))
         }
         MemberState::Replaced => (pb::MemberState::Replaced, "replaced as primary, not seen since".into()),
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     core::replicated::cluster::{Member, MemberState},
     mistake::{Mistake, planted},
-    model::{facts::ServerFacts, policy::Policy, server::ServerId},
+    model::{facts::ServerFacts, gtid::GtidSet, policy::Policy, server::ServerId},
 };
 
 /// How the primary appears to this node now. A server that answers again, restarted or not, ends every other state.
@@ -124,6 +124,19 @@ impl<'a> Derived<'a> {
     /// Number of replicas with both threads running.
     pub fn replicating(&self) -> usize {
         self.replicas.iter().filter(|r| r.receives && r.applies).count()
+    }
+
+    /// Replicas that follow the primary, have applied what they received, and lack some of what they wrote themselves.
+    pub fn lost_their_own(&self) -> Vec<(&Replica<'a>, GtidSet)> {
+        let Some(primary) = self.facts else { return Vec::new() };
+        let following = self.replicas.iter().filter(|replica| replica.receives && replica.applies);
+        following
+            .filter_map(|replica| {
+                let facts = replica.facts.filter(|_| replica.applied)?;
+                let lost = facts.executed.lost_of_its_own(&facts.identity, &primary.executed);
+                (!lost.is_empty()).then_some((replica, lost))
+            })
+            .collect()
     }
 
     /// This node gets no answer from the primary, as far as a verdict goes.

@@ -169,6 +169,15 @@ pub const STRUCTURE_ROWS: &[Row] = &[
         applies: |d| d.reach == Reach::Answering && d.replicas.is_empty() && !d.recovery_runs,
         says: sentences::without_replicas,
     },
+    Row {
+        code: Code::ReplicaLostItsOwn,
+        class: Class::None,
+        severity: Severity::Critical,
+        repair: Repair::Nothing,
+        describes: "a replica lacks transactions that it wrote itself when it was the primary: no source ever sends them",
+        applies: |d| !d.recovery_runs && !d.lost_their_own().is_empty(),
+        says: sentences::lost_their_own,
+    },
 ];
 
 /// The row of a code. Total.

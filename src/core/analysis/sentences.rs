@@ -124,6 +124,19 @@ pub(super) fn without_replicas(d: &Derived<'_>) -> String {
     format!("primary {} has no replica in service", d.primary.address)
 }
 
+pub(super) fn lost_their_own(d: &Derived<'_>) -> String {
+    let each: Vec<String> = d
+        .lost_their_own()
+        .iter()
+        .map(|(replica, lost)| format!("{} lacks {lost}", replica.member.address))
+        .collect();
+    format!(
+        "{}, which it wrote itself and primary {} has: no source sends it that, it has to be built anew",
+        each.join("; "),
+        d.primary.address
+    )
+}
+
 /// The primary's part of a sentence.
 fn primary(d: &Derived<'_>) -> String {
     let address = &d.primary.address;

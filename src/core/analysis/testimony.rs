@@ -23,6 +23,10 @@ pub struct Replica<'a> {
     pub receives: bool,
     /// Its applier runs.
     pub applies: bool,
+    /// It has applied all that it received from the primary.
+    pub applied: bool,
+    /// Its facts, where they are fresh.
+    pub facts: Option<&'a ServerFacts>,
     /// Seconds behind, as it says.
     pub lag_s: Option<u64>,
     /// Configured delay, seconds.
@@ -68,6 +72,8 @@ pub(super) fn of<'a>(
         sign: ReplicaSign::Unreachable,
         receives: false,
         applies: false,
+        applied: false,
+        facts: None,
         lag_s: None,
         delay_s: 0,
         long_heartbeat: true,
@@ -75,6 +81,7 @@ pub(super) fn of<'a>(
         unheard_ms,
     };
     let Some((o, facts, at)) = observation.and_then(|o| fresh(view, o)) else { return replica };
+    replica.facts = Some(facts);
     replica.probed_since = life.is_none_or(|l| at > l);
     let Some(channel) = facts.channel_from(&primary.identity, &primary.address, &member.channel) else {
         // It follows somebody else now, or nobody: it has nothing to say about this primary.
@@ -83,6 +90,7 @@ pub(super) fn of<'a>(
     };
     replica.receives = channel.receiver == Receiver::Running;
     replica.applies = channel.applier_running;
+    replica.applied = channel.by_gtid && facts.executed.contains(&channel.received);
     replica.lag_s = channel.lag_s;
     replica.delay_s = channel.delay_s;
     replica.long_heartbeat = short_heartbeat(channel).is_none();

@@ -1,5 +1,5 @@
 //! What becomes of a returned primary: rejoined when the cluster holds everything it holds, else quarantined with the
-//! exact errant set.
+//! exact errant set; and quarantined as well when it lost transactions of its own, which no source sends it.
 
 use crate::{
     core::replicated::orders::StandingOrder,
@@ -22,17 +22,36 @@ pub enum Return {
         /// What is known about it.
         why: String,
     },
+    /// It lacks what it wrote itself, and the cluster has.
+    Lost {
+        /// What is lost on it, in words.
+        why: String,
+    },
 }
 
 /// Compares the returned server with the present primary. `returned` was read while it was read-only.
 pub fn judge(order: &StandingOrder, returned: &ServerFacts, primary: &ServerFacts) -> Return {
     let errant = errant(returned, primary);
+    let lost = returned.executed.lost_of_its_own(&returned.identity, &primary.executed);
+    if errant.is_empty() && !lost.is_empty() {
+        return Return::Lost { why: of_its_own(returned, &lost) };
+    }
     if errant.is_empty() || planted(Mistake::ReturnedPrimaryNotCompared) {
         let position = matches!(returned.executed, GtidSet::MariaDb(_))
             .then(|| returned.executed.position().to_string());
         return Return::Contained { gtid_slave_pos: position };
     }
     Return::Errant { errant, why: known(order, returned).into() }
+}
+
+fn of_its_own(returned: &ServerFacts, lost: &GtidSet) -> String {
+    let mut whole = returned.executed.clone();
+    whole.merge(lost);
+    let number = returned.executed.lacks(&whole);
+    format!(
+        "lost {number} of its own transactions, which the primary has: {lost}. No source sends a server what it wrote itself, so \
+         it would lack them for good, with both threads running: build it anew"
+    )
 }
 
 /// What only the returned server holds. Received counts, too: where it began to follow a primary that was replaced since, what
@@ -111,6 +130,27 @@ mod tests {
         channel.received = samples::set(text);
         returned.channels = vec![channel];
         judge(&order(false), &returned, &primary)
+    }
+
+    #[test]
+    fn a_server_that_lost_its_own_tail_is_not_rejoined() {
+        let mut primary = samples::facts(Flavor::MySql, 2);
+        let mut returned = samples::facts(Flavor::MySql, 1);
+        let uuid = samples::identity(Flavor::MySql, 1).server_uuid.expect("MySQL has one");
+        primary.executed.merge(&samples::set(&format!("{uuid}:141-145")));
+        returned.executed.merge(&samples::set(&format!("{uuid}:141-142")));
+        match judge(&order(false), &returned, &primary) {
+            Return::Lost { why } => {
+                assert!(why.contains(&format!(
+                    "lost 3 of its own transactions, which the primary has: {uuid}:143-145"
+                )));
+            }
+            other => panic!("{other:?}"),
+        }
+        // What another wrote comes by the stream.
+        returned.executed.merge(&primary.executed);
+        primary.executed.merge(&samples::set("99999999-9999-9999-9999-999999999999:1"));
+        assert!(matches!(judge(&order(false), &returned, &primary), Return::Contained { .. }));
     }
 
     #[test]

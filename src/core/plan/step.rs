@@ -31,7 +31,8 @@ pub struct SourceOptions {
     pub heartbeat_ms: u64,
     /// Connect retry, seconds.
     pub connect_retry_s: u64,
-    /// MariaDB: what `gtid_slave_pos` must be set to first (a former primary has none, or a stale one).
+    /// MariaDB: `gtid_slave_pos` must be set first (a former primary has none, or a stale one), to what the server holds by then. This
+    /// is what it held when it was judged.
     pub gtid_slave_pos: Option<String>,
 }
 

@@ -61,7 +61,7 @@ pub enum MemberState {
     },
     /// A former primary that holds transactions the cluster does not have; read-only, replicates from nobody.
     Quarantined {
-        /// The errant set.
+        /// The errant set; empty where it lacks some of its own.
         errant: String,
         /// What is known about it.
         why: String,

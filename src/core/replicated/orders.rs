@@ -20,15 +20,23 @@ pub enum OrderStage {
     Fenced,
     /// Its set is contained: it may be pointed at the primary.
     Rejoining,
-    /// It holds transactions that the cluster lacks.
+    /// It holds transactions that the cluster lacks, or lacks some of its own for good.
     Quarantined {
-        /// The errant set.
+        /// The errant set; empty where it lacks some of its own.
         errant: String,
         /// What is known about it.
         why: String,
     },
     /// It replicates again; the order is gone with this.
     Rejoined,
+}
+
+/// Why a server is quarantined, as the end of a sentence about it.
+pub fn quarantine_text(errant: &str, why: &str) -> String {
+    match errant.is_empty() {
+        true => why.to_owned(),
+        false => format!("holds {errant}, which the cluster lacks ({why})"),
+    }
 }
 
 /// Fence a returned primary, then rejoin or quarantine it. Revoked by the command that makes that server a candidate

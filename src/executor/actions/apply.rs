@@ -47,15 +47,45 @@ pub(super) async fn drain(run: &mut Run<'_>, name: &str, until: &GtidSet) -> Res
             facts = run.change_all(&[words.verb("START", "SQL_THREAD", name)]).await?;
             continue;
         }
-        let Some(slice) =
-            run.left().checked_sub(RESERVE).map(|left| left.min(SLICE)).filter(|s| !s.is_zero())
-        else {
+        let Some(slice) = slice(run) else {
             return Err(run.unknown(format!("still applying: {}", missing(&facts, channel, until))));
         };
         let mut goal = until.clone();
         goal.merge(&channel.received);
         facts = run.look(&[wait_for(&goal, slice)]).await?;
     }
+}
+
+/// Starts a stopped applier and waits until it has applied `received`, what had come until then. One that stops again is found
+/// out while the receiver still runs: with both stopped, MariaDB would delete what is left at the next start.
+pub(super) async fn start_applier(
+    run: &mut Run<'_>,
+    name: &str,
+    received: &GtidSet,
+) -> Result<ServerFacts, StepEnd> {
+    let words = run.words()?;
+    let mut facts = run.change_all(&[words.verb("START", "SQL_THREAD", name)]).await?;
+    loop {
+        let Some(channel) = channel(&facts, name) else {
+            return Err(run.unknown("the channel is gone".to_owned()));
+        };
+        if !channel.applier_running {
+            let why = channel.applier_error.as_ref().map(|(code, text)| format!(": {text} ({code})"));
+            return Err(run.refuse(format!("the applier stopped again{}", why.unwrap_or_default())));
+        }
+        if facts.executed.contains(received) {
+            return Ok(facts);
+        }
+        let Some(slice) = slice(run) else {
+            return Err(run.unknown(format!("still applying: {}", missing(&facts, channel, received))));
+        };
+        facts = run.look(&[wait_for(received, slice)]).await?;
+    }
+}
+
+/// How long the next wait on the server may be, where there is time for one.
+fn slice(run: &Run<'_>) -> Option<Duration> {
+    run.left().checked_sub(RESERVE).map(|left| left.min(SLICE)).filter(|slice| !slice.is_zero())
 }
 
 /// Whether starting the applier is hopeless or harmful.

@@ -52,7 +52,7 @@ pub(super) async fn point(
         run.note("it follows that source already");
         return Ok(done(facts));
     }
-    make_read_only(run, &facts).await?;
+    facts = make_read_only(run, facts).await?;
     facts = settle_relay_log(run, &words, name, facts).await?;
 
     let before = channel(&facts, name);
@@ -65,7 +65,7 @@ pub(super) async fn point(
         statements.push(words.verb("STOP", if keep_applier { "IO_THREAD" } else { "" }, name));
     }
     statements.extend(semi_sync_replica(&profile, semi_sync));
-    statements.extend(gtid_slave_pos(run.flavor(), options));
+    statements.extend(gtid_slave_pos(run.flavor(), options, &facts));
     statements.push(change(run, &profile, name, options, keep_applier));
     statements.push(words.verb("START", "", name));
     facts = run.change_all(&statements).await?;
@@ -100,13 +100,13 @@ fn is_pointed(
 }
 
 /// Read-only first: a client must not write to a replica for a moment.
-async fn make_read_only(run: &mut Run<'_>, facts: &ServerFacts) -> Result<(), StepEnd> {
+async fn make_read_only(run: &mut Run<'_>, facts: ServerFacts) -> Result<ServerFacts, StepEnd> {
     let statement = match run.flavor() {
         Flavor::MySql if facts.super_read_only != Some(true) => "SET GLOBAL super_read_only=ON",
         Flavor::MariaDb if !facts.read_only => "SET GLOBAL read_only=ON",
-        _ => return Ok(()),
+        _ => return Ok(facts),
     };
-    run.change_all(&[statement.to_owned()]).await.map(drop)
+    run.change_all(&[statement.to_owned()]).await
 }
 
 /// CHANGE deletes the relay log when both threads are stopped: what was received is applied first, or kept.
@@ -127,10 +127,20 @@ async fn settle_relay_log(
         );
     }
     let mut statements = Vec::new();
-    if !found.applier_running && !is_applied(&facts, found) {
-        statements.push(words.verb("START", "SQL_THREAD", name));
-    }
-    if found.receiver != Receiver::Stopped {
+    let stopped = !found.applier_running && !is_applied(&facts, found);
+    let facts = match run.flavor() {
+        // Never both: an applier that stops again leaves the receiver as it was.
+        Flavor::MariaDb if stopped => {
+            let received = found.received.clone();
+            apply::start_applier(run, name, &received).await?
+        }
+        Flavor::MySql if stopped => {
+            statements.push(words.verb("START", "SQL_THREAD", name));
+            facts
+        }
+        _ => facts,
+    };
+    if channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped) {
         statements.push(words.verb("STOP", "IO_THREAD", name));
     }
     let facts = match statements.is_empty() {
@@ -156,10 +166,13 @@ fn semi_sync_replica(profile: &Profile, semi_sync: Option<bool>) -> Option<Strin
     Some(format!("SET GLOBAL {}_enabled={}", names.replica(), if on { "ON" } else { "OFF" }))
 }
 
-/// A former primary has an empty or stale position, and would fetch everything again.
-fn gtid_slave_pos(flavor: Flavor, options: &SourceOptions) -> Option<String> {
-    let position = options.gtid_slave_pos.as_ref().filter(|_| flavor == Flavor::MariaDb)?;
-    Some(format!("SET GLOBAL gtid_slave_pos={}", literal(position)))
+/// A former primary has an empty or stale position, and would fetch everything again. It goes on from what it holds, by `facts`: it
+/// is read-only, its receiver stands, and all that it received is applied. What it was read to hold when it was judged may be
+/// less: its applier may have worked since.
+fn gtid_slave_pos(flavor: Flavor, options: &SourceOptions, facts: &ServerFacts) -> Option<String> {
+    options.gtid_slave_pos.as_ref().filter(|_| flavor == Flavor::MariaDb)?;
+    let position = facts.executed.position().to_string();
+    Some(format!("SET GLOBAL gtid_slave_pos={}", literal(&position)))
 }
 
 /// The whole of the channel's options. The password is in this text and nowhere else: it is sent, never kept or shown.

@@ -60,6 +60,12 @@ impl MariaDbGtids {
         Self { last: self.last.iter().filter(|((_, s), _)| *s == server_id).map(|(p, q)| (*p, *q)).collect() }
     }
 
+    /// The pairs that are in `other` too.
+    pub fn of_pairs_in(&self, other: &Self) -> Self {
+        let kept = self.last.iter().filter(|(pair, _)| other.last.contains_key(pair));
+        Self { last: kept.map(|(p, s)| (*p, *s)).collect() }
+    }
+
     /// The highest sequence number of each domain with the server that wrote it: a position for `gtid_slave_pos`.
     pub fn position(&self) -> Self {
         let mut by_domain: BTreeMap<u32, (u64, u32)> = BTreeMap::new();

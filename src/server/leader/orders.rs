@@ -81,6 +81,9 @@ impl Rejoin {
             Return::Errant { errant, why } => {
                 self.advance(OrderStage::Quarantined { errant: errant.to_string(), why }).await
             }
+            Return::Lost { why } => {
+                self.advance(OrderStage::Quarantined { errant: String::new(), why }).await
+            }
             Return::Contained { gtid_slave_pos } => self.rejoin(gtid_slave_pos, &returned).await,
         }
     }

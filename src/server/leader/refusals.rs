@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Leader, Message};
 use crate::{
     core::replicated::{Change, EventKind, Refusal},
+    mistake::{Mistake, planted},
     model::server::ClusterId,
     raft::Committed,
     server::group::SELF,
@@ -58,6 +59,9 @@ impl Refusals {
 
     /// Nothing is wrong any more, or a recovery began: what is refused from now on is news.
     pub(super) fn forget(&mut self, cluster: &ClusterId) {
+        if planted(Mistake::RefusalToldOnce) {
+            return;
+        }
         self.0.remove(cluster);
     }
 }

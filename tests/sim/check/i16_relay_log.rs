@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use quorate::model::{gtid::GtidSet, server::Flavor};
 
 use super::{Check, p1_permitted::changes};
-use crate::{fleet::ServerNo, trace::Event, world::World};
+use crate::{
+    fleet::{ServerNo, server::Process},
+    trace::Event,
+    world::World,
+};
 
 /// See above.
 #[derive(Default)]
@@ -32,7 +36,9 @@ impl Check for RelayLog {
             Event::StepEnded { node, step, permit, .. } => {
                 let Some(server) = world.server_at(&step.target.address) else { return Ok(()) };
                 let Some((before, started)) = self.before.remove(&(*node, server)) else { return Ok(()) };
-                if world.fleet.server(server).started_ms != started {
+                // Its machine may have failed since, in this very millisecond too, and taken what was not on its disk.
+                let now = world.fleet.server(server);
+                if now.started_ms != started || matches!(now.process, Process::Down | Process::Starting(_)) {
                     return Ok(());
                 }
                 let mut gone = before.subtract(&in_hand(world, server));

@@ -1,5 +1,5 @@
-//! I17, I19: a returned primary is rejoined only where the cluster holds everything that it holds; else it is set aside, and
-//! what it alone holds stays there.
+//! I17, I19: a returned primary is rejoined only where the cluster holds everything that it holds, and it everything that it
+//! wrote itself; else it is set aside, and what it alone holds stays there.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use quorate::{
 };
 
 use super::{Check, account::changed};
-use crate::{trace::Event, world::World};
+use crate::{fleet::SimServer, trace::Event, world::World};
 
 /// See above.
 #[derive(Default)]
@@ -28,15 +28,27 @@ impl Check for Rejoined {
         if let Some(order) = world.group.state.orders.get(order) {
             self.targets.insert(order.id, order.target.address.clone());
         }
-        if *stage != OrderStage::Rejoined {
-            return Ok(());
-        }
         let target = self.targets.get(order).and_then(|address| world.server_at(address));
         // What somebody writes there after it was read, nobody sees in time.
         let target = target.filter(|no| !world.errant.contains_key(no));
         let (Some(target), Some(primary)) = (target, world.primary()) else { return Ok(()) };
-        let held = world.fleet.server(target).log.executed_as_read();
+        let server = world.fleet.server(target);
+        let held = server.log.executed_as_read();
         let primary = world.fleet.server(primary);
+        // With what is in its binlog and waits for an acknowledgement.
+        let mut written = held.clone();
+        server.log.entries().iter().for_each(|entry| written.merge(&entry.txn.gtid));
+        let lost = primary.log.executed_as_read().written_by(&server.spec.identity()).subtract(&written);
+        match stage {
+            OrderStage::Quarantined { errant, .. } if errant.is_empty() && lost.is_empty() => {
+                return Err(format!("server {} is set aside for what it holds", target.0));
+            }
+            OrderStage::Rejoined if !lost.is_empty() && knows_its_own(server) => {
+                return Err(format!("server {} is rejoined and will never get its own {lost}", target.0));
+            }
+            OrderStage::Rejoined => {}
+            _ => return Ok(()),
+        }
         let alone = held.subtract(&primary.log.executed_as_read());
         // What the primary has sent and not committed yet is its own.
         let alone = alone.subtract(&alone.written_by(&primary.spec.identity()));
@@ -45,4 +57,9 @@ impl Check for Rejoined {
             false => Err(format!("server {} is rejoined and alone holds {alone}", target.0)),
         }
     }
+}
+
+/// MariaDB: one whose history holds nothing of its own cannot tell that it lacks some.
+fn knows_its_own(server: &SimServer) -> bool {
+    !server.log.executed_as_read().written_by(&server.spec.identity()).is_empty()
 }

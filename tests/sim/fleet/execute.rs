@@ -102,7 +102,16 @@ impl SimServer {
             (Some(code), Some(wait)) => self.interrupt(id, &statement, wait, code, now_ms),
             (_, wait) => self.execute(id, &statement, wait, now_ms),
         };
+        self.spy(id, &statement, &turn);
         self.settle_turn(id, turn, limit, now_ms)
+    }
+
+    /// Remembers what the executor's sessions have brought about.
+    fn spy(&mut self, id: u64, statement: &Statement, turn: &Turn) {
+        let executor = self.sessions.get(&id).is_some_and(|session| session.account == Account::Executor);
+        if let (Some(spied), Turn::Done(_), true) = (&mut self.spied, turn, executor) {
+            spied.push(statement.clone());
+        }
     }
 
     fn settle_turn(&mut self, id: u64, turn: Turn, limit: u64, now_ms: u64) -> bool {

@@ -38,6 +38,39 @@ impl Fleet {
         self.end_process(no);
     }
 
+    /// Another server stands at this one's address from now on, and starts; the one that stood there is given back, its process
+    /// ended.
+    pub fn put_in(&mut self, no: ServerNo, mut other: SimServer, now_ms: u64) -> SimServer {
+        self.pass(now_ms);
+        let server = &mut self.servers[no.0];
+        server.dark = false;
+        self.end_process(no);
+        let server = &mut self.servers[no.0];
+        other.spec.address = server.spec.address.clone();
+        other.spec.datacenter.clone_from(&server.spec.datacenter);
+        // Who was there is told, and no connection is taken for one of before.
+        other.effects.append(&mut server.effects);
+        other.next_id = other.next_id.max(server.next_id);
+        (other.frozen, other.dark, other.stalled) = (false, false, false);
+        other.process = Process::Starting(now_ms + other.spec.startup_ms);
+        let before = std::mem::replace(server, other);
+        self.changed(no);
+        before
+    }
+
+    /// Two servers stand at each other's address from now on.
+    pub fn swap(&mut self, a: ServerNo, b: ServerNo, now_ms: u64) {
+        let spec = self.servers[b.0].spec.clone();
+        let first = self.put_in(a, SimServer::new(spec), now_ms);
+        let second = self.put_in(b, first, now_ms);
+        drop(self.put_in(a, second, now_ms));
+    }
+
+    /// Whether and what the executor's sessions change there is remembered, or no more.
+    pub fn spy(&mut self, no: ServerNo, on: bool) {
+        self.servers[no.0].spied = on.then(Vec::new);
+    }
+
     pub(super) fn end_process(&mut self, no: ServerNo) {
         self.servers[no.0].die();
         self.reflow = true;

@@ -71,7 +71,7 @@ pub enum Conflict {
 }
 
 /// Binlog, sets and rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Log {
     flavor: Flavor,
     server_id: u32,
@@ -112,6 +112,17 @@ impl Log {
             unlogged: BTreeSet::new(),
             proofs: BTreeMap::new(),
             has_proof_schema: false,
+        }
+    }
+
+    /// The same on another server, as a restored backup or a clone is.
+    pub fn restored_on(&self, spec: &ServerSpec) -> Self {
+        Self {
+            server_id: spec.server_id,
+            uuid: spec.uuid.clone().unwrap_or_default(),
+            strict: spec.gtid_strict,
+            slave_pos: self.executed_as_read().position(),
+            ..self.clone()
         }
     }
 

@@ -97,6 +97,11 @@ impl SimServer {
         ok()
     }
 
+    /// Somebody sets a server up as a replica that has not started yet.
+    pub fn replicate_from(&mut self, change: &ChangeSource) {
+        drop(self.change_source("", change));
+    }
+
     /// CHANGE REPLICATION SOURCE TO / CHANGE MASTER TO.
     pub(super) fn change_source(&mut self, name: &str, change: &ChangeSource) -> Turn {
         let (flavor, nothing) = (self.flavor(), GtidSet::empty(self.flavor()));

@@ -15,7 +15,7 @@ use super::{
     semi_sync::SemiSync,
     session::Session,
     spec::{Account, ServerSpec},
-    statement::{Dialled, Happened, SessionNo, Ticket, code},
+    statement::{Dialled, Happened, SessionNo, Statement, Ticket, code},
 };
 
 /// What a server wants of the fleet.
@@ -111,6 +111,8 @@ pub struct SimServer {
     pub others: u32,
     /// A row lock holds its appliers up.
     pub applier_held: bool,
+    /// What sessions of the executor changed here, where somebody wants to know.
+    pub spied: Option<Vec<Statement>>,
     /// The power failed since the process ended: unsynced relay log is gone.
     pub(super) power_failed: bool,
     pub(super) next_id: u64,
@@ -136,6 +138,7 @@ impl SimServer {
             dumps: Vec::new(),
             others: 0,
             applier_held: false,
+            spied: None,
             power_failed: false,
             next_id: 10,
             effects: Vec::new(),

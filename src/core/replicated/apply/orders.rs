@@ -4,7 +4,7 @@ use super::{Context, Done, members::unknown};
 use crate::core::replicated::{
     audit::EventKind,
     cluster::MemberState,
-    orders::{OrderStage, StandingOrder},
+    orders::{OrderStage, StandingOrder, quarantine_text},
     refusal::Refusal,
     state::State,
 };
@@ -46,10 +46,9 @@ impl State {
             OrderStage::Rejoining => {
                 (EventKind::Fenced, "its transactions are all in the cluster: rejoining".to_owned())
             }
-            OrderStage::Quarantined { errant, why } => (
-                EventKind::Quarantined,
-                format!("it holds transactions that the cluster lacks: {errant} ({why})"),
-            ),
+            OrderStage::Quarantined { errant, why } => {
+                (EventKind::Quarantined, format!("the returned server {}", quarantine_text(errant, why)))
+            }
             OrderStage::Rejoined => {
                 (EventKind::Rejoined, "the old primary replicates from the new one".to_owned())
             }

@@ -1,5 +1,7 @@
 //! `src/executor/actions/apply.rs`.
 
+use std::sync::Arc;
+
 use quorate::{
     core::plan::{
         applied::{is_applied, start_would_lose},
@@ -42,7 +44,7 @@ impl<W: Wire> Run<'_, W> {
                 facts = self.change_all(&[Statement::Start(name.to_owned(), Thread::Applier)]).await?;
                 continue;
             }
-            let slice = self.wire.left_ms().saturating_sub(RESERVE_MS).min(SLICE_MS);
+            let slice = self.slice_ms();
             if slice == 0 {
                 return Err(self.unknown(format!("still applying: {}", missing(&facts, found, until))));
             }
@@ -50,6 +52,35 @@ impl<W: Wire> Run<'_, W> {
             goal.merge(&found.received);
             facts = self.look(&[Statement::WaitForGtids(goal.position(), slice)]).await?;
         }
+    }
+
+    /// Starts a stopped applier and waits until it has applied `received`, or has stopped again.
+    pub(super) async fn start_applier(
+        &mut self,
+        name: &str,
+        received: &GtidSet,
+    ) -> Result<Arc<ServerFacts>, StepEnd> {
+        let mut facts = self.change_all(&[Statement::Start(name.to_owned(), Thread::Applier)]).await?;
+        loop {
+            let Some(found) = channel(&facts, name) else { return Err(self.unknown("the channel is gone")) };
+            if !found.applier_running {
+                let why = found.applier_error.as_ref().map(|(code, text)| format!(": {text} ({code})"));
+                return Err(self.refuse(format!("the applier stopped again{}", why.unwrap_or_default())));
+            }
+            if facts.executed.contains(received) {
+                return Ok(facts);
+            }
+            let slice = self.slice_ms();
+            if slice == 0 {
+                return Err(self.unknown(format!("still applying: {}", missing(&facts, found, received))));
+            }
+            facts = self.look(&[Statement::WaitForGtids(received.position(), slice)]).await?;
+        }
+    }
+
+    /// How long the next wait on the server may be; zero where there is no time for one.
+    fn slice_ms(&self) -> u64 {
+        self.wire.left_ms().saturating_sub(RESERVE_MS).min(SLICE_MS)
     }
 
     fn cannot_apply(&self, facts: &ServerFacts, channel: &Channel, started: bool) -> Result<(), StepEnd> {

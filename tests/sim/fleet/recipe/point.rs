@@ -37,7 +37,7 @@ impl<W: Wire> Run<'_, W> {
             self.note("it follows that source already");
             return Ok(done(facts));
         }
-        self.read_only_first(&facts).await?;
+        facts = self.read_only_first(facts).await?;
         facts = self.settle_relay_log(name, facts).await?;
         let statements = self.pointing(name, &facts, options, semi_sync);
         facts = self.change_all(&statements).await?;
@@ -67,8 +67,8 @@ impl<W: Wire> Run<'_, W> {
             statements.push(Statement::Stop(name.to_owned(), thread));
         }
         statements.extend(semi_sync.filter(|_| self.slot.profile.semi_sync).map(Statement::SemiSyncReplica));
-        let position = options.gtid_slave_pos.clone().filter(|_| !mysql);
-        statements.extend(position.map(Statement::GtidSlavePos));
+        let position = options.gtid_slave_pos.as_ref().filter(|_| !mysql);
+        statements.extend(position.map(|_| Statement::GtidSlavePos(facts.executed.position().to_string())));
         let change = ChangeSource {
             source: options.source.clone(),
             heartbeat_ms: options.heartbeat_ms,
@@ -80,13 +80,13 @@ impl<W: Wire> Run<'_, W> {
         statements
     }
 
-    async fn read_only_first(&mut self, facts: &ServerFacts) -> Result<(), StepEnd> {
+    async fn read_only_first(&mut self, facts: Arc<ServerFacts>) -> Result<Arc<ServerFacts>, StepEnd> {
         let statement = match self.flavor() {
             Flavor::MySql if facts.super_read_only != Some(true) => Statement::SuperReadOnly(true),
             Flavor::MariaDb if !facts.read_only => Statement::ReadOnly(true),
-            _ => return Ok(()),
+            _ => return Ok(facts),
         };
-        self.change_all(&[statement]).await.map(drop)
+        self.change_all(&[statement]).await
     }
 
     async fn settle_relay_log(
@@ -105,10 +105,19 @@ impl<W: Wire> Run<'_, W> {
                 .refuse("both threads are stopped while relay log is not applied: MariaDB would delete it"));
         }
         let mut statements = Vec::new();
-        if !found.applier_running && !is_applied(&facts, found) {
-            statements.push(Statement::Start(name.to_owned(), Thread::Applier));
-        }
-        if found.receiver != Receiver::Stopped {
+        let stopped = !found.applier_running && !is_applied(&facts, found);
+        let facts = match mysql {
+            false if stopped => {
+                let received = found.received.clone();
+                self.start_applier(name, &received).await?
+            }
+            true if stopped => {
+                statements.push(Statement::Start(name.to_owned(), Thread::Applier));
+                facts
+            }
+            _ => facts,
+        };
+        if channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped) {
             statements.push(Statement::Stop(name.to_owned(), Thread::Receiver));
         }
         let facts = match statements.is_empty() {
