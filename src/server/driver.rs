@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
     core::{
@@ -117,7 +113,7 @@ impl Driver {
             event = tokio::select! {
                 biased;
                 Some(event) = inbox.recv() => event,
-                () = tokio::time::sleep(TICK) => Event::Tick,
+                () = self.tools.sleep(TICK) => Event::Tick,
             };
         }
         self.flush_records().await;
@@ -273,7 +269,7 @@ impl Driver {
         }
         let change = Change::RecordSteps { recovery: self.id, steps: std::mem::take(&mut self.records) };
         let write = self.tools.group.propose(self.term, change, SELF, None);
-        if !matches!(timeout(Duration::from_secs(2), write).await, Ok(Ok(_))) {
+        if !matches!(self.tools.within(Duration::from_secs(2), write).await, Some(Ok(_))) {
             tracing::warn!(recovery = self.id, "its step records were not written");
         }
     }
@@ -288,10 +284,10 @@ fn marks(
     let others = tools.ports.log.membership().voters.into_iter().filter(|node| *node != me);
     let asked: Vec<_> = others
         .map(|node| {
-            let (peers, cluster) = (tools.ports.peers.clone(), cluster.clone());
+            let (ports, cluster) = (tools.ports.clone(), cluster.clone());
             async move {
-                let answer = timeout(MARKS_WITHIN, peers.marks(node, cluster)).await;
-                let marks = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+                let answer = ports.within(MARKS_WITHIN, ports.peers.marks(node, cluster)).await;
+                let marks = answer.unwrap_or_else(|| Err("no answer in time".to_owned()));
                 marks.map_err(|why| tracing::info!(node, why, "its high-water marks are not known")).ok()
             }
         })
@@ -334,10 +330,10 @@ async fn run(tools: &Tools, mut permit: Permit, step: Step, deadline: Duration) 
 /// Asks another node to do a step of a committed recovery.
 async fn delegate(tools: &Tools, node: u64, delegation: Delegation) -> StepEnd {
     let limit = delegation.within + ON_THE_WAY;
-    match timeout(limit, tools.ports.peers.delegate(node, delegation)).await {
-        Ok(Ok(end)) => end,
-        Ok(Err(why)) => StepEnd::Unknown { why: format!("node {node}: {why}") },
-        Err(_) => StepEnd::Unknown { why: format!("node {node} did not answer in time") },
+    match tools.within(limit, tools.ports.peers.delegate(node, delegation)).await {
+        Some(Ok(end)) => end,
+        Some(Err(why)) => StepEnd::Unknown { why: format!("node {node}: {why}") },
+        None => StepEnd::Unknown { why: format!("node {node} did not answer in time") },
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
         atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use quorate::server::ports::Host;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use super::{told::Told, world::POISON};
+use super::{clock::Clock, told::Told, world::POISON};
 
 const RUNS: u8 = 0;
 const PAUSED: u8 = 1;
@@ -117,9 +118,10 @@ impl Drop for Task {
     }
 }
 
-/// The clocks of one process. True time is the runtime's.
+/// The clocks of one process.
 pub struct Clocks {
-    began: Instant,
+    true_time: Clock,
+    began_ms: u64,
     /// Parts per million by which its monotonic clock is fast.
     drift: i64,
     /// Milliseconds that the machine was suspended: BOOTTIME goes on, MONOTONIC does not.
@@ -131,13 +133,14 @@ pub struct Clocks {
 
 impl Clocks {
     /// Of a process that starts now on a machine that has been up for `boot_ms`.
-    pub fn new(drift: i64, boot_ms: u64, wall_ms: i64) -> Self {
+    pub fn new(true_time: Clock, drift: i64, boot_ms: u64, wall_ms: i64) -> Self {
         let (suspended_ms, wall_ms) = (AtomicU64::new(0), AtomicI64::new(wall_ms));
-        Self { began: Instant::now(), drift, suspended_ms, boot_ms, wall_ms }
+        let began_ms = true_time.now_ms();
+        Self { true_time, began_ms, drift, suspended_ms, boot_ms, wall_ms }
     }
 
     fn elapsed_ms(&self) -> u64 {
-        let true_ms = self.began.elapsed().as_millis() as i64;
+        let true_ms = (self.true_time.now_ms() - self.began_ms) as i64;
         (true_ms + true_ms * self.drift / 1_000_000).max(0) as u64
     }
 
@@ -201,6 +204,10 @@ impl Host for SimHost {
 
     fn pauses(&self) -> watch::Receiver<u64> {
         self.pauses.subscribe()
+    }
+
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(self.clocks.true_time.sleep(pause))
     }
 
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {

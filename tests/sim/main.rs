@@ -6,6 +6,7 @@ mod args;
 mod batch;
 mod check;
 mod client;
+mod clock;
 mod count;
 mod executor;
 mod fault;

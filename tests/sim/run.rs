@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     check::Violation,
+    clock::Clock,
     count::Counts,
     fleet::{Config, Fleet, SemiSyncSource, ServerNo, ServerSpec, Thread},
     net::End,
@@ -49,13 +50,9 @@ pub struct Report {
 
 /// Runs a scenario. `keep`: with the lines of what happened; without, only where a promise was broken.
 pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime with a clock only");
+    let runtime = Clock::runtime(scenario.tier);
     let sim = runtime.block_on(async {
-        let sim = Sim::new(seed);
+        let sim = Sim::new(seed, scenario.tier);
         sim.with(|world| build(world, scenario));
         tokio::spawn(adopt(sim.clone(), scenario.clone()));
         sim.run_until(scenario.end).await;
@@ -89,7 +86,6 @@ fn build(world: &mut World, scenario: &Scenario) {
     (world.net.near_ms, world.net.far_ms, world.net.jitter_ms) = scenario.ways_ms;
     world.group.timing = scenario.timing;
     world.kind = scenario.kind;
-    world.tier = scenario.tier;
     build_servers(world, scenario);
     for (at, plan) in scenario.nodes.iter().enumerate() {
         let id = at as u64 + 1;
@@ -199,7 +195,7 @@ async fn adopt(sim: Sim, scenario: Scenario) {
     let policy = Change::SetPolicy { version: 1, policy: Box::new(scenario.policy.clone()) };
     for (number, change) in [policy, adopt].into_iter().enumerate() {
         loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            sim.clock().sleep(Duration::from_millis(200)).await;
             let leader = sim.try_with(|world| {
                 let leader = world.leader()?;
                 world.process(leader)?.actors.clone()

@@ -5,19 +5,16 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use quorate::{core::replicated::Change, model::address::Address};
 
 use super::{
     check::{Check, Violation, account::changed},
     client::Clients,
+    clock::Clock,
     count::Counts,
     fault::Faults,
     fleet::{Account, Dialled, Fleet, ServerNo, SessionNo, Statement, Ticket},
@@ -68,9 +65,11 @@ impl Ord for Slot {
 pub struct World {
     /// True time, milliseconds since the run began.
     pub now: u64,
+    /// The same as tokio has it.
+    pub instant: Instant,
     queue: BinaryHeap<Reverse<Slot>>,
     order: u64,
-    /// What the engine sleeps until.
+    /// What the engine sleeps until, in tier B.
     asleep_until: u64,
     must_wake: bool,
     /// Calls since time last went on.
@@ -248,6 +247,12 @@ impl World {
         self.fleet.next_ms().is_some_and(|at| at <= self.now)
     }
 
+    /// When something is due next; no later than `end`.
+    fn next(&self, end: u64) -> u64 {
+        let next = self.queue.peek().map_or(end, |Reverse(slot)| slot.at.min(end));
+        self.fleet.next_ms().map_or(next, |at| at.min(next))
+    }
+
     fn advance_fleet(&mut self) {
         self.fleet.advance(self.now, &mut Ways { net: &mut self.net, rng: &mut self.rng });
         for happened in self.fleet.take_done() {
@@ -266,22 +271,21 @@ struct Shared {
     world: Mutex<Option<World>>,
     /// What was left to be done by those who may hold the world already.
     left: Mutex<Vec<Due>>,
+    /// Ends the engine's sleep, in tier B.
     wake: Notify,
-    began: Instant,
+    clock: Clock,
 }
 
 impl Sim {
     /// An empty world; time begins now.
-    pub fn new(seed: u64) -> Self {
-        let shared = Shared {
-            world: Mutex::new(None),
-            left: Mutex::default(),
-            wake: Notify::new(),
-            began: Instant::now(),
-        };
+    pub fn new(seed: u64, tier: Tier) -> Self {
+        let clock = Clock::new(tier);
+        let instant = clock.instant(0);
+        let shared = Shared { world: Mutex::new(None), left: Mutex::default(), wake: Notify::new(), clock };
         let sim = Self { shared: Arc::new(shared) };
         let world = World {
             now: 0,
+            instant,
             queue: BinaryHeap::new(),
             order: 0,
             asleep_until: 0,
@@ -293,7 +297,7 @@ impl Sim {
             net: Net::default(),
             nodes: BTreeMap::new(),
             group: Group::default(),
-            tier: Tier::A,
+            tier,
             wires: Wires::default(),
             calls: Calls::default(),
             members: Members::default(),
@@ -325,9 +329,12 @@ impl Sim {
     pub fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         let mut locked = self.shared.world.lock().expect(POISON);
         let world = locked.as_mut().expect("the run is not over");
-        let now = self.shared.began.elapsed().as_millis() as u64;
-        world.stirs = if now == world.now { world.stirs + 1 } else { 0 };
-        world.now = now;
+        let now = self.shared.clock.now_ms();
+        if now == world.now {
+            world.stirs += 1;
+        } else {
+            (world.now, world.instant, world.stirs) = (now, self.shared.clock.instant(now), 0);
+        }
         world.assert_time_goes_on();
         let result = act(world);
         let fleet_waits = world.fleet.next_ms().is_some_and(|at| at < world.asleep_until);
@@ -349,15 +356,54 @@ impl Sim {
         self.shared.wake.notify_one();
     }
 
+    /// True time, and waits for it.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// Lets the world go on until `end`, true milliseconds.
     pub async fn run_until(&self, end: u64) {
+        match self.shared.clock.is_turned() {
+            true => self.turn_clock_until(end).await,
+            false => self.sleep_until(end).await,
+        }
+    }
+
+    /// What is due, then the tasks until none can go on, and so on; then straight to the next moment of either.
+    async fn turn_clock_until(&self, end: u64) {
+        let clock = &self.shared.clock;
+        loop {
+            self.turn(end);
+            yield_now().await;
+            let next = self.next(end);
+            if next <= clock.now_ms() {
+                continue;
+            }
+            clock.turn_to(next);
+            if next >= end {
+                return;
+            }
+        }
+    }
+
+    /// When anything is due next: now, where it was left to be done.
+    fn next(&self, end: u64) -> u64 {
+        if !self.shared.left.lock().expect(POISON).is_empty() {
+            return 0;
+        }
+        let next = self.with(|world| world.next(end));
+        self.shared.clock.next_ms().map_or(next, |at| at.min(next))
+    }
+
+    /// The same where tokio turns the clock.
+    async fn sleep_until(&self, end: u64) {
         loop {
             let next = self.turn(end);
-            let until = self.shared.began + Duration::from_millis(next.min(end));
+            let until = self.shared.clock.instant(next);
             tokio::select! {
                 biased;
                 () = self.shared.wake.notified() => {}
-                () = sleep_until(until) => {
+                () = tokio::time::sleep_until(until) => {
                     if next >= end {
                         return;
                     }
@@ -385,8 +431,7 @@ impl Sim {
                 world.stirs += 1;
                 world.assert_time_goes_on();
             }
-            let next = world.queue.peek().map_or(end, |Reverse(slot)| slot.at);
-            let next = world.fleet.next_ms().map_or(next, |at| at.min(next));
+            let next = world.next(end);
             world.asleep_until = next;
             world.must_wake = false;
             next
