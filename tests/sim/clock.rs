@@ -1,7 +1,8 @@
 //! True time of a run, and who waits for it.
 //!
 //! Tier A turns the clock itself: its tasks wait here and nowhere else (the runtime has no timers), so that the world
-//! knows the next moment at which anything happens and goes there at once. Tier B's Raft waits by tokio's timers, and so
+//! knows the next moment at which anything happens and goes there at once; and each task is woken by a bell, so that it
+//! knows when none has anything to do. Tier B's Raft waits by tokio's timers, and so
 //! does everything there: tokio's paused clock goes on by itself when nothing is left to do.
 
 use std::{
@@ -9,9 +10,9 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -29,6 +30,8 @@ struct Inner {
     /// Tier A's time, milliseconds.
     now_ms: AtomicU64,
     waiting: Mutex<Waiting>,
+    /// A task may have something to do.
+    stirred: AtomicBool,
 }
 
 /// Those who wait, by the moment and then by when they began to.
@@ -41,8 +44,8 @@ struct Waiting {
 impl Clock {
     /// Time begins now.
     pub fn new(tier: Tier) -> Self {
-        let (now_ms, waiting) = (AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Inner { began: Instant::now(), tier, now_ms, waiting }))
+        let (now_ms, waiting, stirred) = (AtomicU64::new(0), Mutex::default(), AtomicBool::new(true));
+        Self(Arc::new(Inner { began: Instant::now(), tier, now_ms, waiting, stirred }))
     }
 
     /// A runtime for it.
@@ -90,6 +93,21 @@ impl Clock {
         }
     }
 
+    /// A task has something to do, or is new.
+    pub fn stir(&self) {
+        self.0.stirred.store(true, Relaxed);
+    }
+
+    /// Whether any task has, since this was last asked.
+    pub fn take_stirred(&self) -> bool {
+        self.0.stirred.swap(false, Relaxed)
+    }
+
+    /// `waker`, which tells this clock, too.
+    pub fn bell(&self, waker: &Waker) -> Waker {
+        Waker::from(Arc::new(Bell { clock: self.clone(), waker: waker.clone() }))
+    }
+
     /// Ends after `pause`.
     pub fn sleep(&self, pause: Duration) -> Sleep {
         self.sleep_until(Instant::now() + pause)
@@ -121,6 +139,23 @@ impl Inner {
         let mut waiting = self.waiting.lock().expect(POISON);
         let first = waiting.wakers.first_entry().filter(|first| first.key().0 <= now_ms)?;
         Some(first.remove())
+    }
+}
+
+/// Wakes a task, and says that one was woken.
+struct Bell {
+    clock: Clock,
+    waker: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.clock.stir();
+        self.waker.wake_by_ref();
     }
 }
 

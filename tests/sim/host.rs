@@ -21,8 +21,8 @@ const PAUSED: u8 = 1;
 const DEAD: u8 = 2;
 
 /// The tasks of one process.
-#[derive(Default)]
 pub struct Tasks {
+    clock: Clock,
     state: AtomicU8,
     wakers: Mutex<Vec<Option<Waker>>>,
     /// How often a task was polled, for profiling.
@@ -30,9 +30,16 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// What is to be spawned in place of a task.
+    /// Of a process that runs.
+    pub fn new(clock: Clock) -> Self {
+        let (state, wakers, polls) = (AtomicU8::new(RUNS), Mutex::default(), AtomicU64::new(0));
+        Self { clock, state, wakers, polls }
+    }
+
+    /// What is to be spawned in place of a task, at once.
     pub fn task(self: &Arc<Self>, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        Box::pin(Task { tasks: self.clone(), slot: None, inner: Some(task) })
+        self.clock.stir();
+        Box::pin(Task { tasks: self.clone(), bell: None, inner: Some(task) })
     }
 
     /// Nothing is polled from now on.
@@ -58,30 +65,23 @@ impl Tasks {
         }
     }
 
-    fn register(&self, slot: &mut Option<usize>, waker: &Waker) {
+    /// The task's bell, and its place among the others'. The runtime has one waker for a task.
+    fn register(&self, waker: &Waker) -> (usize, Waker) {
         let mut wakers = self.wakers.lock().expect(POISON);
-        match *slot {
-            Some(at) => {
-                if !wakers[at].as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    wakers[at] = Some(waker.clone());
-                }
-            }
-            None => {
-                let at = wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
-                if at == wakers.len() {
-                    wakers.push(None);
-                }
-                wakers[at] = Some(waker.clone());
-                *slot = Some(at);
-            }
+        let at = wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
+        if at == wakers.len() {
+            wakers.push(None);
         }
+        let bell = self.clock.bell(waker);
+        wakers[at] = Some(bell.clone());
+        (at, bell)
     }
 }
 
 /// One task of a process.
 struct Task {
     tasks: Arc<Tasks>,
-    slot: Option<usize>,
+    bell: Option<(usize, Waker)>,
     inner: Option<BoxFuture<'static, ()>>,
 }
 
@@ -90,7 +90,7 @@ impl Future for Task {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.tasks.register(&mut this.slot, context.waker());
+        let (_, bell) = this.bell.get_or_insert_with(|| this.tasks.register(context.waker()));
         match this.tasks.state.load(Relaxed) {
             PAUSED => return Poll::Pending,
             DEAD => {
@@ -101,7 +101,7 @@ impl Future for Task {
         }
         this.tasks.polls.fetch_add(1, Relaxed);
         let Some(inner) = this.inner.as_mut() else { return Poll::Ready(()) };
-        let polled = inner.as_mut().poll(context);
+        let polled = inner.as_mut().poll(&mut Context::from_waker(bell));
         if polled.is_ready() {
             this.inner = None;
         }
@@ -112,7 +112,7 @@ impl Future for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.inner = None;
-        if let Some(at) = self.slot {
+        if let Some((at, _)) = self.bell {
             self.tasks.wakers.lock().expect(POISON)[at] = None;
         }
     }

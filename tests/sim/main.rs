@@ -1,6 +1,7 @@
 //! The simulation: the real core and the real actors in a world of one seed. `docs/chaos.md` says what it is and how it
 //! is run.
 
+mod agenda;
 mod alone;
 mod args;
 mod batch;

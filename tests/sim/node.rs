@@ -237,7 +237,7 @@ impl World {
         let log = SimLog::new(self, node);
         // The actors look at their ports at once: outside of the world.
         let began = Began { sim, node, boot, host, log: Arc::new(log), nodes };
-        tokio::spawn(began.begin());
+        self.handle.start(began.begin());
         true
     }
 
@@ -306,7 +306,7 @@ impl World {
         entry.boots += 1;
         let boot = entry.boots;
         let clocks = Arc::new(Clocks::new(self.handle.clock().clone(), entry.drift, uptime, 0));
-        let tasks = Arc::new(Tasks::default());
+        let tasks = Arc::new(Tasks::new(self.handle.clock().clone()));
         let pauses = Arc::new(Told::new(0));
         let raft = Live::restore(&entry.disk, now);
         let names = (self.seed, node, boot);

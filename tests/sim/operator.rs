@@ -61,7 +61,7 @@ impl World {
             };
             let sim = self.handle.clone();
             let request = request.clone();
-            tokio::spawn(async move { ask(sim, actors, operation, request).await });
+            self.handle.start(ask(sim, actors, operation, request));
         }
     }
 }

@@ -54,7 +54,7 @@ pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
     let sim = runtime.block_on(async {
         let sim = Sim::new(seed, scenario.tier);
         sim.with(|world| build(world, scenario));
-        tokio::spawn(adopt(sim.clone(), scenario.clone()));
+        sim.start(adopt(sim.clone(), scenario.clone()));
         sim.run_until(scenario.end).await;
         sim.with(World::settle);
         sim

@@ -2,8 +2,7 @@
 //! when it was asked for: nothing else decides an order.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -12,12 +11,14 @@ use tokio::{sync::Notify, task::yield_now, time::Instant};
 use quorate::{core::replicated::Change, model::address::Address};
 
 use super::{
+    agenda::Agenda,
     check::{Check, Violation, account::changed},
     client::Clients,
     clock::Clock,
     count::Counts,
     fault::Faults,
     fleet::{Account, Dialled, Fleet, ServerNo, SessionNo, Statement, Ticket},
+    host::Tasks,
     lines::Lines,
     net::{End, Harm, Net, Select},
     node::Node,
@@ -38,37 +39,13 @@ const STIRS_MAX: u64 = 200_000;
 /// Something that happens at a time.
 pub type Due = Box<dyn FnOnce(&mut World) + Send>;
 
-struct Slot {
-    at: u64,
-    order: u64,
-    due: Due,
-}
-
-impl PartialEq for Slot {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Slot {}
-impl PartialOrd for Slot {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Slot {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// Everything.
 pub struct World {
     /// True time, milliseconds since the run began.
     pub now: u64,
     /// The same as tokio has it.
     pub instant: Instant,
-    queue: BinaryHeap<Reverse<Slot>>,
-    order: u64,
+    agenda: Agenda<Due>,
     /// What the engine sleeps until, in tier B.
     asleep_until: u64,
     must_wake: bool,
@@ -150,8 +127,7 @@ impl World {
     /// Lets something happen at `at`, or now if that is past.
     pub fn at(&mut self, at: u64, due: impl FnOnce(&mut World) + Send + 'static) {
         let at = at.max(self.now);
-        self.order += 1;
-        self.queue.push(Reverse(Slot { at, order: self.order, due: Box::new(due) }));
+        self.agenda.push(at, Box::new(due));
         if at < self.asleep_until {
             self.must_wake = true;
         }
@@ -249,7 +225,7 @@ impl World {
 
     /// When something is due next; no later than `end`.
     fn next(&self, end: u64) -> u64 {
-        let next = self.queue.peek().map_or(end, |Reverse(slot)| slot.at.min(end));
+        let next = self.agenda.next().map_or(end, |at| at.min(end));
         self.fleet.next_ms().map_or(next, |at| at.min(next))
     }
 
@@ -274,6 +250,8 @@ struct Shared {
     /// Ends the engine's sleep, in tier B.
     wake: Notify,
     clock: Clock,
+    /// What is of no node's process: operators.
+    people: Arc<Tasks>,
 }
 
 impl Sim {
@@ -281,13 +259,14 @@ impl Sim {
     pub fn new(seed: u64, tier: Tier) -> Self {
         let clock = Clock::new(tier);
         let instant = clock.instant(0);
-        let shared = Shared { world: Mutex::new(None), left: Mutex::default(), wake: Notify::new(), clock };
+        let people = Arc::new(Tasks::new(clock.clone()));
+        let (left, wake) = (Mutex::default(), Notify::new());
+        let shared = Shared { world: Mutex::new(None), left, wake, clock, people };
         let sim = Self { shared: Arc::new(shared) };
         let world = World {
             now: 0,
             instant,
-            queue: BinaryHeap::new(),
-            order: 0,
+            agenda: Agenda::default(),
             asleep_until: 0,
             must_wake: false,
             stirs: 0,
@@ -361,6 +340,11 @@ impl Sim {
         &self.shared.clock
     }
 
+    /// Starts a task that is of no node's process.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.shared.people.task(Box::pin(work)));
+    }
+
     /// Lets the world go on until `end`, true milliseconds.
     pub async fn run_until(&self, end: u64) {
         match self.shared.clock.is_turned() {
@@ -374,7 +358,9 @@ impl Sim {
         let clock = &self.shared.clock;
         loop {
             self.turn(end);
-            yield_now().await;
+            if clock.take_stirred() {
+                yield_now().await;
+            }
             let next = self.next(end);
             if next <= clock.now_ms() {
                 continue;
@@ -422,12 +408,8 @@ impl Sim {
                     world.advance_fleet();
                     continue;
                 }
-                match world.queue.peek() {
-                    Some(Reverse(slot)) if slot.at <= world.now => {}
-                    _ => break,
-                }
-                let Some(Reverse(slot)) = world.queue.pop() else { break };
-                (slot.due)(world);
+                let Some(due) = world.agenda.take_due(world.now) else { break };
+                due(world);
                 world.stirs += 1;
                 world.assert_time_goes_on();
             }
