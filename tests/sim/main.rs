@@ -37,6 +37,10 @@ use std::process::ExitCode;
 
 use quorate::mistake;
 
+/// A run makes and drops a hundred thousand small things.
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap;
+
 fn main() -> ExitCode {
     if let Err(why) = mistake() {
         eprintln!("{why}");
