@@ -23,6 +23,7 @@ mod peers;
 mod prober;
 mod raft;
 mod real;
+mod rest;
 mod rng;
 mod run;
 mod scenario;

@@ -26,6 +26,8 @@ use super::{
 
 /// What MySQL and MariaDB take at most as a semi-sync time-out, milliseconds.
 const TIMEOUT_MAX_MS: u64 = 4_294_967_295;
+/// How often a healed run is looked at, whether it is at rest, milliseconds.
+const LOOK_MS: usize = 1_000;
 /// The run's one cluster.
 const CLUSTER: &str = "c-1";
 
@@ -55,7 +57,7 @@ pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
         let sim = Sim::new(seed, scenario.tier);
         sim.with(|world| build(world, scenario));
         sim.start(adopt(sim.clone(), scenario.clone()));
-        sim.run_until(scenario.end).await;
+        live(&sim, scenario).await;
         sim.with(World::settle);
         sim
     });
@@ -80,6 +82,20 @@ pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
         lines,
         polls: world.polls,
     }
+}
+
+/// Until its end, or until it has come to rest after the faults. Tier B's is played in full: its own log of proposals and
+/// barriers never rests.
+async fn live(sim: &Sim, scenario: &Scenario) {
+    if scenario.tier == Tier::A {
+        for at in (scenario.faulty_until..scenario.end).step_by(LOOK_MS) {
+            sim.run_until(at).await;
+            if at > scenario.faulty_until && sim.with(|world| world.is_at_rest()) {
+                return;
+            }
+        }
+    }
+    sim.run_until(scenario.end).await;
 }
 
 fn build(world: &mut World, scenario: &Scenario) {

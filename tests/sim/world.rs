@@ -49,6 +49,8 @@ pub struct World {
     /// What the engine sleeps until, in tier B.
     asleep_until: u64,
     must_wake: bool,
+    /// When anything last happened but acknowledgements.
+    pub stirred_at: u64,
     /// Calls since time last went on.
     stirs: u64,
     /// The run's.
@@ -156,6 +158,7 @@ impl World {
         if let Some((Change::Publish { recovery }, _)) = changed(&event) {
             self.published.insert(*recovery, self.now);
         }
+        self.stir_by(&event);
         self.check(&event);
         self.count(&event);
         self.trace.push(self.now, event);
@@ -269,6 +272,7 @@ impl Sim {
             agenda: Agenda::default(),
             asleep_until: 0,
             must_wake: false,
+            stirred_at: 0,
             stirs: 0,
             seed,
             handle: sim.clone(),
