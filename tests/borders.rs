@@ -74,7 +74,7 @@ const ACTORS: &[&str] =
 const DAEMON_ONLY: &[&str] = &["server/peer/service"];
 
 /// What actors have through `server::ports` only, so that equal ports make equal runs: the makers of Raft, of sessions
-/// and of connections; clocks; tasks that nobody can stop; randomness, and orders that are random.
+/// and of connections; clocks and waits by them; tasks that nobody can stop; randomness, and orders that are random.
 const NEVER_IN_ACTORS: &[&str] = &[
     "Raft",
     "PeerClient",
@@ -92,6 +92,9 @@ const NEVER_IN_ACTORS: &[&str] = &[
     "SystemTime",
     "clock_gettime",
     "tokio::spawn",
+    "time::sleep",
+    "time::timeout",
+    "timeout(",
     "spawn(async",
     "std::thread",
     "Uuid",

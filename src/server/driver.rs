@@ -5,11 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
     core::{
@@ -108,7 +104,7 @@ impl Driver {
             event = tokio::select! {
                 biased;
                 Some(event) = inbox.recv() => event,
-                () = tokio::time::sleep(TICK) => Event::Tick,
+                () = self.tools.sleep(TICK) => Event::Tick,
             };
         }
         self.flush_records().await;
@@ -264,7 +260,7 @@ impl Driver {
         }
         let change = Change::RecordSteps { recovery: self.id, steps: std::mem::take(&mut self.records) };
         let write = self.tools.group.propose(self.term, change, SELF, None);
-        if !matches!(timeout(Duration::from_secs(2), write).await, Ok(Ok(_))) {
+        if !matches!(self.tools.within(Duration::from_secs(2), write).await, Some(Ok(_))) {
             tracing::warn!(recovery = self.id, "its step records were not written");
         }
     }
@@ -305,10 +301,10 @@ async fn run(tools: &Tools, mut permit: Permit, step: Step, deadline: Duration) 
 /// Asks another node to do a step of a committed recovery.
 async fn delegate(tools: &Tools, node: u64, delegation: Delegation) -> StepEnd {
     let limit = delegation.within + ON_THE_WAY;
-    match timeout(limit, tools.ports.peers.delegate(node, delegation)).await {
-        Ok(Ok(end)) => end,
-        Ok(Err(why)) => StepEnd::Unknown { why: format!("node {node}: {why}") },
-        Err(_) => StepEnd::Unknown { why: format!("node {node} did not answer in time") },
+    match tools.within(limit, tools.ports.peers.delegate(node, delegation)).await {
+        Some(Ok(end)) => end,
+        Some(Err(why)) => StepEnd::Unknown { why: format!("node {node}: {why}") },
+        None => StepEnd::Unknown { why: format!("node {node} did not answer in time") },
     }
 }
 

@@ -222,7 +222,7 @@ impl Leader {
                 Ok(()) = leadership.changed() => None,
                 Some(message) = messages.recv() => Some(message),
                 Ok(()) = applied.changed() => None,
-                () = tokio::time::sleep(tick), if self.leadership.is_leader => None,
+                () = self.tools.sleep(tick), if self.leadership.is_leader => None,
                 else => return,
             };
             self.follow_leadership(*leadership.borrow_and_update());

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::tools::Tools;
 use crate::{core::plan::marks::Marks, model::server::ClusterId};
 
@@ -17,10 +15,10 @@ pub fn of_others(tools: &Tools, cluster: &ClusterId) -> impl Future<Output = Vec
     let others = tools.ports.log.membership().voters.into_iter().filter(|node| *node != me);
     let asked: Vec<_> = others
         .map(|node| {
-            let (peers, cluster) = (tools.ports.peers.clone(), cluster.clone());
+            let (ports, cluster) = (tools.ports.clone(), cluster.clone());
             async move {
-                let answer = timeout(WITHIN, peers.marks(node, cluster)).await;
-                let marks = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+                let answer = ports.within(WITHIN, ports.peers.marks(node, cluster)).await;
+                let marks = answer.unwrap_or_else(|| Err("no answer in time".to_owned()));
                 marks
                     .map_err(|why| tracing::info!(node, why, "what it remembers of the servers is not known"))
                     .ok()

@@ -99,7 +99,7 @@ impl Observer {
         loop {
             let wake = async {
                 match self.next_tick() {
-                    Some(pause) => tokio::time::sleep(pause).await,
+                    Some(pause) => self.tools.sleep(pause).await,
                     None => std::future::pending().await,
                 }
             };

@@ -4,7 +4,7 @@ pub mod service;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     core::{
@@ -88,16 +88,17 @@ impl Answers {
     async fn allowed(&self, delegation: &Delegation, within: Duration) -> Result<Instant, String> {
         let log = &self.tools.ports.log;
         let (mut applied, index) = (log.applied(), delegation.recovery);
-        if timeout(APPLY_WITHIN, applied.wait_for(|applied| *applied >= index)).await.is_err() {
+        let reached = applied.wait_for(|applied| *applied >= index);
+        if self.tools.within(APPLY_WITHIN, reached).await.is_none() {
             return Err(format!("this node has not applied log index {index} yet"));
         }
         self.tools.read(|state| stands(state, delegation))?;
         self.tools.ports.servers.open(&delegation.step.target, within).await?;
         let began = Instant::now();
-        match timeout(APPLY_WITHIN, log.read_barrier()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err("this node could not confirm its state in time".into()),
+        match self.tools.within(APPLY_WITHIN, log.read_barrier()).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error.to_string()),
+            None => return Err("this node could not confirm its state in time".into()),
         }
         self.tools.read(|state| stands(state, delegation)).map(|()| began)
     }

@@ -194,9 +194,9 @@ pub trait Servers: Send + Sync + 'static {
     fn run(&self, permit: Permit, step: Step, deadline: Duration) -> BoxFuture<'static, StepEnd>;
 }
 
-/// The process that the actors live in: its clocks, and its tasks.
+/// The process that the actors live in: its clocks, its waits, and its tasks.
 ///
-/// Waiting is done with `tokio::time`, whose clock is monotonic and may be virtual.
+/// [`Instant`] is read from tokio, whose clock is monotonic and may be virtual.
 pub trait Host: Send + Sync + 'static {
     /// Monotonic milliseconds of this process, from 1,000 on, so that "1 s ago" exists from the start.
     fn now_ms(&self) -> u64;
@@ -208,6 +208,8 @@ pub trait Host: Send + Sync + 'static {
     fn unique(&self) -> String;
     /// Counts this process' own pauses. Whoever observes discards what it held open across one.
     fn pauses(&self) -> watch::Receiver<u64>;
+    /// Ends after `pause`, at once where that is nothing. It begins with this call.
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()>;
     /// What is to be spawned in place of `task`: the simulation stops and kills a node's tasks by it.
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
 }
@@ -229,6 +231,22 @@ impl Ports {
     /// What is to be spawned in place of `work`; see [`Host::task`].
     pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
         self.host.task(Box::pin(work))
+    }
+
+    /// What `work` ends with, where that is within `limit` from this call.
+    pub fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Option<T>> {
+        let over = self.host.sleep(limit);
+        async move {
+            tokio::select! {
+                biased;
+                end = work => Some(end),
+                () = over => None,
+            }
+        }
     }
 
     /// Starts a task of this node.

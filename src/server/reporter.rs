@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
-};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     core::analysis::Verdict,
@@ -86,7 +83,7 @@ impl Reporter {
             for _ in 0..2 {
                 let judged = heard.date(judged_ms);
                 let report = tools.ports.peers.report(to, verdict.clone(), judged);
-                let Ok(Ok(Some(stamp))) = timeout(REPORT, report).await else {
+                let Some(Ok(Some(stamp))) = tools.within(REPORT, report).await else {
                     tracing::debug!(to, "a verdict did not reach the leader");
                     return;
                 };

@@ -55,6 +55,20 @@ impl Tools {
         self.ports.host.now_ms()
     }
 
+    /// Ends after `pause`.
+    pub fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.ports.host.sleep(pause)
+    }
+
+    /// What `work` ends with, where that is within `limit` from this call.
+    pub fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Option<T>> {
+        self.ports.within(limit, work)
+    }
+
     /// What is to be spawned in place of `work`, into a set of tasks for example.
     pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
         self.ports.task(work)

@@ -28,7 +28,7 @@
 //! | `l3_refusals` | P7 | L3 |
 
 pub mod account;
-mod converges;
+pub mod converges;
 mod false_failover;
 mod i10_same_state;
 mod i11_one_writable;

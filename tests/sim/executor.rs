@@ -18,10 +18,11 @@ use quorate::{
 };
 use tokio::{
     sync::{Mutex as Lock, MutexGuard, mpsc, watch},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::{
+    clock::Clock,
     fleet::{
         Account, Answer, Reply, ServerNo, Statement,
         recipe::{self, Gone, Node, Slot, Wire},
@@ -115,7 +116,7 @@ impl SimServers {
                 biased;
                 _ = kept.changed() => return,
                 () = ended => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.sim.clock().sleep(pause) => {}
             }
         }
     }
@@ -172,7 +173,7 @@ impl SimServers {
     }
 
     async fn ready(self, place: Arc<Place>, until: Instant) -> Result<Instant, String> {
-        let mut inner = place.wait(until).await?;
+        let mut inner = place.wait(self.sim.clock(), until).await?;
         if !inner.is_open() {
             self.open_by(&mut inner, &place, until).await?;
         }
@@ -181,10 +182,10 @@ impl SimServers {
 
     async fn open_by(&self, inner: &mut Inner, place: &Place, until: Instant) -> Result<(), String> {
         inner.opened = None;
-        match timeout_at(until, self.open(inner, place)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("no session to {}: {error}", place.address)),
-            Err(_) => Err(format!("no session to {} in time", place.address)),
+        match self.sim.clock().by(until, self.open(inner, place)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(format!("no session to {}: {error}", place.address)),
+            None => Err(format!("no session to {} in time", place.address)),
         }
     }
 
@@ -195,7 +196,7 @@ impl SimServers {
         until: Instant,
     ) -> Result<MutexGuard<'a, Inner>, StepEnd> {
         let refused = |why: String| StepEnd::Refused { why };
-        let inner = place.wait(until).await.map_err(refused)?;
+        let inner = place.wait(self.sim.clock(), until).await.map_err(refused)?;
         if !self.permitted(permit) {
             return Err(refused("the permit holds no more".to_owned()));
         }
@@ -267,9 +268,9 @@ impl Inner {
 }
 
 impl Place {
-    async fn wait(&self, until: Instant) -> Result<MutexGuard<'_, Inner>, String> {
-        let waited = timeout_at(until, self.inner.lock()).await;
-        waited.map_err(|_| format!("another step is still running on {}", self.address))
+    async fn wait(&self, clock: &Clock, until: Instant) -> Result<MutexGuard<'_, Inner>, String> {
+        let waited = clock.by(until, self.inner.lock()).await;
+        waited.ok_or_else(|| format!("another step is still running on {}", self.address))
     }
 
     fn cut(&self) {
@@ -312,7 +313,7 @@ impl Wire for StepWire<'_> {
     }
 
     async fn sleep(&mut self, ms: u64) {
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.servers.sim.clock().sleep(Duration::from_millis(ms)).await;
     }
 
     fn left_ms(&self) -> u64 {

@@ -7,21 +7,22 @@ use std::{
         atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use quorate::server::ports::Host;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use super::{told::Told, world::POISON};
+use super::{clock::Clock, told::Told, world::POISON};
 
 const RUNS: u8 = 0;
 const PAUSED: u8 = 1;
 const DEAD: u8 = 2;
 
 /// The tasks of one process.
-#[derive(Default)]
 pub struct Tasks {
+    clock: Clock,
     state: AtomicU8,
     wakers: Mutex<Vec<Option<Waker>>>,
     /// How often a task was polled, for profiling.
@@ -29,9 +30,16 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// What is to be spawned in place of a task.
+    /// Of a process that runs.
+    pub fn new(clock: Clock) -> Self {
+        let (state, wakers, polls) = (AtomicU8::new(RUNS), Mutex::default(), AtomicU64::new(0));
+        Self { clock, state, wakers, polls }
+    }
+
+    /// What is to be spawned in place of a task, at once.
     pub fn task(self: &Arc<Self>, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        Box::pin(Task { tasks: self.clone(), slot: None, inner: Some(task) })
+        self.clock.stir();
+        Box::pin(Task { tasks: self.clone(), bell: None, inner: Some(task) })
     }
 
     /// Nothing is polled from now on.
@@ -57,30 +65,23 @@ impl Tasks {
         }
     }
 
-    fn register(&self, slot: &mut Option<usize>, waker: &Waker) {
+    /// The task's bell, and its place among the others'. The runtime has one waker for a task.
+    fn register(&self, waker: &Waker) -> (usize, Waker) {
         let mut wakers = self.wakers.lock().expect(POISON);
-        match *slot {
-            Some(at) => {
-                if !wakers[at].as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    wakers[at] = Some(waker.clone());
-                }
-            }
-            None => {
-                let at = wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
-                if at == wakers.len() {
-                    wakers.push(None);
-                }
-                wakers[at] = Some(waker.clone());
-                *slot = Some(at);
-            }
+        let at = wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
+        if at == wakers.len() {
+            wakers.push(None);
         }
+        let bell = self.clock.bell(waker);
+        wakers[at] = Some(bell.clone());
+        (at, bell)
     }
 }
 
 /// One task of a process.
 struct Task {
     tasks: Arc<Tasks>,
-    slot: Option<usize>,
+    bell: Option<(usize, Waker)>,
     inner: Option<BoxFuture<'static, ()>>,
 }
 
@@ -89,7 +90,7 @@ impl Future for Task {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.tasks.register(&mut this.slot, context.waker());
+        let (_, bell) = this.bell.get_or_insert_with(|| this.tasks.register(context.waker()));
         match this.tasks.state.load(Relaxed) {
             PAUSED => return Poll::Pending,
             DEAD => {
@@ -100,7 +101,7 @@ impl Future for Task {
         }
         this.tasks.polls.fetch_add(1, Relaxed);
         let Some(inner) = this.inner.as_mut() else { return Poll::Ready(()) };
-        let polled = inner.as_mut().poll(context);
+        let polled = inner.as_mut().poll(&mut Context::from_waker(bell));
         if polled.is_ready() {
             this.inner = None;
         }
@@ -111,15 +112,16 @@ impl Future for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.inner = None;
-        if let Some(at) = self.slot {
+        if let Some((at, _)) = self.bell {
             self.tasks.wakers.lock().expect(POISON)[at] = None;
         }
     }
 }
 
-/// The clocks of one process. True time is the runtime's.
+/// The clocks of one process.
 pub struct Clocks {
-    began: Instant,
+    true_time: Clock,
+    began_ms: u64,
     /// Parts per million by which its monotonic clock is fast.
     drift: i64,
     /// Milliseconds that the machine was suspended: BOOTTIME goes on, MONOTONIC does not.
@@ -131,13 +133,14 @@ pub struct Clocks {
 
 impl Clocks {
     /// Of a process that starts now on a machine that has been up for `boot_ms`.
-    pub fn new(drift: i64, boot_ms: u64, wall_ms: i64) -> Self {
+    pub fn new(true_time: Clock, drift: i64, boot_ms: u64, wall_ms: i64) -> Self {
         let (suspended_ms, wall_ms) = (AtomicU64::new(0), AtomicI64::new(wall_ms));
-        Self { began: Instant::now(), drift, suspended_ms, boot_ms, wall_ms }
+        let began_ms = true_time.now_ms();
+        Self { true_time, began_ms, drift, suspended_ms, boot_ms, wall_ms }
     }
 
     fn elapsed_ms(&self) -> u64 {
-        let true_ms = self.began.elapsed().as_millis() as i64;
+        let true_ms = (self.true_time.now_ms() - self.began_ms) as i64;
         (true_ms + true_ms * self.drift / 1_000_000).max(0) as u64
     }
 
@@ -201,6 +204,10 @@ impl Host for SimHost {
 
     fn pauses(&self) -> watch::Receiver<u64> {
         self.pauses.subscribe()
+    }
+
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(self.clocks.true_time.sleep(pause))
     }
 
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {

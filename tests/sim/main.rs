@@ -1,11 +1,13 @@
 //! The simulation: the real core and the real actors in a world of one seed. `docs/chaos.md` says what it is and how it
 //! is run.
 
+mod agenda;
 mod alone;
 mod args;
 mod batch;
 mod check;
 mod client;
+mod clock;
 mod count;
 mod executor;
 mod fault;
@@ -21,6 +23,7 @@ mod peers;
 mod prober;
 mod raft;
 mod real;
+mod rest;
 mod rng;
 mod run;
 mod scenario;
@@ -35,6 +38,10 @@ mod world;
 use std::process::ExitCode;
 
 use quorate::mistake;
+
+/// A run makes and drops a hundred thousand small things.
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap;
 
 fn main() -> ExitCode {
     if let Err(why) = mistake() {

@@ -19,6 +19,17 @@ pub enum End {
     Client(u32),
 }
 
+impl End {
+    /// Its kind, and its number among those.
+    fn numbered(self) -> (usize, usize) {
+        match self {
+            Self::Node(number) => (0, number as usize),
+            Self::Server(number) => (1, number),
+            Self::Client(number) => (2, number as usize),
+        }
+    }
+}
+
 /// Which ends a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Select {
@@ -57,7 +68,8 @@ struct Rule {
 /// The network.
 #[derive(Default)]
 pub struct Net {
-    places: BTreeMap<End, u8>,
+    /// Datacenters of nodes, servers and clients, by their numbers.
+    places: [Vec<u8>; 3],
     rules: BTreeMap<u64, Rule>,
     next: u64,
     /// One way within a datacenter, milliseconds.
@@ -71,12 +83,16 @@ pub struct Net {
 impl Net {
     /// Puts an end into a datacenter.
     pub fn place(&mut self, end: End, datacenter: u8) {
-        self.places.insert(end, datacenter);
+        let (kind, number) = end.numbered();
+        let places = &mut self.places[kind];
+        places.resize(places.len().max(number + 1), 0);
+        places[number] = datacenter;
     }
 
     /// Where an end is.
     pub fn datacenter(&self, end: End) -> u8 {
-        self.places.get(&end).copied().unwrap_or(0)
+        let (kind, number) = end.numbered();
+        self.places[kind].get(number).copied().unwrap_or(0)
     }
 
     /// Harms a way from now on; the number takes it away again.

@@ -173,6 +173,7 @@ impl World {
     /// SIGCONT. The process notices within a beat that it slept.
     pub fn resume_node(&mut self, node: u64, slept_ms: u64, suspended: bool) -> bool {
         let beat = self.rng.range(0, 25);
+        let woke = self.instant;
         let Some(process) = self.process(node) else { return false };
         let Some(held) = process.held.take() else { return false };
         let boot = process.boot;
@@ -180,7 +181,7 @@ impl World {
             process.clocks.suspended(slept_ms);
         }
         if slept_ms > 200 {
-            process.woke = Some(Instant::now());
+            process.woke = Some(woke);
         }
         process.tasks.resume();
         self.note(Event::NodeResumed(node));
@@ -236,7 +237,7 @@ impl World {
         let log = SimLog::new(self, node);
         // The actors look at their ports at once: outside of the world.
         let began = Began { sim, node, boot, host, log: Arc::new(log), nodes };
-        tokio::spawn(began.begin());
+        self.handle.start(began.begin());
         true
     }
 
@@ -304,8 +305,8 @@ impl World {
         assert!(entry.process.is_none(), "it runs already");
         entry.boots += 1;
         let boot = entry.boots;
-        let clocks = Arc::new(Clocks::new(entry.drift, uptime, 0));
-        let tasks = Arc::new(Tasks::default());
+        let clocks = Arc::new(Clocks::new(self.handle.clock().clone(), entry.drift, uptime, 0));
+        let tasks = Arc::new(Tasks::new(self.handle.clock().clone()));
         let pauses = Arc::new(Told::new(0));
         let raft = Live::restore(&entry.disk, now);
         let names = (self.seed, node, boot);

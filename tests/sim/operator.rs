@@ -1,5 +1,7 @@
 //! Operators: what people ask of Quorate while things go wrong. Each request has an id; some are sent twice.
 
+use std::time::Duration;
+
 use quorate::{
     core::replicated::{
         Change, Kind, Outcome,
@@ -11,12 +13,15 @@ use quorate::{
         leader::{Message, StartError, start},
     },
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     trace::Event,
     world::{Sim, World},
 };
+
+/// How long an operator waits for an answer.
+const ANSWER: Duration = Duration::from_secs(12);
 
 /// A wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +61,7 @@ impl World {
             };
             let sim = self.handle.clone();
             let request = request.clone();
-            tokio::spawn(async move { ask(sim, actors, operation, request).await });
+            self.handle.start(ask(sim, actors, operation, request));
         }
     }
 }
@@ -91,8 +96,8 @@ async fn ask(sim: Sim, actors: Actors, operation: Operation, request: String) {
 async fn change(sim: &Sim, actors: &Actors, operation: Operation, request: &str) -> Result<Answer, String> {
     let wish = sim.try_with(|world| world.change_of(operation)).flatten().ok_or("there is no cluster yet")?;
     let submitted = actors.tools.group.submit(wish, "operator", Some(request.to_owned()));
-    let limit = std::time::Duration::from_secs(12);
-    let submitted = tokio::time::timeout(limit, submitted).await.map_err(|_| "no answer".to_owned())?;
+    let until = Instant::now() + ANSWER;
+    let submitted = sim.clock().by(until, submitted).await.ok_or("no answer")?;
     match submitted.map_err(|error| error.to_string())? {
         (_, Outcome::Refused(refusal)) => Ok(Answer::Refused(refusal.to_string())),
         // A repeated request is answered with the first one's outcome.
@@ -132,11 +137,10 @@ async fn role_change(sim: &Sim, actors: &Actors, kind: Kind, request: &str) -> R
     let (reply, answer) = oneshot::channel();
     let message = Message::Operator { start, by: "operator".into(), request_id: Some(request.into()), reply };
     actors.leader.tell(message).await;
-    let limit = std::time::Duration::from_secs(12);
-    match tokio::time::timeout(limit, answer).await {
-        Ok(Ok(Ok(id))) => Ok(Answer::Done(Some(id), format!("recovery {id}"))),
-        Ok(Ok(Err(StartError::Refused(refusal)))) => Ok(Answer::Refused(refusal.to_string())),
-        Ok(Ok(Err(error @ StartError::NotCommitted(_)))) => Err(error.to_string()),
+    match sim.clock().by(Instant::now() + ANSWER, answer).await {
+        Some(Ok(Ok(id))) => Ok(Answer::Done(Some(id), format!("recovery {id}"))),
+        Some(Ok(Err(StartError::Refused(refusal)))) => Ok(Answer::Refused(refusal.to_string())),
+        Some(Ok(Err(error @ StartError::NotCommitted(_)))) => Err(error.to_string()),
         _ => Err("no answer: the node leads no more".into()),
     }
 }

@@ -1,7 +1,7 @@
 //! The other nodes, as one process asks them: over the simulated network, answered by the real answers of the other's
 //! actors, in its process.
 
-use std::future::ready;
+use std::{future::ready, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use quorate::{
@@ -16,7 +16,7 @@ use quorate::{
         ports::{Delegation, Judged, Peers, Stamp},
     },
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     net::End,
@@ -48,12 +48,13 @@ impl SimPeers {
         let (node, boot) = (self.node, self.boot);
         let (tx, rx) = oneshot::channel();
         self.sim.with(|world| world.call(node, boot, to, answer, tx));
-        let limit = tokio::time::timeout(std::time::Duration::from_millis(give_up_ms), rx);
+        let clock = self.sim.clock().clone();
+        let until = Instant::now() + Duration::from_millis(give_up_ms);
         async move {
-            match limit.await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => Err("the connection was lost".into()),
-                Err(_) => Err("no word from there".into()),
+            match clock.by(until, rx).await {
+                Some(Ok(answer)) => answer,
+                Some(Err(_)) => Err("the connection was lost".into()),
+                None => Err("no word from there".into()),
             }
         }
         .boxed()

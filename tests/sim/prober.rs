@@ -144,7 +144,7 @@ impl World {
             boot,
             server,
             target,
-            pace: Pace::new(settings, spread.finish(), Instant::now()),
+            pace: Pace::new(settings, spread.finish(), self.instant),
             events,
             held: Held::None,
             fresh: Vec::new(),
@@ -172,7 +172,7 @@ impl World {
 
     /// Lets time do its work with it, and sees to it that this happens again when it should.
     fn wake_prober(&mut self, id: u64) {
-        let now = Instant::now();
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         let silent = prober.silence(now);
         let mut told = Vec::from_iter(silent);
@@ -201,7 +201,7 @@ impl World {
     }
 
     fn sleep_prober(&mut self, id: u64) {
-        let now = Instant::now();
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         let late = match &prober.held {
             Held::Busy { began, told_silent: false, .. } => Some(*began + SILENT_AFTER),
@@ -229,8 +229,9 @@ impl World {
     }
 
     fn hurry(&mut self, id: u64, how: impl FnOnce(&mut Pace, Instant)) {
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
-        how(&mut prober.pace, Instant::now());
+        how(&mut prober.pace, now);
         self.wake_prober(id);
     }
 
@@ -248,7 +249,7 @@ impl World {
     }
 
     fn probe_urgently(&mut self, id: u64, bound: Duration, answer: oneshot::Sender<ProbeEvent>) {
-        let now = Instant::now();
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         if !prober.fresh.iter().any(|fresh| fresh.urgent) {
             self.start_fresh(id, true);
@@ -294,7 +295,7 @@ impl World {
         let Some(prober) = self.probers.probers.get(&id) else { return };
         let Held::Busy { seq, began, line, .. } = prober.held else { return };
         let (node, boot) = (prober.node, prober.boot);
-        let until = (self.now + LINGER_MS).saturating_sub(began.elapsed().as_millis() as u64);
+        let until = (self.now + LINGER_MS).saturating_sub((self.instant - began).as_millis() as u64);
         self.at(until, move |world| {
             world.as_process(node, boot, move |world| {
                 let prober = world.probers.probers.get(&id);
@@ -309,7 +310,7 @@ impl World {
     }
 
     fn held_answered(&mut self, id: u64, seq: u64, inventory: bool, answer: Result<Answer, String>) {
-        let now = Instant::now();
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         let Held::Busy { seq: held, began, line, .. } = prober.held else { return };
         if held != seq {
@@ -338,7 +339,7 @@ impl World {
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         prober.seq += 1;
         let (seq, node, boot) = (prober.seq, prober.node, prober.boot);
-        let began = Instant::now();
+        let began = self.instant;
         let Some(server) = prober.server else { return };
         let line =
             self.dial(End::Node(node), Some((node, boot)), server, Account::Probe, move |world, end| {
@@ -377,7 +378,7 @@ impl World {
     }
 
     fn fresh_ended(&mut self, id: u64, seq: u64, outcome: Outcome, keeps: bool) {
-        let now = Instant::now();
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         let Some(at) = prober.fresh.iter().position(|fresh| fresh.seq == seq) else { return };
         let fresh = prober.fresh.remove(at);
@@ -412,7 +413,7 @@ impl World {
 
     /// The server's side of a connection ended. A fresh attempt hears of it by its answer.
     fn line_closed(&mut self, id: u64, line: LineNo, why: String) {
-        let now = Instant::now();
+        let now = self.instant;
         let Some(prober) = self.probers.probers.get_mut(&id) else { return };
         if !matches!(prober.held, Held::Idle(held) if held == line) {
             return;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     check::Violation,
+    clock::Clock,
     count::Counts,
     fleet::{Config, Fleet, SemiSyncSource, ServerNo, ServerSpec, Thread},
     net::End,
@@ -25,6 +26,8 @@ use super::{
 
 /// What MySQL and MariaDB take at most as a semi-sync time-out, milliseconds.
 const TIMEOUT_MAX_MS: u64 = 4_294_967_295;
+/// How often a healed run is looked at, whether it is at rest, milliseconds.
+const LOOK_MS: usize = 1_000;
 /// The run's one cluster.
 const CLUSTER: &str = "c-1";
 
@@ -49,16 +52,12 @@ pub struct Report {
 
 /// Runs a scenario. `keep`: with the lines of what happened; without, only where a promise was broken.
 pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime with a clock only");
+    let runtime = Clock::runtime(scenario.tier);
     let sim = runtime.block_on(async {
-        let sim = Sim::new(seed);
+        let sim = Sim::new(seed, scenario.tier);
         sim.with(|world| build(world, scenario));
-        tokio::spawn(adopt(sim.clone(), scenario.clone()));
-        sim.run_until(scenario.end).await;
+        sim.start(adopt(sim.clone(), scenario.clone()));
+        live(&sim, scenario).await;
         sim.with(World::settle);
         sim
     });
@@ -85,11 +84,24 @@ pub fn run(seed: u64, scenario: &Scenario, keep: bool) -> Report {
     }
 }
 
+/// Until its end, or until it has come to rest after the faults. Tier B's is played in full: its own log of proposals and
+/// barriers never rests.
+async fn live(sim: &Sim, scenario: &Scenario) {
+    if scenario.tier == Tier::A {
+        for at in (scenario.faulty_until..scenario.end).step_by(LOOK_MS) {
+            sim.run_until(at).await;
+            if at > scenario.faulty_until && sim.with(|world| world.is_at_rest()) {
+                return;
+            }
+        }
+    }
+    sim.run_until(scenario.end).await;
+}
+
 fn build(world: &mut World, scenario: &Scenario) {
     (world.net.near_ms, world.net.far_ms, world.net.jitter_ms) = scenario.ways_ms;
     world.group.timing = scenario.timing;
     world.kind = scenario.kind;
-    world.tier = scenario.tier;
     build_servers(world, scenario);
     for (at, plan) in scenario.nodes.iter().enumerate() {
         let id = at as u64 + 1;
@@ -199,7 +211,7 @@ async fn adopt(sim: Sim, scenario: Scenario) {
     let policy = Change::SetPolicy { version: 1, policy: Box::new(scenario.policy.clone()) };
     for (number, change) in [policy, adopt].into_iter().enumerate() {
         loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            sim.clock().sleep(Duration::from_millis(200)).await;
             let leader = sim.try_with(|world| {
                 let leader = world.leader()?;
                 world.process(leader)?.actors.clone()

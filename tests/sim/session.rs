@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     fleet::{Account, Answer, Dialled, ServerNo, Statement},
@@ -118,7 +115,7 @@ impl SimSession {
             })
         });
         let session = Self { cut: Cut { sim: sim.clone(), line, end: end.clone() } };
-        let dialled = timeout_at(until, rx).await.map_err(|_| Lost::Silent("greeting".into()))?;
+        let dialled = sim.clock().by(until, rx).await.ok_or_else(|| Lost::Silent("greeting".into()))?;
         match dialled.map_err(|_| Lost::Closed("the process ended".into()))? {
             Dialled::Greeted(_) => {
                 sim.with(|world| world.on_closed(line, move |_, why| finish(&end, &why)));
@@ -145,10 +142,10 @@ impl SimSession {
                 () = self.cut.ended() => Err("the connection has ended".into()),
             }
         };
-        match timeout_at(until, answered).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(why)) => Err(Lost::Closed(why)),
-            Err(_) => {
+        match self.cut.sim.clock().by(until, answered).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(why)) => Err(Lost::Closed(why)),
+            None => {
                 // As the real driver: not safe to go on with after a time-out.
                 self.cut.cut();
                 Err(Lost::Silent("answer".into()))

@@ -2,25 +2,23 @@
 //! when it was asked for: nothing else decides an order.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use quorate::{core::replicated::Change, model::address::Address};
 
 use super::{
+    agenda::Agenda,
     check::{Check, Violation, account::changed},
     client::Clients,
+    clock::Clock,
     count::Counts,
     fault::Faults,
     fleet::{Account, Dialled, Fleet, ServerNo, SessionNo, Statement, Ticket},
+    host::Tasks,
     lines::Lines,
     net::{End, Harm, Net, Select},
     node::Node,
@@ -42,38 +40,18 @@ const STIRS_MAX: u64 = 200_000;
 /// Something that happens at a time.
 pub type Due = Box<dyn FnOnce(&mut World) + Send>;
 
-struct Slot {
-    at: u64,
-    order: u64,
-    due: Due,
-}
-
-impl PartialEq for Slot {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Slot {}
-impl PartialOrd for Slot {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Slot {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// Everything.
 pub struct World {
     /// True time, milliseconds since the run began.
     pub now: u64,
-    queue: BinaryHeap<Reverse<Slot>>,
-    order: u64,
-    /// What the engine sleeps until.
+    /// The same as tokio has it.
+    pub instant: Instant,
+    agenda: Agenda<Due>,
+    /// What the engine sleeps until, in tier B.
     asleep_until: u64,
     must_wake: bool,
+    /// When anything last happened but acknowledgements.
+    pub stirred_at: u64,
     /// Calls since time last went on.
     stirs: u64,
     /// The run's.
@@ -154,8 +132,7 @@ impl World {
     /// Lets something happen at `at`, or now if that is past.
     pub fn at(&mut self, at: u64, due: impl FnOnce(&mut World) + Send + 'static) {
         let at = at.max(self.now);
-        self.order += 1;
-        self.queue.push(Reverse(Slot { at, order: self.order, due: Box::new(due) }));
+        self.agenda.push(at, Box::new(due));
         if at < self.asleep_until {
             self.must_wake = true;
         }
@@ -184,6 +161,7 @@ impl World {
         if let Some((Change::Publish { recovery }, _)) = changed(&event) {
             self.published.insert(*recovery, self.now);
         }
+        self.stir_by(&event);
         self.check(&event);
         self.count(&event);
         self.trace.push(self.now, event);
@@ -251,6 +229,12 @@ impl World {
         self.fleet.next_ms().is_some_and(|at| at <= self.now)
     }
 
+    /// When something is due next; no later than `end`.
+    fn next(&self, end: u64) -> u64 {
+        let next = self.agenda.next().map_or(end, |at| at.min(end));
+        self.fleet.next_ms().map_or(next, |at| at.min(next))
+    }
+
     fn advance_fleet(&mut self) {
         self.fleet.advance(self.now, &mut Ways { net: &mut self.net, rng: &mut self.rng });
         for happened in self.fleet.take_done() {
@@ -269,26 +253,29 @@ struct Shared {
     world: Mutex<Option<World>>,
     /// What was left to be done by those who may hold the world already.
     left: Mutex<Vec<Due>>,
+    /// Ends the engine's sleep, in tier B.
     wake: Notify,
-    began: Instant,
+    clock: Clock,
+    /// What is of no node's process: operators.
+    people: Arc<Tasks>,
 }
 
 impl Sim {
     /// An empty world; time begins now.
-    pub fn new(seed: u64) -> Self {
-        let shared = Shared {
-            world: Mutex::new(None),
-            left: Mutex::default(),
-            wake: Notify::new(),
-            began: Instant::now(),
-        };
+    pub fn new(seed: u64, tier: Tier) -> Self {
+        let clock = Clock::new(tier);
+        let instant = clock.instant(0);
+        let people = Arc::new(Tasks::new(clock.clone()));
+        let (left, wake) = (Mutex::default(), Notify::new());
+        let shared = Shared { world: Mutex::new(None), left, wake, clock, people };
         let sim = Self { shared: Arc::new(shared) };
         let world = World {
             now: 0,
-            queue: BinaryHeap::new(),
-            order: 0,
+            instant,
+            agenda: Agenda::default(),
             asleep_until: 0,
             must_wake: false,
+            stirred_at: 0,
             stirs: 0,
             seed,
             handle: sim.clone(),
@@ -296,7 +283,7 @@ impl Sim {
             net: Net::default(),
             nodes: BTreeMap::new(),
             group: Group::default(),
-            tier: Tier::A,
+            tier,
             wires: Wires::default(),
             calls: Calls::default(),
             members: Members::default(),
@@ -329,9 +316,12 @@ impl Sim {
     pub fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         let mut locked = self.shared.world.lock().expect(POISON);
         let world = locked.as_mut().expect("the run is not over");
-        let now = self.shared.began.elapsed().as_millis() as u64;
-        world.stirs = if now == world.now { world.stirs + 1 } else { 0 };
-        world.now = now;
+        let now = self.shared.clock.now_ms();
+        if now == world.now {
+            world.stirs += 1;
+        } else {
+            (world.now, world.instant, world.stirs) = (now, self.shared.clock.instant(now), 0);
+        }
         world.assert_time_goes_on();
         let result = act(world);
         let fleet_waits = world.fleet.next_ms().is_some_and(|at| at < world.asleep_until);
@@ -353,15 +343,61 @@ impl Sim {
         self.shared.wake.notify_one();
     }
 
+    /// True time, and waits for it.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// Starts a task that is of no node's process.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.shared.people.task(Box::pin(work)));
+    }
+
     /// Lets the world go on until `end`, true milliseconds.
     pub async fn run_until(&self, end: u64) {
+        match self.shared.clock.is_turned() {
+            true => self.turn_clock_until(end).await,
+            false => self.sleep_until(end).await,
+        }
+    }
+
+    /// What is due, then the tasks until none can go on, and so on; then straight to the next moment of either.
+    async fn turn_clock_until(&self, end: u64) {
+        let clock = &self.shared.clock;
+        loop {
+            self.turn(end);
+            if clock.take_stirred() {
+                yield_now().await;
+            }
+            let next = self.next(end);
+            if next <= clock.now_ms() {
+                continue;
+            }
+            clock.turn_to(next);
+            if next >= end {
+                return;
+            }
+        }
+    }
+
+    /// When anything is due next: now, where it was left to be done.
+    fn next(&self, end: u64) -> u64 {
+        if !self.shared.left.lock().expect(POISON).is_empty() {
+            return 0;
+        }
+        let next = self.with(|world| world.next(end));
+        self.shared.clock.next_ms().map_or(next, |at| at.min(next))
+    }
+
+    /// The same where tokio turns the clock.
+    async fn sleep_until(&self, end: u64) {
         loop {
             let next = self.turn(end);
-            let until = self.shared.began + Duration::from_millis(next.min(end));
+            let until = self.shared.clock.instant(next);
             tokio::select! {
                 biased;
                 () = self.shared.wake.notified() => {}
-                () = sleep_until(until) => {
+                () = tokio::time::sleep_until(until) => {
                     if next >= end {
                         return;
                     }
@@ -380,17 +416,12 @@ impl Sim {
                     world.advance_fleet();
                     continue;
                 }
-                match world.queue.peek() {
-                    Some(Reverse(slot)) if slot.at <= world.now => {}
-                    _ => break,
-                }
-                let Some(Reverse(slot)) = world.queue.pop() else { break };
-                (slot.due)(world);
+                let Some(due) = world.agenda.take_due(world.now) else { break };
+                due(world);
                 world.stirs += 1;
                 world.assert_time_goes_on();
             }
-            let next = world.queue.peek().map_or(end, |Reverse(slot)| slot.at);
-            let next = world.fleet.next_ms().map_or(next, |at| at.min(next));
+            let next = world.next(end);
             world.asleep_until = next;
             world.must_wake = false;
             next

@@ -6,7 +6,6 @@ use std::{
 };
 
 use futures::future::join_all;
-use tokio::time::timeout;
 
 use super::Leader;
 use crate::{
@@ -52,7 +51,7 @@ async fn ask(tools: &Tools, voters: &BTreeSet<u64>) -> BTreeMap<u64, u32> {
         if *id == tools.node_id() {
             return Some((*id, FEATURE_LEVEL));
         }
-        let level = timeout(ASK, tools.ports.peers.level(*id)).await.ok()?.ok()?;
+        let level = tools.within(ASK, tools.ports.peers.level(*id)).await?.ok()?;
         Some((*id, level))
     });
     join_all(answers).await.into_iter().flatten().collect()

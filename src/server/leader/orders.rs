@@ -52,7 +52,7 @@ impl Leader {
                 let id = worker.order.id;
                 if let Err(why) = worker.work().await {
                     tracing::warn!(order = id, why, "the returned primary is not rejoined yet");
-                    tokio::time::sleep(PAUSE).await;
+                    worker.tools.sleep(PAUSE).await;
                 }
                 let _ = inbox.send(Message::OrderDone(id)).await;
             }));

@@ -171,16 +171,17 @@ impl Leader {
 
     fn take_over(&mut self, recovery: Recovery, evidence: Vec<Testimony>, cancel: Option<String>) {
         let id = recovery.id;
-        let (group, term) = (self.tools.group.clone(), self.leadership.term);
+        let (tools, term) = (self.tools.clone(), self.leadership.term);
         let inbox = self.inbox.clone();
         self.takeovers.insert(id, cancel);
         self.work.spawn(self.tools.task(async move {
             let proposed = Instant::now();
-            let result = group.propose(term, Change::TakeOver { recovery: id, evidence }, SELF, None).await;
+            let take_over = Change::TakeOver { recovery: id, evidence };
+            let result = tools.group.propose(term, take_over, SELF, None).await;
             if let Err(error) = &result {
                 tracing::warn!(recovery = id, %error, "it was not taken over");
                 // A leader that lost its majority is refused at once, and would try again at once.
-                tokio::time::sleep(AGAIN).await;
+                tools.sleep(AGAIN).await;
             }
             let _ = inbox.send(Message::TakenOver { id, proposed, result }).await;
         }));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Asked, Leader, Message, StartError};
 use crate::{
@@ -204,7 +204,7 @@ async fn ask(
         return observer.urgent(cluster.clone(), bound_ms).await;
     }
     let limit = Duration::from_millis(bound_ms + 500);
-    let answer = timeout(limit, tools.ports.peers.urgent(node, cluster.clone(), bound_ms)).await.ok()?;
+    let answer = tools.within(limit, tools.ports.peers.urgent(node, cluster.clone(), bound_ms)).await?;
     let verdict = answer.map_err(|why| tracing::debug!(node, why, "no urgent verdict")).ok()?;
     // A node speaks for itself, of what it was asked; a majority is made of voters, not of voices.
     if verdict.node != node || &verdict.cluster != cluster {

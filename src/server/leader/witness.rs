@@ -61,7 +61,7 @@ impl Leader {
         self.attend(id.clone(), async move {
             if let Err(refusal) = call.call().await {
                 tracing::info!(cluster = %call.cluster.id, reason = refusal.reason(), %refusal, "no witness");
-                tokio::time::sleep(PAUSE).await;
+                call.tools.sleep(PAUSE).await;
             }
         });
     }
@@ -78,7 +78,7 @@ impl Leader {
             self.attend(worker.cluster.clone(), async move {
                 if let Err(why) = worker.start().await {
                     tracing::warn!(cluster = %worker.cluster, why, "a witness is not seen started again yet");
-                    tokio::time::sleep(PAUSE).await;
+                    worker.tools.sleep(PAUSE).await;
                 }
             });
         }

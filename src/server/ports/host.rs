@@ -54,6 +54,10 @@ impl Host for Machine {
         watch_pauses(self.pulse.clone())
     }
 
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(pause))
+    }
+
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         task
     }

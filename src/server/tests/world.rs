@@ -445,6 +445,10 @@ impl Host for World {
         watch::channel(0).1
     }
 
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(pause))
+    }
+
     fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         task
     }

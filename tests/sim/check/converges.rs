@@ -92,6 +92,21 @@ fn unnoticed(world: &World, primary: ServerNo) -> bool {
     source.semi.source_enabled && started_lately && streams.any(|stream| !knows(&stream))
 }
 
+/// The same, but that nothing excuses: the primary takes writes, and everybody else follows. `served_ms`: so lately.
+pub fn without_excuse(world: &World, served_ms: u64) -> Result<(), String> {
+    Converges.end(world)?;
+    let primary = world.primary().ok_or("the cluster has no primary")?;
+    let served = world.clients.last(primary).is_some_and(|at| at + served_ms >= world.now);
+    let servers = world.fleet.servers().iter().enumerate();
+    let follows = |channel: &Channel| channel.receiver.stream().is_some() && channel.applier_running;
+    let mut others = servers.filter(|(at, _)| ServerNo(*at) != primary).map(|(_, server)| server);
+    let all = others.all(|server| server.runs() && server.channels.iter().all(follows));
+    match served && all && !world.fleet.server(primary).switches.read_only {
+        true => others_are_read_only(world, primary),
+        false => Err("somebody does not serve, or does not follow".into()),
+    }
+}
+
 fn one_group(world: &World) -> Result<(), String> {
     let leader = world.leader().ok_or("nobody leads")?;
     let last = world.applied(leader);

@@ -98,10 +98,13 @@ impl SimServer {
     /// A commit waited its time: semi-sync is off, and everybody is told that his commit is safe.
     pub(super) fn semi_sync_times_out(&mut self, now_ms: u64) {
         let timeout = self.semi.source.timeout_ms;
+        if !self.semi.source_on || timeout > now_ms {
+            return;
+        }
         let over = self.sessions.values().any(|session| {
             matches!(session.wait(), Some(Wait::Ack(_, since)) if since.saturating_add(timeout) <= now_ms)
         });
-        if over && self.semi.source_on {
+        if over {
             self.semi.source_on = false;
             self.facts_stale = true;
         }

@@ -10,7 +10,7 @@ use quorate::{
 };
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, sleep, timeout_at},
+    time::Instant,
 };
 
 use super::{Asker, Entry, Load, Replica};
@@ -107,14 +107,14 @@ impl Log for SimLog {
         async move {
             let (node, boot) = (self.node, self.boot);
             if let Some(held) = self.sim.with(|world| world.held_up(node, &command)) {
-                sleep(held).await;
+                self.sim.clock().sleep(held).await;
             }
             let answer = self.sim.with(|world| world.propose(node, boot, term, command))?;
             let unknown = |what: &str| Err(ProposeError::Unknown { what: what.into() });
-            match timeout_at(deadline, answer).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => unknown("another leader's entry took its place"),
-                Err(_) => unknown("no answer in time"),
+            match self.sim.clock().by(deadline, answer).await {
+                Some(Ok(result)) => result,
+                Some(Err(_)) => unknown("another leader's entry took its place"),
+                None => unknown("no answer in time"),
             }
         }
         .boxed()
@@ -123,11 +123,12 @@ impl Log for SimLog {
     fn read_barrier(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
         let deadline = Instant::now() + self.answer_within;
         async move {
-            let index = timeout_at(deadline, self.read_index()).await.map_err(|_| ReadError::NoQuorum)??;
+            let clock = self.sim.clock();
+            let index = clock.by(deadline, self.read_index()).await.ok_or(ReadError::NoQuorum)??;
             let mut applied = self.applied();
-            let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+            let reached = clock.by(deadline, applied.wait_for(|applied| *applied >= index)).await;
             match reached {
-                Ok(Ok(_)) => Ok(index),
+                Some(Ok(_)) => Ok(index),
                 _ => Err(ReadError::Behind { index, applied: self.replica.applied.now() }),
             }
         }
