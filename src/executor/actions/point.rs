@@ -140,7 +140,8 @@ async fn settle_relay_log(
         }
         _ => facts,
     };
-    if channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped) {
+    let receives = channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped);
+    if receives {
         statements.push(words.verb("STOP", "IO_THREAD", name));
     }
     let facts = match statements.is_empty() {
@@ -152,11 +153,17 @@ async fn settle_relay_log(
     {
         return Ok(facts);
     }
-    match apply::drain(run, name, &GtidSet::empty(run.flavor())).await? {
-        StepEnd::Done(report) => {
+    match apply::drain(run, name, &GtidSet::empty(run.flavor())).await {
+        Ok(StepEnd::Done(report)) => {
             report.facts.map(|facts| *facts).ok_or_else(|| run.unknown("no facts".to_owned()))
         }
-        other => Err(other),
+        Ok(other) | Err(other) => {
+            if receives && run.flavor() == Flavor::MySql {
+                // It is not pointed: it receives as it did. MariaDB would delete what the stopped applier has left.
+                let _ = run.change_all(&[words.verb("START", "IO_THREAD", name)]).await;
+            }
+            Err(other)
+        }
     }
 }
 

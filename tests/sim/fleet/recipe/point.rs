@@ -117,7 +117,8 @@ impl<W: Wire> Run<'_, W> {
             }
             _ => facts,
         };
-        if channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped) {
+        let receives = channel(&facts, name).is_some_and(|found| found.receiver != Receiver::Stopped);
+        if receives {
             statements.push(Statement::Stop(name.to_owned(), Thread::Receiver));
         }
         let facts = match statements.is_empty() {
@@ -128,11 +129,16 @@ impl<W: Wire> Run<'_, W> {
         if is_applied(&facts, found) || (mysql && found.applier_running && found.by_gtid) {
             return Ok(facts);
         }
-        match self.drain(name, &GtidSet::empty(self.flavor())).await? {
-            StepEnd::Done(report) => {
+        match self.drain(name, &GtidSet::empty(self.flavor())).await {
+            Ok(StepEnd::Done(report)) => {
                 report.facts.map(|facts| Arc::new(*facts)).ok_or_else(|| self.unknown("no facts"))
             }
-            other => Err(other),
+            Ok(other) | Err(other) => {
+                if receives && mysql {
+                    let _ = self.change_all(&[Statement::Start(name.to_owned(), Thread::Receiver)]).await;
+                }
+                Err(other)
+            }
         }
     }
 
