@@ -94,9 +94,11 @@ impl<T> Agenda<T> {
 
     /// Takes the next that is due at `now` or before it.
     pub fn take_due(&mut self, now: u64) -> Option<T> {
-        let next = self.next().filter(|next| *next <= now);
-        self.go_on_to(next.unwrap_or(now));
-        let place = next? % RING_MS;
+        if self.from < now {
+            let next = self.next().filter(|next| *next <= now);
+            self.go_on_to(next.unwrap_or(now));
+        }
+        let place = self.from % RING_MS;
         let due = &mut self.ring[place as usize];
         let what = due.pop_front();
         if due.is_empty() {

@@ -349,6 +349,10 @@ impl World {
             prober.fresh.push(Fresh { seq, urgent, began, line });
         }
         self.process_after(node, boot, FRESH_MS, move |world| {
+            let prober = world.probers.probers.get(&id);
+            if !prober.is_some_and(|prober| prober.fresh.iter().any(|fresh| fresh.seq == seq)) {
+                return;
+            }
             let awaited = if world.session_of(line).is_some() { "no answer" } else { "no greeting" };
             let why = Outcome::Silent(format!("{awaited} within {FRESH_MS} ms"));
             world.fresh_ended(id, seq, why, false);
