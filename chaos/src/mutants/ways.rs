@@ -201,7 +201,7 @@ pub const WAYS: &[Way] = &[
     ),
     way(
         "identity-not-checked",
-        &[live_executor("bounds::mysql::another_server_under_that_address_is_refused")],
+        &[live_executor("bounds::mysql::another_server_under_that_address_is_refused"), By::Sim],
     ),
     way("stranger-believed", &[By::Sim]),
     way("errant-server-promoted", &[By::Sim]),

@@ -1,6 +1,6 @@
 //! Each action of the executor: how it ends and what is so afterwards, the real executor against its recipe.
 
-use super::{BOTH, replication::with_unapplied};
+use super::{BOTH, MARIADB, replication::with_unapplied};
 use crate::{
     fleet::{Account, Statement, Thread},
     line::{Deed, Fact, Fault, Line, Script, insert, stop},
@@ -177,6 +177,25 @@ pub fn scripts() -> Vec<Script> {
                         step(2, Deed::Point(3, None, false, false)),
                         Line::Until(2, Fact::HasApplied(1)),
                         Line::Rows(2),
+                    ],
+                )
+            },
+        },
+        Script {
+            name: "a replica whose applier stops again is not pointed, and its receiver runs on",
+            flavors: MARIADB,
+            servers: 2,
+            lines: |_| {
+                after(
+                    pair(),
+                    vec![
+                        Line::Fault(2, Fault::Unlogged(9)),
+                        Line::Does(1, insert(9)),
+                        Line::See(1),
+                        Line::Until(2, Fact::ApplierStopped),
+                        step(2, Deed::Point(1, None, true, false)),
+                        Line::Until(2, Fact::Receiver(Receiver::Running)),
+                        Line::Until(2, Fact::HasReceived(1)),
                     ],
                 )
             },

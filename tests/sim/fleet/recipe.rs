@@ -12,6 +12,7 @@ use std::{future::Future, sync::Arc};
 
 use quorate::{
     core::plan::step::{Action, Step, StepEnd, StepReport},
+    mistake::{Mistake, planted},
     model::{
         facts::{Channel, ServerFacts},
         server::Flavor,
@@ -217,7 +218,10 @@ impl<W: Wire> Run<'_, W> {
             // A statement whose sender gave up ends a second later.
             lead.push(Statement::MaxStatementTime(self.wire.left_ms() + 1_000));
         }
-        lead.push(Statement::CheckIdentity(self.step.target.identity.clone()));
+        // The executor's planted mistake is the recipe's, too.
+        if !planted(Mistake::IdentityNotChecked) {
+            lead.push(Statement::CheckIdentity(self.step.target.identity.clone()));
+        }
         lead
     }
 
