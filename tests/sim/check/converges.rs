@@ -5,7 +5,10 @@ use quorate::core::replicated::{Ending, MemberState};
 
 use super::Check;
 use crate::{
-    fleet::{ServerNo, channel::Channel},
+    fleet::{
+        ServerNo,
+        channel::{Channel, Receiver},
+    },
     trace::Event,
     world::World,
 };
@@ -81,15 +84,19 @@ fn lost_its_tail(world: &World, primary: ServerNo) -> bool {
 }
 
 /// A replica holds a connection to the primary of which that one, started anew, knows nothing, as after a loss of power.
-/// It notices when it has heard nothing for `replica_net_timeout`, a minute, and commits wait for its acknowledgement.
+/// It notices when it has heard nothing for `replica_net_timeout`, a minute, and commits wait for its acknowledgement; or it
+/// has just noticed, and dials.
 fn unnoticed(world: &World, primary: ServerNo) -> bool {
     let source = world.fleet.server(primary);
     let to_primary = |channel: &&Channel| channel.options.source == source.spec.address;
-    let channels = world.fleet.servers().iter().flat_map(|server| &server.channels);
-    let mut streams = channels.filter(to_primary).filter_map(|channel| channel.receiver.stream());
-    let knows = |stream: &u64| source.dumps.iter().any(|dump| dump.stream == *stream);
+    let mut channels = world.fleet.servers().iter().flat_map(|server| &server.channels).filter(to_primary);
+    let unserved = |channel: &Channel| match channel.receiver {
+        Receiver::Running(stream) => !source.dumps.iter().any(|dump| dump.stream == stream),
+        Receiver::Dialling(..) => true,
+        _ => false,
+    };
     let started_lately = source.started_ms + source.spec.net_timeout_ms > world.now;
-    source.semi.source_enabled && started_lately && streams.any(|stream| !knows(&stream))
+    source.semi.source_enabled && started_lately && channels.any(unserved)
 }
 
 /// The same, but that nothing excuses: the primary takes writes, and everybody else follows. `served_ms`: so lately.

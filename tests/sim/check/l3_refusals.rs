@@ -91,7 +91,8 @@ fn says(event: &Event) -> bool {
 }
 
 fn is_dead(world: &World) -> bool {
-    world.primary().is_some_and(|no| world.fleet.server(no).process == Process::Down)
+    let gone = |no| matches!(world.fleet.server(no).process, Process::Down | Process::Leaving(_));
+    world.primary().is_some_and(gone)
 }
 
 /// A voter says that the primary lives.

@@ -27,10 +27,15 @@ impl Check for IdentityNotAddress {
         let Some((_, command, id)) = done(event) else { return Ok(()) };
         match &command.change {
             Change::StartRecovery(start) => {
-                let said = start.evidence.iter().filter_map(|testimony| testimony.verdict.failure());
-                let signs = said.flat_map(|(_, _, evidence)| &evidence.replicas);
-                let heard = signs.filter(|(_, sign)| *sign != ReplicaSign::Unreachable);
-                for (server, sign) in heard {
+                // What a node said long ago is in the record and counts no more.
+                let said = start.evidence.iter().filter_map(|testimony| {
+                    let (_, _, evidence) = testimony.verdict.failure()?;
+                    Some((at.saturating_sub(testimony.age_ms), evidence))
+                });
+                let signs =
+                    said.flat_map(|(at, evidence)| evidence.replicas.iter().map(move |sign| (at, sign)));
+                let heard = signs.filter(|(_, (_, sign))| *sign != ReplicaSign::Unreachable);
+                for (at, (server, sign)) in heard {
                     let mut clusters = world.group.state.clusters.values();
                     let member = clusters.find_map(|cluster| cluster.members.get(server));
                     let no = member.and_then(|member| world.server_at(&member.address));
