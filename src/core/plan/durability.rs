@@ -8,7 +8,10 @@ use std::{
 use crate::{
     core::replicated::cluster::{Durability, Member},
     mistake::{Mistake, planted},
-    model::{facts::ServerFacts, server::ServerId},
+    model::{
+        facts::{Receiver, ServerFacts},
+        server::ServerId,
+    },
 };
 
 /// A time-out from which on a source never gives up waiting in practice: 4 000 000 s. MySQL's maximum is 4294967295 ms
@@ -68,6 +71,31 @@ pub fn observed<'a>(
         ));
     }
     Some(Durability::SemiSync { acks, ackers })
+}
+
+/// Who is on record as an acker and would not be by what is observed now. What they acknowledged before may be nowhere else: they
+/// stay on record until the others hold it ([`hold_all`]).
+pub fn leaving(before: &Durability, now: &Durability) -> Vec<ServerId> {
+    let (Durability::SemiSync { ackers: before, .. }, Durability::SemiSync { ackers: now, .. }) =
+        (before, now)
+    else {
+        return Vec::new();
+    };
+    before.iter().filter(|server| !now.contains(server)).cloned().collect()
+}
+
+/// Whether a server may acknowledge what `primary` commits, by its facts: it receives from it, and its switch is on.
+pub fn acknowledges(facts: &ServerFacts, primary: &Member) -> bool {
+    let receives = facts
+        .channel_from(&primary.identity, &primary.address, "")
+        .is_some_and(|channel| channel.receiver != Receiver::Stopped);
+    receives && facts.semi_sync.replica_enabled != Some(false)
+}
+
+/// Whether these hold all that the primary had executed when it was read, before them.
+pub fn hold_all(primary: &ServerFacts, ackers: &[ServerFacts]) -> bool {
+    let executed = primary.executed.position();
+    ackers.iter().all(|acker| acker.in_hand().contains(&executed))
 }
 
 #[cfg(test)]

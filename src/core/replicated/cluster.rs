@@ -1,6 +1,9 @@
 //! Clusters and their members as the group knows them. Membership is committed; nothing is concluded from absence.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +36,19 @@ pub enum Durability {
         /// What is missing.
         why: String,
     },
+}
+
+impl Durability {
+    /// The same, with these among those who may acknowledge; without semi-sync nobody does.
+    pub fn with(self, more: impl IntoIterator<Item = ServerId>) -> Self {
+        match self {
+            Self::SemiSync { acks, ackers } => {
+                let all: BTreeSet<ServerId> = ackers.into_iter().chain(more).collect();
+                Self::SemiSync { acks, ackers: all.into_iter().collect() }
+            }
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Durability {

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use futures::future::join_all;
 
 use super::{Leader, Message, newcomers};
 use crate::{
@@ -14,8 +17,9 @@ use crate::{
             durability,
             outside::{self, Outside},
         },
-        replicated::{Change, Cluster, EventKind, Member, MemberState},
+        replicated::{Change, Cluster, Durability, EventKind, Member, MemberState, OrderStage},
     },
+    mistake::{Mistake, planted},
     model::{
         facts::ServerFacts,
         server::{ClusterId, ServerId},
@@ -28,6 +32,8 @@ use crate::{
     },
 };
 
+/// How long a member is waited for that is read now.
+const READ: Duration = Duration::from_millis(1_000);
 /// Pause between two passes, milliseconds.
 const PASS_MS: u64 = 500;
 /// Facts older than this are no longer looked at, milliseconds.
@@ -127,6 +133,7 @@ impl Pass {
         let facts = fresh(seen);
         if let Some(primary) = &cluster.primary
             && let Some(durability) = durability::observed(primary, cluster.members.values(), &facts)
+            && let durability = self.with_staying(cluster, durability).await
             && durability != cluster.durability
         {
             self.commit(Change::SetDurability { cluster: cluster.id.clone(), durability }).await;
@@ -143,6 +150,50 @@ impl Pass {
             let cluster = cluster.id.clone();
             self.commit(Change::UpdateMembers { cluster, generation, members, why: why.join("; ") }).await;
         }
+    }
+
+    /// What is observed, with those ackers on record that may still acknowledge, or alone hold what they acknowledged (P6).
+    async fn with_staying(&self, cluster: &Cluster, now: Durability) -> Durability {
+        let leaving = durability::leaving(&cluster.durability, &now);
+        if leaving.is_empty() || planted(Mistake::AckerLeavesAtOnce) {
+            return now;
+        }
+        match self.may_leave(cluster, &leaving, &now).await {
+            true => now,
+            false => now.with(leaving),
+        }
+    }
+
+    /// Whether none of them acknowledges any more, and the others hold all that the primary has executed since: read in that
+    /// order, now. Who was forgotten is nobody's matter.
+    async fn may_leave(&self, cluster: &Cluster, leaving: &[ServerId], now: &Durability) -> bool {
+        let (Some(primary), Durability::SemiSync { ackers, .. }) = (cluster.primary_member(), now) else {
+            return true;
+        };
+        let rejoining = self.tools.read(|state| {
+            let orders = leaving.iter().filter_map(|server| state.order_of(server));
+            orders.into_iter().any(|order| order.stage == OrderStage::Rejoining)
+        });
+        if rejoining {
+            return false;
+        }
+        let Some(gone) = self.read_all(cluster, leaving).await else { return false };
+        if gone.iter().any(|facts| durability::acknowledges(facts, primary)) {
+            return false;
+        }
+        let Some(executed) = self.read(primary).await else { return false };
+        self.read_all(cluster, ackers).await.is_some_and(|left| durability::hold_all(&executed, &left))
+    }
+
+    /// What those of them say now that are members; `None` when one does not answer.
+    async fn read_all(&self, cluster: &Cluster, servers: &[ServerId]) -> Option<Vec<ServerFacts>> {
+        let members = servers.iter().filter_map(|server| cluster.members.get(server));
+        join_all(members.map(|member| self.read(member))).await.into_iter().collect()
+    }
+
+    async fn read(&self, member: &Member) -> Option<ServerFacts> {
+        let read = self.tools.within(READ, self.tools.ports.servers.read(&member.address)).await;
+        read?.ok().filter(|facts| member.identity.matches(&facts.identity))
     }
 
     /// A cluster adopted without a clear primary gets one when exactly one writable root is seen.

@@ -1,12 +1,15 @@
 //! The life of a standing order as the log sees it: fenced, rejoining, rejoined or quarantined.
 
 use super::{Context, Done, members::unknown};
-use crate::core::replicated::{
-    audit::EventKind,
-    cluster::MemberState,
-    orders::{OrderStage, StandingOrder, quarantine_text},
-    refusal::Refusal,
-    state::State,
+use crate::{
+    core::replicated::{
+        audit::EventKind,
+        cluster::MemberState,
+        orders::{OrderStage, StandingOrder, quarantine_text},
+        refusal::Refusal,
+        state::State,
+    },
+    mistake::{Mistake, planted},
 };
 
 impl State {
@@ -54,9 +57,20 @@ impl State {
             }
         };
         self.settle_member(&order, stage);
+        if *stage == OrderStage::Rejoining && !planted(Mistake::RejoiningAckerNotListed) {
+            self.list_acker(context, &order);
+        }
         let address = order.target.address.to_string();
         self.audit(context, kind, Some(&order.cluster), Some(address), Some(order.recovery), text);
         Ok(Done { id: Some(id), ..Done::default() })
+    }
+
+    /// From its pointing on it may acknowledge: that is on record before (P6).
+    fn list_acker(&mut self, context: &mut Context<'_>, order: &StandingOrder) {
+        let Some(cluster) = self.clusters.get(&order.cluster) else { return };
+        let durability = cluster.durability.clone().with([order.target.server.clone()]);
+        let id = order.cluster.clone();
+        let _ = self.set_durability(context, &id, &durability);
     }
 
     fn settle_member(&mut self, order: &StandingOrder, stage: &OrderStage) {
