@@ -67,7 +67,9 @@ impl Check for Candidate {
         let written = no.and_then(|no| world.errant.get(&no));
         let published = no.and_then(|no| self.published.get(&no));
         let errant = written.is_some_and(|written| *written < started && published <= Some(written));
-        if errant && record.kind == Kind::Failover {
+        // Written while others followed it, as in the middle of a switchover, such a row is everybody's.
+        let alone = no.is_some_and(|no| holds_alone(world, no));
+        if errant && alone && record.kind == Kind::Failover {
             return wrong("which holds an errant row");
         }
         match no
@@ -78,6 +80,14 @@ impl Check for Candidate {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a server holds something that no other does.
+fn holds_alone(world: &World, no: ServerNo) -> bool {
+    let held = in_hand(world, no);
+    let others = (0..world.fleet.servers().len()).map(ServerNo).filter(|other| *other != no);
+    let alone = others.fold(held, |left, other| left.subtract(&in_hand(world, other)));
+    !alone.is_empty()
 }
 
 impl Candidate {
