@@ -184,8 +184,6 @@ table! {
         "an acker that was started anew counts as one that holds what it acknowledged before";
     RejoiningAckerNotListed "rejoining-acker-not-listed" "P6" ["core/replicated/apply/orders.rs"]
         "a returned primary acknowledges from its pointing on, and is on record as an acker a moment later";
-    AckerLeavesAtOnce "acker-leaves-at-once" "P6" ["server/leader/upkeep.rs"]
-        "an acker whose switch is off leaves the record, though it alone may hold what it acknowledged";
     SwitchoverWithoutEquality "switchover-without-equality" "P6" ["core/plan/choose.rs"]
         "a switchover does not wait for what the old primary holds beyond its candidate";
     LossNotNamed "loss-not-named" "P6" ["core/plan/choose.rs"]

@@ -156,6 +156,12 @@ pub const WAYS: &[Way] = &[
         )],
     ),
     way(
+        "rejoining-acker-not-listed",
+        &[lib(
+            "core::replicated::apply::orders::tests::who_is_rejoined_is_on_record_as_an_acker_before_it_is_pointed",
+        )],
+    ),
+    way(
         "switchover-without-equality",
         &[lib("core::plan::choose::tests::a_switchover_waits_for_all_that_the_fenced_primary_holds")],
     ),

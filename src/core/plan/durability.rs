@@ -130,6 +130,51 @@ mod tests {
     }
 
     #[test]
+    fn an_acker_that_leaves_is_told_from_one_that_stays() {
+        let semi = |ackers: &[u32]| Durability::SemiSync {
+            acks: 1,
+            ackers: ackers.iter().map(|n| samples::id(*n)).collect(),
+        };
+        assert_eq!(leaving(&semi(&[2, 3]), &semi(&[3, 4])), [samples::id(2)]);
+        assert_eq!(leaving(&semi(&[2]), &Durability::Async), [], "asynchronous rules hold from now on");
+        assert_eq!(semi(&[3, 4]).with([samples::id(2)]), semi(&[2, 3, 4]));
+        assert_eq!(Durability::Async.with([samples::id(2)]), Durability::Async);
+    }
+
+    #[test]
+    fn whoever_receives_with_its_switch_on_may_acknowledge() {
+        let primary = samples::member(Flavor::MySql, 1);
+        let mut facts = samples::facts(Flavor::MySql, 2);
+        for (receiver, switch, may) in [
+            (Receiver::Running, Some(true), true),
+            (Receiver::Connecting, Some(true), true),
+            (Receiver::Running, None, true),
+            (Receiver::Running, Some(false), false),
+            (Receiver::Stopped, Some(true), false),
+        ] {
+            facts.channels[0].receiver = receiver;
+            facts.semi_sync.replica_enabled = switch;
+            assert_eq!(acknowledges(&facts, &primary), may, "{receiver:?} {switch:?}");
+        }
+        facts.channels.clear();
+        assert!(!acknowledges(&facts, &primary));
+    }
+
+    #[test]
+    fn the_others_hold_what_the_primary_had_when_it_was_read() {
+        let mut primary = samples::facts(Flavor::MySql, 1);
+        let of = |to: u32| samples::set(&format!("00000000-0000-0000-0000-000000000001:1-{to}"));
+        primary.executed = of(10);
+        let acker = |n, to| {
+            let mut facts = samples::facts(Flavor::MySql, n);
+            facts.channels[0].received = of(to);
+            facts
+        };
+        assert!(hold_all(&primary, &[acker(2, 10), acker(3, 12)]));
+        assert!(!hold_all(&primary, &[acker(2, 10), acker(3, 9)]));
+    }
+
+    #[test]
     fn only_a_source_that_waits_for_ever_for_enough_ackers_protects() {
         let primary = samples::id(1);
         let ackers = vec![samples::id(2), samples::id(3)];

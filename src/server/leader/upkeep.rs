@@ -19,7 +19,6 @@ use crate::{
         },
         replicated::{Change, Cluster, Durability, EventKind, Member, MemberState, OrderStage},
     },
-    mistake::{Mistake, planted},
     model::{
         facts::ServerFacts,
         server::{ClusterId, ServerId},
@@ -155,7 +154,7 @@ impl Pass {
     /// What is observed, with those ackers on record that may still acknowledge, or alone hold what they acknowledged (P6).
     async fn with_staying(&self, cluster: &Cluster, now: Durability) -> Durability {
         let leaving = durability::leaving(&cluster.durability, &now);
-        if leaving.is_empty() || planted(Mistake::AckerLeavesAtOnce) {
+        if leaving.is_empty() {
             return now;
         }
         match self.may_leave(cluster, &leaving, &now).await {

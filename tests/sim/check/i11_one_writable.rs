@@ -54,12 +54,13 @@ fn written_at(world: &World, server: ServerNo, row: u64) -> Option<u64> {
     entries.take(64).find(|entry| holds(&entry.txn.payload)).map(|entry| entry.txn.at_ms)
 }
 
-/// Whether a server is being promoted, past the point of no return; in a switchover one that was started anew, and is writable
-/// by its configuration file, may be before that: the old primary is read-only since before the decision.
+/// Whether a server is being promoted, past the point of no return; one that was started anew, and is writable by its
+/// configuration file, may take writes before that: since the decision the old primary acknowledges nothing, because it is
+/// read-only (a switchover) or has no ackers any more.
 fn is_promoted(world: &World, server: ServerNo) -> bool {
     world.group.state.recoveries.values().any(|recovery| {
         let candidate = recovery.decision.as_ref().map(|decision| &decision.candidate.address);
-        let early = recovery.kind == Kind::Switchover && world.restarted.contains(&server);
+        let early = world.restarted.contains(&server);
         recovery.running()
             && (recovery.phase == Phase::Intent || early)
             && candidate.and_then(|address| world.server_at(address)) == Some(server)

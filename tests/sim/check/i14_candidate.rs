@@ -8,7 +8,7 @@ use quorate::{
         plan::step::{Action, StepEnd},
         replicated::{Change, Kind, MemberState, Recovery, recovery::Decision},
     },
-    model::{address::Address, gtid::GtidSet, policy::PromotionRule, server::ServerId},
+    model::{address::Address, policy::PromotionRule, server::ServerId},
 };
 
 use super::{Check, account::changed, i16_relay_log::in_hand};
@@ -66,9 +66,10 @@ impl Check for Candidate {
         let no = world.server_at(&candidate.address);
         let written = no.and_then(|no| world.errant.get(&no));
         let published = no.and_then(|no| self.published.get(&no));
-        let errant = written.is_some_and(|written| *written < started && published <= Some(written))
-            && no.is_some_and(|no| holds_alone(world, no));
-        if errant && record.kind == Kind::Failover {
+        let errant = written.is_some_and(|written| *written < started && published <= Some(written));
+        // Written while others followed it, as in the middle of a switchover, such a row is everybody's.
+        let alone = no.is_some_and(|no| holds_alone(world, no));
+        if errant && alone && record.kind == Kind::Failover {
             return wrong("which holds an errant row");
         }
         match no
@@ -81,15 +82,12 @@ impl Check for Candidate {
     }
 }
 
-/// Whether it wrote something that no other server has. What was written as a role changed may have reached those that still
-/// followed it.
-fn holds_alone(world: &World, server: ServerNo) -> bool {
-    let own = in_hand(world, server).written_by(&world.fleet.server(server).spec.identity());
-    let mut elsewhere = GtidSet::empty(own.flavor());
-    for other in (0..world.fleet.servers().len()).map(ServerNo).filter(|other| *other != server) {
-        elsewhere.merge(&in_hand(world, other));
-    }
-    !elsewhere.contains(&own)
+/// Whether a server holds something that no other does.
+fn holds_alone(world: &World, no: ServerNo) -> bool {
+    let held = in_hand(world, no);
+    let others = (0..world.fleet.servers().len()).map(ServerNo).filter(|other| *other != no);
+    let alone = others.fold(held, |left, other| left.subtract(&in_hand(world, other)));
+    !alone.is_empty()
 }
 
 impl Candidate {

@@ -20,16 +20,9 @@ const WITHIN_MS: u64 = 2_000;
 pub struct Refusals {
     /// Who leads, and since when all is calm, true time.
     calm: Option<(u64, u64)>,
-    /// The primary's process is gone, or was and nobody has heard it since.
-    dead: Option<Dead>,
-}
-
-/// What came of the primary's death.
-#[derive(Default)]
-struct Dead {
-    /// Since when a failover is asked for, and nothing hinders an answer.
+    /// The primary's process is gone, or about to go: since when a failover is asked for, and nothing hinders an answer.
     asked_since: Option<u64>,
-    /// Whether anything was said or done about it.
+    /// Whether anything was said or done since a node last called the primary healthy.
     said: bool,
 }
 
@@ -39,41 +32,33 @@ impl Check for Refusals {
     }
 
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
-        self.look_around(at, world);
+        self.look_around(at, event, world);
+        self.said = says(event) || (self.said && !is_healthy(event));
         if let Event::OperatorTold { request, after_ms, refused: true, what, .. } = event
             && *after_ms > WITHIN_MS
             && self.calm.is_some_and(|(_, since)| at - since >= *after_ms)
         {
             return Err(format!("{request} is refused after {after_ms} ms: {what}"));
         }
-        let is_dead = is_dead(world);
-        if !is_dead && is_heard(world) {
-            // What is said of the next death is news.
-            self.dead = None;
+        if !is_dead(world) || self.said || self.calm.is_none() || !is_asked_for(world) {
+            self.asked_since = None;
             return Ok(());
         }
-        let dead = self.dead.get_or_insert_default();
-        dead.said |= says(event);
-        if !is_dead {
-            // Back, and nobody has heard it yet: what was said holds on.
-            dead.asked_since = None;
-            return Ok(());
-        }
-        if dead.said || self.calm.is_none() || !is_asked_for(world) {
-            dead.asked_since = None;
-            return Ok(());
-        }
-        let late = at - *dead.asked_since.get_or_insert(at);
+        let late = at - *self.asked_since.get_or_insert(at);
         if late <= WITHIN_MS {
             return Ok(());
         }
-        dead.said = true;
+        self.said = true;
         Err(format!("a majority has asked for a failover for {late} ms, and nothing says why there is none"))
     }
 }
 
 impl Refusals {
-    fn look_around(&mut self, at: u64, world: &World) {
+    fn look_around(&mut self, at: u64, event: &Event, world: &World) {
+        // A cut may have come and gone since the event before.
+        if matches!(event, Event::Fault { .. } | Event::FaultOver { .. }) {
+            (self.calm, self.asked_since) = (None, None);
+        }
         let runs = world.group.state.voters.keys().all(|node| world.runs(*node));
         let leader = world.leader().filter(|_| runs && world.net.is_calm());
         self.calm = match (leader, self.calm) {
@@ -83,6 +68,12 @@ impl Refusals {
     }
 }
 
+fn is_healthy(event: &Event) -> bool {
+    let Event::Committed { entry, .. } = event else { return false };
+    let Load::Command(command) = &entry.load else { return false };
+    matches!(&command.change, Change::ReportVerdict { verdict } if verdict.finding == Finding::Healthy)
+}
+
 /// A start, whatever came of it, or the reason why there is none.
 fn says(event: &Event) -> bool {
     let Event::Committed { entry, .. } = event else { return false };
@@ -90,17 +81,10 @@ fn says(event: &Event) -> bool {
     matches!(command.change, Change::StartRecovery(_) | Change::Note { kind: EventKind::RecoveryRefused, .. })
 }
 
+/// From its shutdown on: nodes see that, and a reason may be told before the process is gone.
 fn is_dead(world: &World) -> bool {
     let gone = |no| matches!(world.fleet.server(no).process, Process::Down | Process::Leaving(_));
     world.primary().is_some_and(gone)
-}
-
-/// A voter says that the primary lives.
-fn is_heard(world: &World) -> bool {
-    let state = &world.group.state;
-    let said = state.verdicts.values().flat_map(|by_node| by_node.values());
-    let mut said = said.filter(|verdict| state.voters.get(&verdict.node) == Some(&verdict.incarnation));
-    said.any(|verdict| matches!(verdict.finding, Finding::Healthy))
 }
 
 /// The log holds a majority's verdicts that need no more, and no recovery runs.

@@ -28,7 +28,15 @@ impl Check for FailStatic {
         }
         let running = permit.recovery.parse().ok().and_then(|id| world.group.state.recoveries.get(&id));
         // One that failed past its point of no return says that its primary may be fenced, by what was begun before.
-        let may = |recovery: &Recovery| recovery.running() || recovery.ending == Some(Ending::Failed);
+        // Where a fence's fate was unknown, a failover may take its recovery's place; what was sent to a frozen server under
+        // the one goes on when it thaws, while the other replaces that server.
+        let replaced = |recovery: &Recovery| {
+            let mut running = world.group.state.recoveries.values().filter(|other| other.running());
+            running.any(|other| other.supersedes == Some(recovery.id))
+        };
+        let may = |recovery: &Recovery| {
+            recovery.running() || recovery.ending == Some(Ending::Failed) || replaced(recovery)
+        };
         match running.is_some_and(may) {
             true => Ok(()),
             false => Err(format!(

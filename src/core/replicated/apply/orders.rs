@@ -94,3 +94,62 @@ impl State {
         cluster.generation += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        core::{
+            replicated::{
+                Change, Command, Durability, State,
+                orders::{OrderStage, StandingOrder},
+            },
+            samples,
+        },
+        model::server::Flavor,
+    };
+
+    /// Who may acknowledge once the order about server 1 is that far; server 2 is the primary.
+    fn listed(before: Durability, stage: OrderStage) -> Durability {
+        let mut cluster = samples::cluster(Flavor::MySql, 3);
+        cluster.primary = Some(samples::id(2));
+        cluster.durability = before;
+        let id = cluster.id.clone();
+        let mut state = State::default();
+        state.clusters.insert(id.clone(), cluster);
+        let order = StandingOrder {
+            id: 7,
+            cluster: id.clone(),
+            target: samples::member(Flavor::MySql, 1).target(),
+            epoch: 1,
+            recovery: 6,
+            semi_sync: true,
+            stage: OrderStage::Fenced,
+            since_ms: 0,
+        };
+        state.orders.insert(7, order);
+        let command = Command {
+            at_ms: 1,
+            wall_ms: 0,
+            node: 1,
+            term: 1,
+            by: "t".into(),
+            request_id: None,
+            change: Change::AdvanceOrder { order: 7, stage },
+        };
+        state.apply(9, &command);
+        state.clusters[&id].durability.clone()
+    }
+
+    /// It acknowledges from its pointing on, which comes after this (simulation, seed 113126).
+    #[test]
+    fn who_is_rejoined_is_on_record_as_an_acker_before_it_is_pointed() {
+        let semi = |ackers: &[u32]| Durability::SemiSync {
+            acks: 1,
+            ackers: ackers.iter().map(|n| samples::id(*n)).collect(),
+        };
+        assert_eq!(listed(semi(&[3]), OrderStage::Rejoining), semi(&[1, 3]));
+        let quarantined = OrderStage::Quarantined { errant: "x:1".into(), why: "t".into() };
+        assert_eq!(listed(semi(&[3]), quarantined), semi(&[3]));
+        assert_eq!(listed(Durability::Async, OrderStage::Rejoining), Durability::Async);
+    }
+}

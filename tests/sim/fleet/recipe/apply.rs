@@ -18,6 +18,8 @@ use super::{Run, Wire, channel, done};
 
 /// One wait on the server, milliseconds.
 const SLICE_MS: u64 = 250;
+/// Between two looks where there is nothing on the server to wait for, milliseconds.
+const LOOK_AFTER_MS: u64 = 5;
 /// Kept back from the deadline for the last answer, milliseconds.
 const RESERVE_MS: u64 = 50;
 
@@ -50,6 +52,9 @@ impl<W: Wire> Run<'_, W> {
             }
             let mut goal = until.clone();
             goal.merge(&found.received);
+            if facts.executed.contains(&goal.position()) {
+                self.wire.sleep(LOOK_AFTER_MS).await;
+            }
             facts = self.look(&[Statement::WaitForGtids(goal.position(), slice)]).await?;
         }
     }
