@@ -1,7 +1,10 @@
 //! Faults: what is done to whom, and how it is undone. One counts only if it met something.
 
 use super::{
-    fleet::{Kill, ServerNo, Thread},
+    fleet::{
+        Kill, ServerNo, Thread,
+        channel::{Channel, Receiver},
+    },
     net::{End, Harm, Select},
     node::Hold,
     real::{Tier, fault::RaftFault},
@@ -9,6 +12,9 @@ use super::{
     trace::Event,
     world::World,
 };
+
+/// How long a person waits who would start a receiver while a recovery runs, milliseconds.
+const PERSON_WAITS_MS: u64 = 500;
 
 /// A server, by its part at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,11 +325,13 @@ impl World {
             }
             Fault::StopReceiver(who) => {
                 let no = self.who(who).filter(|no| self.serves(*no))?;
+                let stands = |channel: &Channel| channel.receiver == Receiver::Stopped;
+                if self.fleet.server(no).channels.iter().all(stands) {
+                    return None;
+                }
                 self.fleet.stop_threads(no, Thread::Receiver, now);
                 Some(Box::new(move |world| {
-                    if world.serves(no) && Some(no) != world.primary() {
-                        world.fleet.start_threads(no, Thread::Receiver, world.now);
-                    }
+                    world.person_starts_receiver(no);
                     true
                 }))
             }
@@ -342,6 +350,16 @@ impl World {
             Fault::SwapServers(a, b) => self.swap_servers(a, b),
             Fault::Raft(fault) => self.do_harm_to_raft(fault),
             other => self.do_harm_to_nodes(other, for_ms),
+        }
+    }
+
+    /// A person starts a receiver again that he stopped; while a recovery runs he waits: it may rest on that receiver standing.
+    fn person_starts_receiver(&mut self, no: ServerNo) {
+        let busy = self.group.state.clusters.values().any(|cluster| cluster.slot.is_some());
+        if busy {
+            self.after(PERSON_WAITS_MS, move |world| world.person_starts_receiver(no));
+        } else if self.serves(no) && Some(no) != self.primary() {
+            self.fleet.start_threads(no, Thread::Receiver, self.now);
         }
     }
 
