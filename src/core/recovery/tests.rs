@@ -40,6 +40,9 @@ fn semi_sync_ackers_follow_the_candidate_before_it_is_writable() {
     assert!(world.position("point") < world.position("make_writable"), "{:?}", world.trace);
     assert!(world.position("enable_semi_sync_source") < world.position("make_writable"));
     assert_eq!(world.recovery().ending, Some(Ending::Succeeded));
+    // On record from the publication on: what held before was the old primary's.
+    let durability = world.state.clusters[&ClusterId("c".into())].durability.clone();
+    assert_eq!(durability, Durability::SemiSync { acks: 1, ackers: vec![id(3), id(4)] });
 }
 
 #[test]

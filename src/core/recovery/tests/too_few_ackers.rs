@@ -27,6 +27,9 @@ fn it_is_promoted_without_semi_sync_and_said_loudly() {
         assert!(recovery.reason.contains("unprotected"), "{}", recovery.reason);
         let decision = recovery.decision.as_ref().unwrap();
         assert!(decision.semi_sync_acks.is_none() && decision.ackers.is_empty());
+        // Nothing that follows may rest on what held before (simulation, seed 107899).
+        let durability = &world.state.clusters[&ClusterId("c".into())].durability;
+        assert!(matches!(durability, Durability::Unprotected { .. }), "{durability}");
         let why = decision.unprotected.as_ref().unwrap();
         assert!(why.contains("waited for 1") && why.contains("0 ackers"), "{why}");
         let alerts: Vec<&str> = world

@@ -8,7 +8,8 @@ pub(super) use crate::{
         analysis::Class,
         plan::{marks::Marks, step::StepReport},
         replicated::{
-            Command, Member, MemberState, OrderStage, Refusal, command::StartRecovery, recovery::Revoked,
+            Command, Durability, Member, MemberState, OrderStage, Refusal, command::StartRecovery,
+            recovery::Revoked,
         },
         samples::{self, dead, id, set},
     },

@@ -6,7 +6,7 @@ use crate::core::{
     analysis::{Class, Code, Finding, Verdict},
     replicated::{
         audit::EventKind,
-        cluster::{Cluster, MemberState},
+        cluster::{Cluster, Durability, MemberState},
         command::StartRecovery,
         orders::{OrderStage, StandingOrder},
         recovery::{Decision, Ending, Kind, PassedOver, Phase, Recovery, StepRecord, Testimony, Waiver},
@@ -312,6 +312,7 @@ impl State {
         recovery.phase = Phase::Published;
         let (cluster_id, old, kind) = (recovery.cluster.clone(), recovery.old_primary.clone(), recovery.kind);
         let (epoch, semi_sync) = (recovery.epoch, recovery.semi_sync.is_some());
+        let durability = durability_of(recovery, &decision);
         let new = decision.candidate.clone();
         let cluster = self.cluster_mut(&cluster_id)?;
         cluster.primary = Some(new.server.clone());
@@ -346,6 +347,9 @@ impl State {
         let address = new.address.to_string();
         let text = format!("{address} is the primary and accepts writes");
         self.audit(context, EventKind::Published, Some(&cluster_id), Some(address), Some(id), text);
+        if let Some(durability) = durability {
+            self.set_durability(context, &cluster_id, &durability)?;
+        }
         Ok(Done { id: Some(id), ..Done::default() })
     }
 
@@ -532,4 +536,18 @@ pub(super) fn wrong(recovery: &Recovery, needs: &str) -> Refusal {
         ),
         needs: needs.into(),
     }
+}
+
+/// What holds from the publication on: whoever follows the new primary with its semi-sync switch on, or none. What held before it
+/// was the old primary's. `None` where there was no semi-sync.
+fn durability_of(recovery: &Recovery, decision: &Decision) -> Option<Durability> {
+    recovery.semi_sync.as_ref()?;
+    let Some(acks) = decision.semi_sync_acks else {
+        let why = decision.unprotected.clone().unwrap_or_else(|| "semi-sync is off on the primary".into());
+        return Some(Durability::Unprotected { why });
+    };
+    let ackers = decision.ackers.iter().map(|acker| acker.target.server.clone());
+    // A switchover points the old primary at the new one.
+    let returns = (recovery.kind == Kind::Switchover).then(|| recovery.old_primary.server.clone());
+    Some(Durability::SemiSync { acks, ackers: Vec::new() }.with(ackers.chain(returns)))
 }
