@@ -99,6 +99,10 @@ impl Candidate {
         decision: &Decision,
         candidate: ServerNo,
     ) -> Option<Address> {
+        if world.strangers.since(candidate).is_some() {
+            // Another stands there since it was read (P11).
+            return None;
+        }
         let held = in_hand(world, candidate);
         let passed = |server: &ServerId| record.passed_over.iter().any(|passed| &passed.server == server);
         let stopped = |server: &ServerId| self.stopped.contains(&(record.id, server.clone()));
