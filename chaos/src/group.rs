@@ -166,6 +166,21 @@ impl Group {
         .await
     }
 
+    /// Waits until a failover from `primary` may rest on its ackers: a node saw each of them caught up since its start.
+    pub async fn wait_ackers_known(&self, primary: &str) -> Result<()> {
+        let plan = ["failover", primary, "--dry-run"];
+        wait::every(
+            Duration::from_millis(100),
+            "a plan that may rest on the ackers",
+            READY_WITHIN,
+            async || {
+                let (_, said) = self.verb(&plan).await.ok()?;
+                (!said.contains("POSSIBLE_DATA_LOSS")).then_some(())
+            },
+        )
+        .await
+    }
+
     /// Every recovery, newest first.
     pub async fn recoveries(&self) -> Result<Vec<Recovery>> {
         let list = self.json(&["recoveries"]).await?;

@@ -151,6 +151,7 @@ impl<'a> Stage<'a> {
         if self.semi_sync {
             // Before it is known a recovery would follow the asynchronous rules, and be another story.
             self.group.wait_durability("semi_sync").await?;
+            self.group.wait_ackers_known(&self.primary().address()).await?;
         }
         self.client = Some(Client::start(&self.topology, self.depth));
         self.watch = Some(Watch::start(&self.topology, self.depth));

@@ -127,17 +127,7 @@ pub async fn acker_restarts(stage: &mut Stage<'_>) -> Result<()> {
     let address = primary.address();
     if stage.record.variant == "and is caught up" {
         restart(stage, &acker).await?;
-        let plan = ["failover", address.as_str(), "--dry-run"];
-        wait::every(
-            Duration::from_millis(100),
-            "a plan that rests on the acker again",
-            PATIENT,
-            async || {
-                let (_, said) = stage.group.verb(&plan).await.ok()?;
-                (!said.contains("POSSIBLE_DATA_LOSS")).then_some(())
-            },
-        )
-        .await?;
+        stage.group.wait_ackers_known(&address).await?;
         let since = die(stage).await?;
         return stage.await_recovery(&[1], since).await;
     }

@@ -63,14 +63,15 @@ impl Life {
     }
 
     /// Takes in what the primary had executed, by a reading that began at `began_ms`. A goal stays until it is passed, so that
-    /// one that catches up for an hour passes it on its way; unless the primary itself lost a part of it.
-    pub fn measure(&mut self, executed: &GtidSet, began_ms: u64) {
-        if self.caught_up || began_ms < self.noticed_ms {
-            return;
+    /// one that catches up for an hour passes it on its way; unless the primary itself lost a part of it. Whether it is a new
+    /// goal: then it is worth a look at once.
+    pub fn measure(&mut self, executed: &GtidSet, began_ms: u64) -> bool {
+        let stands = self.goal.as_ref().is_some_and(|goal| executed.contains(goal));
+        if self.caught_up || began_ms < self.noticed_ms || stands {
+            return false;
         }
-        if !self.goal.as_ref().is_some_and(|goal| executed.contains(goal)) {
-            self.goal = Some(executed.position());
-        }
+        self.goal = Some(executed.position());
+        true
     }
 
     /// Another primary: what the last one had executed and nobody received is no goal any more.

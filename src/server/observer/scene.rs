@@ -214,8 +214,12 @@ impl Scene {
             watched.watch.live(facts, part, at_ms);
         }
         if is_primary {
-            let lives = self.servers.values_mut().filter_map(|watched| watched.watch.life.as_mut());
-            lives.for_each(|life| life.measure(&facts.executed, began_ms));
+            for watched in self.servers.values_mut() {
+                let life = watched.watch.life.as_mut();
+                if life.is_some_and(|life| life.measure(&facts.executed, began_ms)) {
+                    watched.probe.reprobe();
+                }
+            }
         }
     }
 

@@ -31,7 +31,7 @@ impl Told {
     }
 
     fn measure(&mut self, to: u32, began_ms: u64) {
-        self.0.as_mut().unwrap().measure(&upto(to), began_ms);
+        let _ = self.0.as_mut().unwrap().measure(&upto(to), began_ms);
     }
 }
 
@@ -41,8 +41,9 @@ fn a_server_that_was_started_anew_is_caught_up_once_it_holds_what_the_primary_ha
     assert_eq!(told.read(&replica(100, 10), 1_000), None);
     told.measure(10, 999);
     assert_eq!(told.read(&replica(100, 10), 1_100), None, "that reading of the primary began before it");
-    told.measure(12, 1_200);
-    told.measure(900, 1_300);
+    let life = told.0.as_mut().unwrap();
+    assert!(life.measure(&upto(12), 1_200), "a goal: it is looked at");
+    assert!(!life.measure(&upto(900), 1_300), "which stays");
     assert_eq!(told.read(&replica(100, 11), 1_400), None);
     assert_eq!(told.read(&replica(101, 12), 1_500), Some(100), "the goal stays");
     // It lost power in between: what it acknowledged since may be gone.
@@ -58,7 +59,7 @@ fn who_follows_another_proves_nothing_and_the_primary_is_the_measure() {
     for (part, caught_up) in [(Part::Other, None), (Part::Receives, Some(100)), (Part::Primary, Some(100))] {
         let mut life = None;
         Life::read(&mut life, &replica(100, 10), Part::Other, 1_000);
-        life.as_mut().unwrap().measure(&upto(10), 1_100);
+        assert!(life.as_mut().unwrap().measure(&upto(10), 1_100));
         Life::read(&mut life, &replica(100, 10), part, 1_200);
         assert_eq!(life.unwrap().caught_up_since(), caught_up, "{part:?}");
     }
@@ -89,7 +90,7 @@ fn on_mariadb_the_primarys_place_is_the_goal() {
     facts.channels[0].received = maria("0-2-100");
     let mut life = None;
     Life::read(&mut life, &facts, Part::Receives, 1_000);
-    life.as_mut().unwrap().measure(&maria("0-1-50,0-2-100"), 1_100);
+    assert!(life.as_mut().unwrap().measure(&maria("0-1-50,0-2-100"), 1_100));
     Life::read(&mut life, &facts, Part::Receives, 1_200);
     assert!(life.unwrap().caught_up_since().is_some());
 }
