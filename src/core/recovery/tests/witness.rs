@@ -2,17 +2,17 @@
 
 use super::*;
 
-/// Server 4 was called as a witness by the node that leads.
-fn with_witness(semi_sync: Option<(u32, Vec<ServerId>)>) -> World {
+/// Server `n` was called as a witness, by that node in that term; its receiver was seen started again, or not.
+fn with_witness(n: u32, owner: (u64, u64), settled: bool, semi_sync: Option<(u32, Vec<ServerId>)>) -> World {
     let mut world = World::new(Kind::Failover, semi_sync);
     let cluster = world.state.clusters.get_mut(&ClusterId("c".into())).unwrap();
     cluster.witness = Some(crate::core::replicated::Witness {
         id: 9,
-        target: member(4).target(),
+        target: member(n).target(),
         channel: String::new(),
-        owner: (1, 1),
+        owner,
         at_ms: 0,
-        settled: true,
+        settled,
         answered: false,
     });
     world
@@ -30,7 +30,7 @@ fn a_witness_that_may_hold_more_than_the_others_is_waited_for() {
         ("something would be lost", |world| world.known.old_primary = Some(set(&format!("{OLD}:1-12")))),
     ];
     for (name, holds) in cases {
-        let mut world = with_witness(None);
+        let mut world = with_witness(4, (1, 1), true, None);
         holds(&mut world);
         world.facts.insert(id(4), facts(4, &format!("{OLD}:1-10"), &format!("{OLD}:1-12")));
         let effects = world.feed(Event::Begin { resumed: false });
@@ -50,7 +50,7 @@ fn a_witness_that_may_hold_more_than_the_others_is_waited_for() {
 #[test]
 fn a_slow_witness_is_not_waited_for_unless_it_may_have_acknowledged() {
     for semi_sync in [None, Some((1, vec![id(2), id(3), id(4)]))] {
-        let mut world = with_witness(semi_sync.clone());
+        let mut world = with_witness(4, (1, 1), true, semi_sync.clone());
         let effects = world.feed(Event::Begin { resumed: false });
         let is_witness =
             |effect: &Effect| matches!(effect, Effect::Run { step, .. } if step.target.server == id(4));
@@ -72,17 +72,7 @@ fn a_slow_witness_is_not_waited_for_unless_it_may_have_acknowledged() {
 /// A leader that lost its term may have a restart under way: its session is gone before anything is stopped there.
 #[test]
 fn another_leaders_witness_is_cleared_before_revocation() {
-    let mut world = World::new(Kind::Failover, None);
-    let cluster = world.state.clusters.get_mut(&ClusterId("c".into())).unwrap();
-    cluster.witness = Some(crate::core::replicated::Witness {
-        id: 9,
-        target: member(3).target(),
-        channel: String::new(),
-        owner: (3, 0),
-        at_ms: 0,
-        settled: false,
-        answered: false,
-    });
+    let mut world = with_witness(3, (3, 0), false, None);
     assert!(world.run(false));
     assert!(world.position("kill_predecessors db3") < world.position("stop_receiver"), "{:?}", world.trace);
     assert_eq!(world.recovery().ending, Some(Ending::Succeeded));
