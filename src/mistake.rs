@@ -184,6 +184,8 @@ table! {
         "an acker that was started anew counts as one that holds what it acknowledged before";
     RejoiningAckerNotListed "rejoining-acker-not-listed" "P6" ["core/replicated/apply/orders.rs"]
         "a returned primary acknowledges from its pointing on, and is on record as an acker a moment later";
+    ShortenedPrimaryOpened "shortened-primary-opened" "P6" ["core/plan/marks.rs"]
+        "an old primary that lost its own last transactions is opened to clients again";
     SwitchoverWithoutEquality "switchover-without-equality" "P6" ["core/plan/choose.rs"]
         "a switchover does not wait for what the old primary holds beyond its candidate";
     LossNotNamed "loss-not-named" "P6" ["core/plan/choose.rs"]

@@ -43,6 +43,7 @@ mod suite;
 mod targets;
 mod template;
 mod topology;
+mod tuned;
 mod wait;
 mod wall;
 mod watch;

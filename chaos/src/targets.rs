@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -19,10 +20,21 @@ pub fn build(
     features: Option<&str>,
     targets: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, PathBuf>> {
+    build_with(profile, features, targets, &[])
+}
+
+/// The same with these variables set for cargo.
+pub fn build_with(
+    profile: &str,
+    features: Option<&str>,
+    targets: &BTreeSet<&str>,
+    variables: &[(&str, OsString)],
+) -> Result<BTreeMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["test", "--quiet", "--package", "quorate", "--no-run", "--message-format", "json"]);
     command.args(["--profile", if profile == "dev" { "test" } else { profile }]);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.args(features.into_iter().flat_map(|features| ["--features", features]));
     for target in targets {
         match *target {

@@ -32,7 +32,9 @@ async fn perform(run: &mut Run<'_>, action: &Action) -> Result<StepEnd, StepEnd>
         Action::RestartReceiver { channel } => receiver::restart(run, channel).await,
         Action::ReadFacts => Ok(done(run.facts().await?)),
         Action::Fence => fence::fence(run).await,
-        Action::Unfence { semi_sync_acks } => fence::unfence(run, *semi_sync_acks).await,
+        Action::Unfence { semi_sync_acks, must_hold } => {
+            fence::unfence(run, *semi_sync_acks, must_hold).await
+        }
         Action::Drain { channel, until } => apply::drain(run, channel, until).await,
         Action::Detach { channel, until } => apply::detach(run, channel, until).await,
         Action::Point { channel, options, semi_sync_replica, wait } => {

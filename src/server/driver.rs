@@ -25,6 +25,9 @@ use crate::{
 const EVENTS: usize = 256;
 /// How often time alone may move it.
 const TICK: Duration = Duration::from_millis(10);
+/// What an undo meets is written down after so long: it may stay open for hours, and whoever looks at it meanwhile sees
+/// what stands in its way.
+const UNDO_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// A commit of this term is as good as a read barrier for this long.
 const CONFIRMED_FOR: Duration = Duration::from_millis(100);
 /// What a delegated step may take besides, on its way there and back.
@@ -61,6 +64,7 @@ pub fn drive(
         events: events.clone(),
         work: JoinSet::new(),
         records: Vec::new(),
+        recorded: None,
     };
     let task = spawner.start(driver.run(recovery, resumed, inbox));
     Driven { events, task }
@@ -78,6 +82,8 @@ struct Driver {
     events: mpsc::Sender<Event>,
     work: JoinSet<()>,
     records: Vec<StepRecord>,
+    /// When the first of them came.
+    recorded: Option<Instant>,
 }
 
 impl Driver {
@@ -106,6 +112,10 @@ impl Driver {
                 Some(event) = inbox.recv() => event,
                 () = self.tools.sleep(TICK) => Event::Tick,
             };
+            let waits = self.recorded.is_some_and(|since| since.elapsed() >= UNDO_TOLD_AFTER);
+            if waits && event == Event::Tick && machine.stage() == Stage::Undo {
+                self.flush_records().await;
+            }
         }
         self.flush_records().await;
         // Fences and undo steps that are still under way are not waited for: they end unknown.
@@ -133,7 +143,10 @@ impl Driver {
             match effect {
                 Effect::Run { id, step, deadline_ms } => self.run_step(id, step, deadline_ms, stage),
                 Effect::FenceEverywhere { step, deadline_ms } => self.fence_everywhere(step, deadline_ms),
-                Effect::Record(records) => self.records.extend(records),
+                Effect::Record(records) => {
+                    self.records.extend(records);
+                    self.recorded.get_or_insert_with(Instant::now);
+                }
                 Effect::Over => return false,
                 Effect::Propose(_) => unreachable!("proposals were set apart"),
             }
@@ -255,6 +268,7 @@ impl Driver {
 
     /// Step records are for the reader; they never hold a recovery up.
     async fn flush_records(&mut self) {
+        self.recorded = None;
         if self.records.is_empty() {
             return;
         }

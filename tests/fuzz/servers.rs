@@ -205,7 +205,7 @@ fn actions(flavor: Flavor) -> Vec<Action> {
         Action::RestartReceiver { channel: channel() },
         Action::ReadFacts,
         Action::Fence,
-        Action::Unfence { semi_sync_acks: Some(1) },
+        Action::Unfence { semi_sync_acks: Some(1), must_hold: until.clone() },
         Action::Drain { channel: channel(), until: until.clone() },
         Action::Detach { channel: channel(), until },
         Action::Point { channel: channel(), options, semi_sync_replica: Some(true), wait: true },

@@ -8,6 +8,7 @@ on_both! {
     a_commit_that_waits_for_an_ack_is_cut_off_without_one,
     a_fence_kills_what_blocks_it,
     a_polite_switch_gives_up_and_leaves_the_server_writable,
+    an_old_primary_that_lost_its_own_is_opened_by_hand_only,
     semi_sync_is_switched_on_and_not_off_under_waiting_commits,
 }
 
@@ -62,7 +63,7 @@ async fn a_commit_that_waits_for_an_ack_is_cut_off_without_one(install: Install)
     }
     // And back.
     for _ in 0..2 {
-        let report = done(run(&executor, &target, Action::Unfence { semi_sync_acks: Some(1) }).await);
+        let report = done(run(&executor, &target, unfence(install.flavor, Some(1))).await);
         let facts = report.facts.expect("facts");
         assert!(facts.writable() && facts.semi_sync.source_status == Some(true), "{facts:?}");
     }
@@ -99,6 +100,24 @@ async fn a_polite_switch_gives_up_and_leaves_the_server_writable(install: Instal
         let report = done(run(&executor, &target, Action::MakeReadOnly { lock_wait_s: 1 }).await);
         assert!(!report.facts.expect("facts").writable());
     }
+}
+
+async fn an_old_primary_that_lost_its_own_is_opened_by_hand_only(install: Install) {
+    let server = Server::start(&install, 1, &[]).await;
+    let executor = executor(1);
+    let target = server.target().await;
+    done(run(&executor, &target, Action::Fence).await);
+    let more = match &target.identity.server_uuid {
+        Some(uuid) => format!("{uuid}:1-1000000"),
+        None => format!("0-{}-1000000", target.identity.server_id),
+    };
+    let must_hold = GtidSet::parse(install.flavor, &more).expect("a set");
+    let unfence = || Action::Unfence { semi_sync_acks: None, must_hold: must_hold.clone() };
+    let end = run(&executor, &target, unfence()).await;
+    assert!(matches!(&end, StepEnd::Refused { why } if why.contains("it lacks")), "{end}");
+    assert!(!server.facts().await.writable());
+    server.root().await.query_drop("SET GLOBAL read_only=OFF").await.expect("a person opens it");
+    assert!(done(run(&executor, &target, unfence()).await).facts.expect("facts").writable());
 }
 
 async fn semi_sync_is_switched_on_and_not_off_under_waiting_commits(install: Install) {

@@ -11,7 +11,7 @@ use live::{Install, PATIENCE, Server, account, one_at_a_time, replication};
 use quorate::{
     core::plan::step::{Action, Step, StepEnd, StepReport, Target},
     executor::{Executor, ExecutorOptions, Permit},
-    model::{facts::Receiver, server::Flavor},
+    model::{facts::Receiver, gtid::GtidSet, server::Flavor},
 };
 use tokio::time::Instant;
 
@@ -91,6 +91,11 @@ async fn pair(install: &Install) -> (Server, Server) {
     (primary, replica)
 }
 
+/// Of a server that lost nothing.
+fn unfence(flavor: Flavor, semi_sync_acks: Option<u32>) -> Action {
+    Action::Unfence { semi_sync_acks, must_hold: GtidSet::empty(flavor) }
+}
+
 fn channel() -> String {
     String::new()
 }
@@ -153,7 +158,7 @@ async fn a_replica_is_revoked_drained_detached_and_made_writable(install: Instal
         assert!(!report.facts.expect("facts").writable());
     }
     for _ in 0..2 {
-        let report = done(run(&executor, &target, Action::Unfence { semi_sync_acks: None }).await);
+        let report = done(run(&executor, &target, unfence(install.flavor, None)).await);
         assert!(report.facts.expect("facts").writable());
     }
     let _ = Duration::ZERO;

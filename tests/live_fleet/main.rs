@@ -61,7 +61,7 @@ fn action(
         Deed::RestartReceiver => Action::RestartReceiver { channel },
         Deed::ReadFacts | Deed::ReadFactsOf(_) => Action::ReadFacts,
         Deed::Fence => Action::Fence,
-        Deed::Unfence(acks) => Action::Unfence { semi_sync_acks: *acks },
+        Deed::Unfence(acks) => Action::Unfence { semi_sync_acks: *acks, must_hold: of(&None) },
         Deed::Drain(server) => Action::Drain { channel, until: of(server) },
         Deed::Detach(server) => Action::Detach { channel, until: of(server) },
         Deed::Point(to, semi_sync_replica, wait, position) => {

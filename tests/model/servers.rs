@@ -142,7 +142,10 @@ fn change(servers: &mut Servers, server: usize, action: &Action) -> Result<(), E
         Action::StartReceiver { .. } if this.source.is_none() => return Err(Ended::Refused("no channel")),
         Action::StartReceiver { .. } => this.receives = true,
         Action::Fence | Action::MakeReadOnly { .. } => this.read_only = true,
-        Action::Unfence { semi_sync_acks } => {
+        Action::Unfence { must_hold, .. } if this.read_only && !samples::holds(this.executed, must_hold) => {
+            return Err(Ended::Refused("it lost its own"));
+        }
+        Action::Unfence { semi_sync_acks, .. } => {
             this.read_only = false;
             this.acks = *semi_sync_acks;
         }

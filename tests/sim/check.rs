@@ -105,7 +105,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<p6_acknowledged::Acknowledged>::default(),
         Box::<p7_undone::Undone>::default(),
         Box::<p8_fail_static::FailStatic>::default(),
-        Box::new(i11_one_writable::OneWritable),
+        Box::<i11_one_writable::OneWritable>::default(),
         Box::<i14_candidate::Candidate>::default(),
         Box::<i16_relay_log::RelayLog>::default(),
         Box::<i19_rejoined::Rejoined>::default(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use quorate::{
     core::{
         plan::durability,
-        replicated::{Change, Member, MemberState, Outcome},
+        replicated::{Change, Member, MemberState, Outcome, Recovery},
     },
     model::server::{ClusterId, Flavor, ServerId},
 };
@@ -19,6 +19,7 @@ use super::{
     fleet::{Config, Fleet, SemiSyncSource, ServerNo, ServerSpec, Thread},
     net::End,
     node::Node,
+    operator::Operation,
     real::Tier,
     scenario::Scenario,
     world::{Sim, World},
@@ -136,7 +137,7 @@ fn build(world: &mut World, scenario: &Scenario) {
         });
     }
     world.at(scenario.faulty_until, World::heal_everything);
-    for after in [500, 3_000, 20_000] {
+    for after in [500, 3_000, 20_000, 30_000] {
         // What a person does when all is well again.
         world.at(scenario.faulty_until + after, World::calm_down);
     }
@@ -231,7 +232,6 @@ async fn adopt(sim: Sim, scenario: Scenario) {
 impl World {
     /// After the faults, what a person does: acknowledges, lifts what was forbidden.
     fn calm_down(&mut self) {
-        use super::operator::Operation;
         for operation in [
             Operation::Recoveries(true),
             Operation::Downtime(0),
@@ -242,6 +242,18 @@ impl World {
         }
         self.set_switches();
         self.set_going();
+        self.choose_the_loss();
+    }
+
+    /// An old primary that lost what it wrote is not opened again: the record says so, and to promote another.
+    fn choose_the_loss(&mut self) {
+        let said = |recovery: &Recovery| {
+            recovery.running()
+                && recovery.steps.iter().any(|s| s.step == "unfence" && s.outcome.contains("it lacks"))
+        };
+        if self.group.state.recoveries.values().any(said) {
+            self.operate(Operation::Force, false);
+        }
     }
 
     /// A recovery that was given up says which replicas it could not set going again.

@@ -162,6 +162,10 @@ pub const WAYS: &[Way] = &[
         )],
     ),
     way(
+        "shortened-primary-opened",
+        &[lib("core::plan::marks::tests::an_old_primary_that_lost_its_own_is_not_opened_again")],
+    ),
+    way(
         "switchover-without-equality",
         &[lib("core::plan::choose::tests::a_switchover_waits_for_all_that_the_fenced_primary_holds")],
     ),

@@ -53,6 +53,21 @@ pub fn shrunk(mark: Option<&Mark>, now: &ServerFacts) -> Option<GtidSet> {
     (!in_hand.contains(held) && !planted(Mistake::ShrunkSetAccepted)).then(|| held.subtract(&in_hand))
 }
 
+/// Why an old primary that refuses writes is not opened again: it lacks a part of what it wrote itself (`must_hold`), so a
+/// power failure took it (no `sync_binlog=1`), and it would give those numbers to other transactions. One that takes
+/// writes does that already, or a person opened it.
+pub fn unfit_to_open(now: &ServerFacts, must_hold: &GtidSet) -> Option<String> {
+    let is_fit = now.writable() || now.executed.contains(must_hold);
+    (!is_fit && !planted(Mistake::ShortenedPrimaryOpened)).then(|| {
+        format!(
+            "it lacks {}, which it wrote itself and was seen to hold, or others hold: open to clients it would give these \
+             numbers to other transactions; promote another server (quorate failover, quorate switchover), or accept that \
+             loss and open it by hand (SET GLOBAL read_only=OFF)",
+            must_hold.subtract(&now.executed)
+        )
+    })
+}
+
 /// Why what an acker holds now may lack something that it acknowledged; `None` when it does not.
 pub fn doubt(mark: Option<&Mark>, now: Option<&ServerFacts>) -> Option<String> {
     let Some(now) = now else { return Some("not reached".into()) };

@@ -62,10 +62,14 @@ pub enum Action {
     ReadFacts,
     /// Make it refuse client writes, however it is blocked; kills sessions that wait (design §5, recipe per flavour).
     Fence,
-    /// Undo a fence: writable again, semi-sync and `offline_mode` as they were.
+    /// Undo a fence: writable again, semi-sync and `offline_mode` as they were. Refused where it is read-only and lacks a
+    /// part of `must_hold`; one that a person opened is left open.
     Unfence {
         /// Semi-sync source must be on again, with this many acknowledgements.
         semi_sync_acks: Option<u32>,
+        /// What it wrote itself, as far as anybody saw. One that lost a part of that (a power failure without
+        /// `sync_binlog=1`) would give the lost numbers to other transactions.
+        must_hold: GtidSet,
     },
     /// Wait until everything received on `channel` is applied and contains `until`; starts the applier if it stands.
     Drain {

@@ -12,7 +12,7 @@ use crate::{
         },
     },
     mistake::{Mistake, planted},
-    model::server::ServerId,
+    model::{facts::ServerFacts, gtid::GtidSet, server::ServerId},
 };
 
 /// How long the replicas may take before what could not be undone there is named.
@@ -71,7 +71,8 @@ impl Machine {
                 return self.maybe_finish_undo(context);
             }
             let semi_sync_acks = self.recovery.semi_sync.as_ref().map(|(acks, _)| *acks);
-            let action = Action::Unfence { semi_sync_acks };
+            let must_hold = self.written_by_old_primary(context);
+            let action = Action::Unfence { semi_sync_acks, must_hold };
             return vec![self.run(Purpose::Reopen, step.target.clone(), action, REOPEN_MS)];
         }
         let mut effects = Vec::new();
@@ -80,6 +81,20 @@ impl Machine {
         }
         effects.extend(self.maybe_finish_undo(context));
         effects
+    }
+
+    /// What the old primary wrote, as far as it or anybody else was seen to hold it.
+    fn written_by_old_primary(&self, context: &Context<'_>) -> GtidSet {
+        let identity = &self.recovery.old_primary.identity;
+        let held = self.sets.facts.values().map(ServerFacts::in_hand);
+        let marks = self.sets.marks.values().chain(context.known.marks.values());
+        let seen = held.chain(marks.map(|mark| mark.held.clone())).chain(self.sets.old_primary.clone());
+        seen.map(|set| set.written_by(identity))
+            .reduce(|mut all, set| {
+                all.merge(&set);
+                all
+            })
+            .unwrap_or_else(|| GtidSet::empty(identity.flavor))
     }
 
     // ---- The replicas.

@@ -7,9 +7,12 @@ use super::{
     sessions::{self, Client},
 };
 use crate::{
-    core::plan::step::{StepEnd, StepReport},
+    core::plan::{
+        marks,
+        step::{StepEnd, StepReport},
+    },
     executor::batch::{GUARD_RAISES, Run, Stopped, done},
-    model::{facts::ServerFacts, server::Flavor},
+    model::{facts::ServerFacts, gtid::GtidSet, server::Flavor},
 };
 
 /// `lock_wait_timeout` of a first, polite attempt, seconds: the shortest there is.
@@ -170,7 +173,14 @@ async fn see_clients_killed(run: &mut Run<'_>) -> Result<u32, StepEnd> {
 }
 
 /// Undoes a fence.
-pub(super) async fn unfence(run: &mut Run<'_>, acks: Option<u32>) -> Result<StepEnd, StepEnd> {
+pub(super) async fn unfence(
+    run: &mut Run<'_>,
+    acks: Option<u32>,
+    must_hold: &GtidSet,
+) -> Result<StepEnd, StepEnd> {
+    if let Some(why) = marks::unfit_to_open(&run.facts().await?, must_hold) {
+        return Err(StepEnd::Refused { why });
+    }
     let mut statements = Vec::new();
     if let Some(acks) = acks {
         check_acks(run, acks)?;

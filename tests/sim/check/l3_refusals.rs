@@ -22,7 +22,8 @@ pub struct Refusals {
     calm: Option<(u64, u64)>,
     /// The primary's process is gone, or about to go: since when a failover is asked for, and nothing hinders an answer.
     asked_since: Option<u64>,
-    /// Whether anything was said or done since a node last called the primary healthy.
+    /// Whether anything was said or done about this failure: it is over when a node calls the primary healthy and no majority
+    /// says otherwise. One that wakes with what it knew before ends nothing.
     said: bool,
 }
 
@@ -33,7 +34,8 @@ impl Check for Refusals {
 
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
         self.look_around(at, event, world);
-        self.said = says(event) || (self.said && !is_healthy(event));
+        let over = is_healthy(event) && !is_majority(world, says_dead);
+        self.said = says(event) || (self.said && !over);
         if let Event::OperatorTold { request, after_ms, refused: true, what, .. } = event
             && *after_ms > WITHIN_MS
             && self.calm.is_some_and(|(_, since)| at - since >= *after_ms)
@@ -87,25 +89,40 @@ fn is_dead(world: &World) -> bool {
     world.primary().is_some_and(gone)
 }
 
-/// The log holds a majority's verdicts that need no more, and no recovery runs.
+/// The log holds a majority's verdicts that need no more, nobody doubts them, and no recovery runs.
 fn is_asked_for(world: &World) -> bool {
-    let state = &world.group.state;
-    let Some(cluster) = state.clusters.values().find(|cluster| cluster.slot.is_none()) else { return false };
-    let Some(verdicts) = state.verdicts.get(&cluster.id) else { return false };
-    let of = |(node, incarnation): (&u64, &String)| {
-        verdicts.get(node).filter(|verdict| &verdict.incarnation == incarnation)
-    };
-    let voices: Vec<&Verdict> = state.voters.iter().filter_map(of).collect();
-    let asking = voices.iter().filter(|verdict| asks(verdict, cluster)).count();
-    let doubted = voices.iter().any(|verdict| matches!(verdict.finding, Finding::Healthy));
-    asking > state.voters.len() / 2 && !doubted
+    let idle = world.group.state.clusters.values().any(|cluster| cluster.slot.is_none());
+    let doubted = voices(world).iter().any(|verdict| matches!(verdict.finding, Finding::Healthy));
+    idle && is_majority(world, asks) && !doubted
 }
 
-fn asks(verdict: &Verdict, cluster: &Cluster) -> bool {
+/// Whether the log holds such verdicts of a majority.
+fn is_majority(world: &World, such: fn(&Verdict, &Cluster) -> bool) -> bool {
+    let state = &world.group.state;
+    let Some(cluster) = state.clusters.values().next() else { return false };
+    let number = voices(world).iter().filter(|verdict| such(verdict, cluster)).count();
+    number > state.voters.len() / 2
+}
+
+/// The voters' verdicts on the cluster.
+fn voices(world: &World) -> Vec<&Verdict> {
+    let state = &world.group.state;
+    let verdicts = state.clusters.keys().next().and_then(|cluster| state.verdicts.get(cluster));
+    let of = |(node, incarnation): (&u64, &String)| {
+        verdicts?.get(node).filter(|verdict| &verdict.incarnation == incarnation)
+    };
+    state.voters.iter().filter_map(of).collect()
+}
+
+/// The primary failed, as far as that node knows.
+fn says_dead(verdict: &Verdict, cluster: &Cluster) -> bool {
     let about = verdict.epoch == cluster.epoch && Some(&verdict.subject) == cluster.primary.as_ref();
-    let failure = verdict.failure();
-    about
-        && failure.is_some_and(|(class, _, evidence)| {
-            class == Class::Primary && (evidence.hard || evidence.urgent_round_done)
-        })
+    about && verdict.failure().is_some_and(|(class, ..)| class == Class::Primary)
+}
+
+/// And the verdict needs no more.
+fn asks(verdict: &Verdict, cluster: &Cluster) -> bool {
+    let enough =
+        verdict.failure().is_some_and(|(_, _, evidence)| evidence.hard || evidence.urgent_round_done);
+    says_dead(verdict, cluster) && enough
 }

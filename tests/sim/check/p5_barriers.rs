@@ -12,7 +12,7 @@ use quorate::{
     model::server::ServerId,
 };
 
-use super::{Check, account::changed};
+use super::{Check, account::done};
 use crate::{
     fleet::{ServerNo, Statement},
     trace::{Event, Permitted},
@@ -58,7 +58,8 @@ impl Check for Barriers {
             }
             _ => {}
         }
-        let Some((change, id)) = changed(event) else { return Ok(()) };
+        let Some((_, command, id)) = done(event) else { return Ok(()) };
+        let change = &command.change;
         if let Change::StartRecovery(_) = change {
             self.started.entry(id).or_insert(at);
         }
@@ -70,6 +71,8 @@ impl Check for Barriers {
         };
         let Some(recovery) = world.group.state.recoveries.get(recovery) else { return Ok(()) };
         let passed = match change {
+            // Taken out of the group it fences nothing itself, and whom it asked may never have heard it.
+            Change::DecidePromotion { .. } if !world.group.state.voters.contains_key(&command.node) => Ok(()),
             Change::DecidePromotion { .. } => self.decided(recovery),
             Change::RecordIntent { .. } => self.on_candidate(recovery, "drain"),
             _ if world.group.state.policy.verify_by_write => self.on_candidate(recovery, "verify_write"),
@@ -177,6 +180,10 @@ impl Barriers {
 }
 
 fn writable(world: &World, recovery: &Recovery, server: ServerNo, target: &ServerId) -> Result<(), String> {
+    if !world.fleet.server(server).runs() || world.strangers.since(server).is_some() {
+        // It lands nowhere (what the server held may be lost by now), or on another server, which refuses it (P11).
+        return Ok(());
+    }
     let Some(decision) = &recovery.decision else { return Err("writable before a decision".into()) };
     if &decision.candidate.server != target {
         return Err(format!("writable, and the candidate is {}", decision.candidate.address));

@@ -1,13 +1,25 @@
 //! P6, I12, I18: under semi-sync in force, no write that was acknowledged to a client is missing on the server that is
 //! published as the primary, unless an operator accepted its loss by name. A switchover loses nothing that the old
-//! primary holds, whatever the durability.
+//! primary holds, whatever the durability. And an old primary whose power failure took acknowledged writes is not opened
+//! again by the recovery that saw them elsewhere. What it does to the numbers of what it lost when it goes on by itself is
+//! its own doing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate::core::replicated::{Change, Kind, recovery::Waiver};
+use quorate::core::{
+    plan::step::StepEnd,
+    replicated::{Change, Kind, Recovery, recovery::Waiver},
+};
 
 use super::{Check, account::changed};
-use crate::{fleet::ServerNo, trace::Event, world::World};
+use crate::{
+    fleet::{
+        ServerNo, Statement,
+        log::{Log, Payload},
+    },
+    trace::Event,
+    world::World,
+};
 
 /// See above.
 #[derive(Default)]
@@ -18,6 +30,10 @@ pub struct Acknowledged {
     tampered: bool,
     /// A power failure may have taken a binlog's end: the same numbers then stand for other transactions elsewhere.
     renumbered: bool,
+    /// Who has acknowledged something since the last power failure.
+    went_on: BTreeSet<ServerNo>,
+    /// Replicas that were read when their receivers were stopped, by recovery.
+    read: BTreeSet<(u64, ServerNo)>,
 }
 
 impl Check for Acknowledged {
@@ -28,21 +44,79 @@ impl Check for Acknowledged {
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
             Event::Acknowledged { server, row, .. } if !world.forgot_semi_sync(*server) => {
-                self.rows.entry(*server).or_default().push(*row);
+                self.acknowledged(*server, *row, world);
             }
             Event::Fault { what, .. } => {
                 self.tampered |= what.starts_with("SemiSyncTimeout");
-                self.renumbered |= what.contains("Power");
+                if what.contains("Power") {
+                    self.renumbered = true;
+                    self.went_on.clear();
+                }
+            }
+            Event::StepEnded { step, permit, end: StepEnd::Done(_), .. }
+                if step.action.name() == "stop_receiver" =>
+            {
+                let server = world.server_at(&step.target.address);
+                self.read.extend(permit.recovery.parse().ok().zip(server));
+            }
+            Event::Sent { server, permit, action: "unfence", statements, .. }
+                if statements.iter().any(|statement| matches!(statement, Statement::ReadOnly(false))) =>
+            {
+                let recovery = permit.recovery.parse().ok();
+                let recovery = recovery.and_then(|id| world.group.state.recoveries.get(&id));
+                return recovery.map_or(Ok(()), |recovery| self.opened(*server, recovery, world));
             }
             _ => {}
         }
         let Some((Change::Publish { recovery }, _)) = changed(event) else { return Ok(()) };
-        let Some(recovery) = world.group.state.recoveries.get(recovery) else { return Ok(()) };
+        match world.group.state.recoveries.get(recovery) {
+            Some(recovery) => self.published(recovery, world),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Acknowledged {
+    /// A primary that lost its last rows and goes on by itself acknowledges anew under their numbers.
+    fn acknowledged(&mut self, server: ServerNo, row: u64, world: &World) {
+        let rows = self.rows.entry(server).or_default();
+        if self.went_on.insert(server) && self.renumbered {
+            let log = &world.fleet.server(server).log;
+            rows.retain(|row| log.holds(*row));
+        }
+        rows.push(row);
+    }
+
+    fn is_protected(&self, recovery: &Recovery) -> bool {
+        recovery.semi_sync.is_some() && !self.tampered && !recovery.waived.contains(&Waiver::Loss)
+    }
+
+    /// What it acknowledged and lost stands on a server that this recovery has read.
+    fn opened(&self, old: ServerNo, recovery: &Recovery, world: &World) -> Result<(), String> {
+        let log = &world.fleet.server(old).log;
+        if !self.is_protected(recovery) || !world.fleet.server(old).switches.read_only {
+            return Ok(());
+        }
+        let holders = self.read.iter().filter(|(id, _)| *id == recovery.id);
+        let holders: Vec<&Log> = holders.map(|(_, no)| &world.fleet.server(*no).log).collect();
+        let lost = |row: &&u64| !log.holds(**row) && holders.iter().any(|holder| holder.holds(**row));
+        let lost: Vec<u64> = self.rows.get(&old).into_iter().flatten().filter(lost).copied().collect();
+        match lost.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "server {} is opened by recovery {} without {} rows that it acknowledged: {:?}",
+                old.0,
+                recovery.id,
+                lost.len(),
+                &lost[..lost.len().min(5)]
+            )),
+        }
+    }
+
+    fn published(&self, recovery: &Recovery, world: &World) -> Result<(), String> {
         let Some(decision) = &recovery.decision else { return Ok(()) };
-        let switchover = recovery.kind == Kind::Switchover && !self.renumbered;
-        let protected =
-            recovery.semi_sync.is_some() && !self.tampered && !recovery.waived.contains(&Waiver::Loss);
-        if !switchover && !protected {
+        let switchover = recovery.kind == Kind::Switchover;
+        if !switchover && !self.is_protected(recovery) {
             return Ok(());
         }
         let (Some(old), Some(new)) =
@@ -51,7 +125,9 @@ impl Check for Acknowledged {
             return Ok(());
         };
         let (here, there) = (&world.fleet.server(old).log, &world.fleet.server(new).log);
-        let lost = |row: &&u64| !there.holds(**row) && (protected || here.holds(**row));
+        let excused = |row| self.renumbered && stands_for_another(row, here, there);
+        let asked = |row| !switchover || here.holds(row);
+        let lost = |row: &&u64| !there.holds(**row) && asked(**row) && !excused(**row);
         let lost: Vec<u64> = self.rows.get(&old).into_iter().flatten().filter(lost).copied().collect();
         match lost.is_empty() {
             true => Ok(()),
@@ -64,4 +140,11 @@ impl Check for Acknowledged {
             )),
         }
     }
+}
+
+/// Whether the number under which a row was written here is that of another transaction there, which came first.
+fn stands_for_another(row: u64, here: &Log, there: &Log) -> bool {
+    let is_it = |payload: &Payload| matches!(payload, Payload::Rows(rows) if rows.contains(&row));
+    let entry = here.entries().iter().rev().find(|entry| is_it(&entry.txn.payload));
+    entry.is_some_and(|entry| there.executed_as_read().contains(&entry.txn.gtid))
 }

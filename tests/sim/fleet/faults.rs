@@ -52,6 +52,7 @@ impl Fleet {
         other.effects.append(&mut server.effects);
         other.next_id = other.next_id.max(server.next_id);
         (other.frozen, other.dark, other.stalled) = (false, false, false);
+        other.others = 0;
         other.process = Process::Starting(now_ms + other.spec.startup_ms);
         let before = std::mem::replace(server, other);
         self.changed(no);

@@ -144,7 +144,7 @@ impl<W: Wire> Run<'_, W> {
             Action::RestartReceiver { channel } => self.restart_receiver(channel).await,
             Action::ReadFacts => Ok(done(self.facts().await?)),
             Action::Fence => self.fence().await,
-            Action::Unfence { semi_sync_acks } => self.unfence(*semi_sync_acks).await,
+            Action::Unfence { semi_sync_acks, must_hold } => self.unfence(*semi_sync_acks, must_hold).await,
             Action::Drain { channel, until } => self.drain(channel, until).await,
             Action::Detach { channel, until } => self.detach(channel, until).await,
             Action::Point { channel, options, semi_sync_replica, wait } => {

@@ -18,6 +18,17 @@ pub(super) struct Ask {
     pub(super) last: (u64, u64),
 }
 
+/// What somebody sends, as the product's gate tells it (`raft::gate::Call`): they differ in what an unknown sender may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// From whoever leads: a node that lags may not know it yet.
+    Leading,
+    /// A candidate's: unknown to one that lags; one that was taken out has no say.
+    Voting,
+    /// Of members to members.
+    Member,
+}
+
 impl World {
     /// A process takes its part up.
     pub fn begin_raft(&mut self, node: u64) {
@@ -73,7 +84,7 @@ impl World {
         live.leader = None;
         self.tell_leadership(node);
         for voter in others {
-            self.send(node, voter, move |world, to| world.asked_for_vote(to, node, ask));
+            self.send_as(Call::Voting, node, voter, move |world, to| world.asked_for_vote(to, node, ask));
         }
         self.count_votes(node);
     }
@@ -197,24 +208,24 @@ impl World {
 
     /// Something from one member to another, to happen in the other's process.
     pub(super) fn send(&mut self, from: u64, to: u64, act: impl FnOnce(&mut World, u64) + Send + 'static) {
-        self.send_as(false, from, to, act);
+        self.send_as(Call::Member, from, to, act);
     }
 
-    /// The same from whoever leads: a node that lags may not know it yet.
+    /// The same from whoever leads.
     pub(super) fn send_leading(
         &mut self,
         from: u64,
         to: u64,
         act: impl FnOnce(&mut World, u64) + Send + 'static,
     ) {
-        self.send_as(true, from, to, act);
+        self.send_as(Call::Leading, from, to, act);
     }
 
     /// The gate (P9): both ends are named with the incarnation that the membership binds them to; a wiped node is neither
     /// believed nor asked under its old id.
     fn send_as(
         &mut self,
-        leading: bool,
+        call: Call,
         from: u64,
         to: u64,
         act: impl FnOnce(&mut World, u64) + Send + 'static,
@@ -225,10 +236,15 @@ impl World {
         self.travel(End::Node(from), End::Node(to), move |world| {
             let Some(entry) = world.nodes.get(&to) else { return };
             let Some(process) = &entry.process else { return };
-            let stranger_may = leading || entry.disk.configs.is_empty();
             let admitted = match entry.disk.config().voters.get(&from) {
                 Some(bound) => *bound == incarnation,
-                None => stranger_may,
+                None => {
+                    call == Call::Leading || entry.disk.configs.is_empty() || {
+                        let ever =
+                            entry.disk.configs.iter().any(|(_, config)| config.voters.contains_key(&from));
+                        call == Call::Voting && !ever
+                    }
+                }
             };
             let is_meant = meant.is_none_or(|meant| meant == entry.incarnation);
             let boot = process.boot;

@@ -1,6 +1,7 @@
 //! A fence that may still land: what is given up stays open until nothing can come of it any more.
 
 use super::*;
+use crate::core::plan::marks::Mark;
 
 fn frozen() -> StepEnd {
     StepEnd::Unknown { why: "no answer within 1500 ms".into() }
@@ -40,6 +41,34 @@ fn a_recovery_whose_fence_may_still_land_stays_open_until_the_primary_was_seen_o
     assert!(!recovery.fence_unknown());
     assert!(recovery.reason.contains("db1:3306 was seen open"), "{}", recovery.reason);
     assert_eq!(world.state.clusters[&ClusterId("c".into())].failed_attempts, 1, "counted once");
+}
+
+/// A power failure took what its replicas received of it: opened, it would give those numbers to other transactions.
+#[test]
+fn an_old_primary_that_lacks_its_own_stays_closed_until_a_person_opens_it() {
+    let mut world = given_up_on_a_frozen_primary();
+    world.ends.remove(&("kill_predecessors", id(1)));
+    world.facts.insert(id(1), facts(1, &format!("{OLD}:1-9"), ""));
+    world.wait(60_000);
+    assert_eq!(world.machine.stage(), Stage::Undo);
+    let facts = world.facts.get_mut(&id(1)).unwrap();
+    (facts.read_only, facts.super_read_only) = (false, Some(false));
+    world.wait(5_000);
+    assert_eq!(world.machine.stage(), Stage::Over, "{:?}", world.trace);
+}
+
+/// What only the memory of a voter says it held counts, too.
+#[test]
+fn what_the_old_primary_was_seen_to_hold_it_must_hold_to_be_opened() {
+    let mut world = given_up_on_a_frozen_primary();
+    world.ends.remove(&("kill_predecessors", id(1)));
+    let held = Mark { held: set(&format!("{OLD}:1-12")), caught_up: BTreeSet::new() };
+    world.known.marks.insert(id(1), held);
+    world.wait(60_000);
+    assert_eq!(world.machine.stage(), Stage::Undo);
+    world.facts.insert(id(1), facts(1, &format!("{OLD}:1-12"), ""));
+    world.wait(5_000);
+    assert_eq!(world.machine.stage(), Stage::Over, "{:?}", world.trace);
 }
 
 /// A request to fence may still be on its way to another node when the primary was opened once: the last look comes

@@ -6,7 +6,10 @@ use super::super::*;
 pub(super) use crate::{
     core::{
         analysis::Class,
-        plan::{marks::Marks, step::StepReport},
+        plan::{
+            marks::{self, Marks},
+            step::StepReport,
+        },
         replicated::{
             Command, Durability, Member, MemberState, OrderStage, Refusal, command::StartRecovery,
             recovery::Revoked,
@@ -241,6 +244,11 @@ impl World {
             return end.clone();
         }
         let mut facts = self.facts[server].clone();
+        if let Action::Unfence { must_hold, .. } = &step.action
+            && let Some(why) = marks::unfit_to_open(&facts, must_hold)
+        {
+            return StepEnd::Refused { why };
+        }
         if let Action::Detach { .. } = step.action {
             facts.channels.clear();
             self.facts.insert(server.clone(), facts.clone());

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use quorate::{
-    core::plan::step::{StepEnd, StepReport},
-    model::{facts::ServerFacts, server::Flavor},
+    core::plan::{
+        marks,
+        step::{StepEnd, StepReport},
+    },
+    model::{facts::ServerFacts, gtid::GtidSet, server::Flavor},
 };
 
 use super::super::statement::{Client, Statement, code};
@@ -161,7 +164,15 @@ impl<W: Wire> Run<'_, W> {
         }
     }
 
-    pub(super) async fn unfence(&mut self, acks: Option<u32>) -> Result<StepEnd, StepEnd> {
+    pub(super) async fn unfence(
+        &mut self,
+        acks: Option<u32>,
+        must_hold: &GtidSet,
+    ) -> Result<StepEnd, StepEnd> {
+        let before = self.facts().await?;
+        if let Some(why) = marks::unfit_to_open(&before, must_hold) {
+            return Err(StepEnd::Refused { why });
+        }
         let mut statements = Vec::new();
         if let Some(acks) = acks {
             self.check_acks(acks)?;
