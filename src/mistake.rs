@@ -186,6 +186,8 @@ table! {
         "a returned primary acknowledges from its pointing on, and is on record as an acker a moment later";
     ShortenedPrimaryOpened "shortened-primary-opened" "P6" ["core/plan/marks.rs"]
         "an old primary that lost its own last transactions is opened to clients again";
+    ShortenedCandidatePromoted "shortened-candidate-promoted" "P6" ["executor/actions/fence.rs"]
+        "a candidate that lost what it must hold since it was drained takes writes";
     SwitchoverWithoutEquality "switchover-without-equality" "P6" ["core/plan/choose.rs"]
         "a switchover does not wait for what the old primary holds beyond its candidate";
     LossNotNamed "loss-not-named" "P6" ["core/plan/choose.rs"]

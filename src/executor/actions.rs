@@ -42,7 +42,7 @@ async fn perform(run: &mut Run<'_>, action: &Action) -> Result<StepEnd, StepEnd>
         }
         Action::EnableSemiSyncSource { acks } => semi_sync::enable(run, *acks).await,
         Action::DisableSemiSyncSource => semi_sync::disable(run).await,
-        Action::MakeWritable => fence::make_writable(run).await,
+        Action::MakeWritable { must_hold } => fence::make_writable(run, must_hold).await,
         Action::MakeReadOnly { lock_wait_s } => fence::make_read_only(run, *lock_wait_s).await,
         Action::VerifyWrite { recovery, epoch } => verify::write(run, recovery, *epoch).await,
         Action::ListBlockers { older_than_ms } => sessions::list_blockers(run, *older_than_ms).await,

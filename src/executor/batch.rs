@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::plan::step::{Step, StepEnd, StepReport, Target},
     mistake::{Mistake, planted},
-    model::{facts::ServerFacts, server::Flavor},
+    model::{facts::ServerFacts, gtid::GtidSet, server::Flavor},
     session::{Answer, Profile, ReadError, ResultSet, SessionError, identity_condition},
 };
 
@@ -117,6 +117,13 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether a reading over this very session showed that it has executed all of `set`. A session does not outlive its
+    /// server's process, and a server that lives forgets nothing.
+    pub(super) fn has_seen_executed(&self, set: &GtidSet) -> bool {
+        let seen = self.lent.inner.opened.as_ref().and_then(|opened| opened.executed.as_ref());
+        seen.is_some_and(|seen| seen.contains(set))
+    }
+
     /// Tries to take this node's mark; who holds it otherwise.
     pub(super) async fn take_mark(&mut self) -> Result<Option<u64>, StepEnd> {
         let sql = self.options.marks().take(self.options.node);
@@ -211,7 +218,11 @@ impl<'a> Run<'a> {
             None => {
                 let (answers, read) = answers_of(&mut sets, lead.len(), statements.len());
                 let facts = self.lent.inner.reader.parse(&read);
-                Ok((facts.map_err(|error| self.unknown(error.to_string()))?, answers))
+                let facts = facts.map_err(|error| self.unknown(error.to_string()))?;
+                if let Some(opened) = self.lent.inner.opened.as_mut() {
+                    opened.executed = Some(facts.executed.clone());
+                }
+                Ok((facts, answers))
             }
         }
     }

@@ -15,7 +15,7 @@ use super::{ExecutorOptions, NOT_POISONED, Permit, Pulse, admin, mark};
 use crate::{
     core::plan::step::StepEnd,
     mistake::{Mistake, planted},
-    model::address::Address,
+    model::{address::Address, gtid::GtidSet},
     session::{DIAL_AGAIN_SOON, FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
 };
 
@@ -38,6 +38,8 @@ pub(super) struct Opened {
     /// The term in which other nodes' sessions were seen gone from the server. No earlier leader can confirm anything in it, so
     /// whatever they open since carries nothing of before.
     pub(super) alone_in: Option<u64>,
+    /// What the last reading over it said was executed: no less as long as the session lives.
+    pub(super) executed: Option<GtidSet>,
 }
 
 pub(super) struct Inner {
@@ -196,7 +198,8 @@ impl Slot {
             inner.reader = FactsReader::new(&options.account.user);
         }
         inner.reader.prepare(&mut session, PING_WITHIN).await?;
-        inner.opened = Some(Opened { session, since: Instant::now(), predecessor, alone_in: None });
+        inner.opened =
+            Some(Opened { session, since: Instant::now(), predecessor, alone_in: None, executed: None });
         Ok(())
     }
 

@@ -330,7 +330,7 @@ fn pause_name(action: &Action, stage: Stage) -> &'static str {
         Action::Drain { .. } => "drain",
         Action::EnableSemiSyncSource { .. } => "ackers",
         Action::Detach { .. } => "detach",
-        Action::MakeWritable => "writable",
+        Action::MakeWritable { .. } => "writable",
         Action::VerifyWrite { .. } => "verify",
         Action::Point { .. } if stage == Stage::Ackers => "acker",
         Action::Point { .. } if stage == Stage::Repoint => "repoint",

@@ -259,7 +259,10 @@ pub fn plan_view() -> PlanView {
                 "revoke and fence".into(),
                 vec![step(1, Action::Fence), step(2, Action::StopReceiver { channel: String::new() })],
             ),
-            ("writable".into(), vec![step(2, Action::MakeWritable)]),
+            (
+                "writable".into(),
+                vec![step(2, Action::MakeWritable { must_hold: GtidSet::empty(Flavor::MySql) })],
+            ),
         ],
         refused_by: vec![],
         warnings: vec!["db4:3306 lags 12 s".into()],

@@ -110,7 +110,7 @@ async fn a_frozen_server_ends_unknown_and_the_session_is_dropped(install: Instal
     let thawed = Instant::now();
     server.thaw();
     // What was sent before lands now or never; the next step ends the old session first and reads anew.
-    let report = done(run(&executor, &target, Action::MakeWritable).await);
+    let report = done(run(&executor, &target, make_writable(install.flavor)).await);
     eprintln!("{}", report.note);
     assert!(since(&executor, &target).await >= thawed);
     assert!(server.facts().await.writable());

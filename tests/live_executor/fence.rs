@@ -6,6 +6,7 @@ use super::*;
 
 on_both! {
     a_commit_that_waits_for_an_ack_is_cut_off_without_one,
+    a_candidate_that_lost_what_it_must_hold_takes_no_writes,
     a_fence_kills_what_blocks_it,
     a_polite_switch_gives_up_and_leaves_the_server_writable,
     an_old_primary_that_lost_its_own_is_opened_by_hand_only,
@@ -102,16 +103,40 @@ async fn a_polite_switch_gives_up_and_leaves_the_server_writable(install: Instal
     }
 }
 
+/// More than this server ever wrote.
+fn more(target: &Target) -> GtidSet {
+    let text = match &target.identity.server_uuid {
+        Some(uuid) => format!("{uuid}:1-1000000"),
+        None => format!("0-{}-1000000", target.identity.server_id),
+    };
+    GtidSet::parse(target.identity.flavor, &text).expect("a set")
+}
+
+async fn a_candidate_that_lost_what_it_must_hold_takes_no_writes(install: Install) {
+    let server = Server::start(&install, 1, &[]).await;
+    let executor = executor(1);
+    let target = server.target().await;
+    done(run(&executor, &target, Action::Fence).await);
+    for _ in 0..2 {
+        let end = run(&executor, &target, Action::MakeWritable { must_hold: more(&target) }).await;
+        assert!(matches!(&end, StepEnd::Refused { why } if why.contains("it lacks")), "{end}");
+        assert!(!server.facts().await.writable());
+    }
+    let must_hold = server.facts().await.executed;
+    assert!(
+        done(run(&executor, &target, Action::MakeWritable { must_hold }).await)
+            .facts
+            .expect("facts")
+            .writable()
+    );
+}
+
 async fn an_old_primary_that_lost_its_own_is_opened_by_hand_only(install: Install) {
     let server = Server::start(&install, 1, &[]).await;
     let executor = executor(1);
     let target = server.target().await;
     done(run(&executor, &target, Action::Fence).await);
-    let more = match &target.identity.server_uuid {
-        Some(uuid) => format!("{uuid}:1-1000000"),
-        None => format!("0-{}-1000000", target.identity.server_id),
-    };
-    let must_hold = GtidSet::parse(install.flavor, &more).expect("a set");
+    let must_hold = more(&target);
     let unfence = || Action::Unfence { semi_sync_acks: None, must_hold: must_hold.clone() };
     let end = run(&executor, &target, unfence()).await;
     assert!(matches!(&end, StepEnd::Refused { why } if why.contains("it lacks")), "{end}");

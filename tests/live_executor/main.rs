@@ -92,6 +92,11 @@ async fn pair(install: &Install) -> (Server, Server) {
 }
 
 /// Of a server that lost nothing.
+fn make_writable(flavor: Flavor) -> Action {
+    Action::MakeWritable { must_hold: GtidSet::empty(flavor) }
+}
+
+/// Of a server that lost nothing.
 fn unfence(flavor: Flavor, semi_sync_acks: Option<u32>) -> Action {
     Action::Unfence { semi_sync_acks, must_hold: GtidSet::empty(flavor) }
 }
@@ -131,7 +136,7 @@ async fn a_replica_is_revoked_drained_detached_and_made_writable(install: Instal
         assert!(report.facts.expect("facts").channels.is_empty());
     }
     for _ in 0..2 {
-        let report = done(run(&executor, &target, Action::MakeWritable).await);
+        let report = done(run(&executor, &target, make_writable(install.flavor)).await);
         assert!(report.facts.expect("facts").writable());
     }
     for epoch in [2, 2] {

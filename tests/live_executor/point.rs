@@ -59,7 +59,7 @@ async fn a_fenced_server_is_pointed_and_seen_again(install: Install) {
     done(run(&executor, &old, Action::Fence).await);
     let until = primary.facts().await.executed;
     done(run(&executor, &new, Action::Detach { channel: channel(), until: until.clone() }).await);
-    done(run(&executor, &new, Action::MakeWritable).await);
+    done(run(&executor, &new, make_writable(install.flavor)).await);
     let mut options = replica.as_source();
     if install.flavor == Flavor::MariaDb {
         options.gtid_slave_pos = Some(until.to_string());
@@ -120,7 +120,7 @@ async fn what_a_server_wrote_itself_and_lost_is_never_sent_to_it(install: Instal
     let promoted = new.target().await;
     let detach = Action::Detach { channel: channel(), until: written.clone() };
     done(run(&executor, &promoted, detach).await);
-    done(run(&executor, &promoted, Action::MakeWritable).await);
+    done(run(&executor, &promoted, make_writable(install.flavor)).await);
     let returned = old.target().await;
     // As after a power failure: neither binlog nor table knows of the last one.
     let (kept, lose) = match install.flavor {

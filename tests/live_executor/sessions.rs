@@ -6,6 +6,7 @@ use super::*;
 
 on_both! {
     executor_sessions_of_other_nodes_are_ended,
+    a_receiver_that_was_started_is_not_stopped_by_another_node,
     a_receiver_that_was_stopped_is_not_started_by_another_node,
     a_session_left_behind_by_this_node_is_ended_first,
     blockers_are_listed_and_writers_killed,
@@ -97,6 +98,32 @@ async fn a_receiver_that_was_stopped_is_not_started_by_another_node(install: Ins
     }
 }
 
+/// A stop of another node, which leads no more, may still be under way when its replica is started, or pointed, again.
+async fn a_receiver_that_was_started_is_not_stopped_by_another_node(install: Install) {
+    let (primary, replica) = pair(&install).await;
+    let target = replica.target().await;
+    let options = primary.as_source();
+    let again = [
+        Action::StartReceiver { channel: channel() },
+        Action::Point { channel: channel(), options, semi_sync_replica: None, wait: true },
+    ];
+    for action in again {
+        let (executor, other) = (executor(1), executor(2));
+        executor.prepare(&target);
+        let stop = Step { target: target.clone(), action: Action::StopReceiver { channel: channel() } };
+        done(run(&other, &target, stop.action.clone()).await);
+        let permit = permit();
+        let at_it =
+            tokio::spawn(
+                async move { while let StepEnd::Done(_) = other.run(&permit, &stop, PATIENCE).await {} },
+            );
+        let report = done(run(&executor, &target, action).await);
+        assert!(report.note.contains("ended 1 executor sessions of other nodes"), "{}", report.note);
+        at_it.await.expect("it is told that its session is gone");
+        assert_ne!(replica.facts().await.channels[0].receiver, Receiver::Stopped, "{}", report.note);
+    }
+}
+
 async fn a_session_left_behind_by_this_node_is_ended_first(install: Install) {
     let server = Server::start(&install, 1, &[]).await;
     let target = server.target().await;
@@ -105,7 +132,7 @@ async fn a_session_left_behind_by_this_node_is_ended_first(install: Install) {
     let marked = "SELECT IS_USED_LOCK('quorate/exec/live/1')";
     let first = server.value(marked).await.expect("the earlier session");
     let later = executor(1);
-    let report = done(run(&later, &target, Action::MakeWritable).await);
+    let report = done(run(&later, &target, make_writable(install.flavor)).await);
     eprintln!("{}", report.note);
     let second = server.value(marked).await.expect("the later session");
     assert_ne!(first, second);

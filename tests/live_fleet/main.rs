@@ -73,7 +73,7 @@ fn action(
         }
         Deed::EnableSemiSync(acks) => Action::EnableSemiSyncSource { acks: *acks },
         Deed::DisableSemiSync => Action::DisableSemiSyncSource,
-        Deed::MakeWritable => Action::MakeWritable,
+        Deed::MakeWritable => Action::MakeWritable { must_hold: of(&None) },
         Deed::MakeReadOnly(lock_wait_s) => Action::MakeReadOnly { lock_wait_s: *lock_wait_s },
         Deed::VerifyWrite(epoch) => Action::VerifyWrite { recovery: "r1".into(), epoch: *epoch },
         Deed::ListBlockers(older_than_ms) => Action::ListBlockers { older_than_ms: *older_than_ms },

@@ -139,7 +139,7 @@ impl World {
         if recovery.ending == Some(Ending::Cancelled) {
             self.check_after_cancel(flight, &recovery);
         }
-        if flight.step.action == Action::MakeWritable {
+        if let Action::MakeWritable { .. } = flight.step.action {
             self.check_writable(flight.server, &recovery);
         }
     }
@@ -150,7 +150,7 @@ impl World {
         let old = samples::number(&recovery.old_primary.server);
         let forward = match &flight.step.action {
             Action::Fence | Action::MakeReadOnly { .. } => !superseded,
-            Action::StopReceiver { .. } | Action::Detach { .. } | Action::MakeWritable => true,
+            Action::StopReceiver { .. } | Action::Detach { .. } | Action::MakeWritable { .. } => true,
             Action::Point { options, .. } => samples::dialled(&options.source) != old,
             _ => false,
         };

@@ -173,7 +173,10 @@ fn change(servers: &mut Servers, server: usize, action: &Action) -> Result<(), E
         }
         Action::EnableSemiSyncSource { acks } => this.acks = Some(*acks),
         Action::DisableSemiSyncSource => this.acks = None,
-        Action::MakeWritable => this.read_only = false,
+        Action::MakeWritable { must_hold } if !samples::holds(this.executed, must_hold) => {
+            return Err(Ended::Refused("it lacks what it must hold"));
+        }
+        Action::MakeWritable { .. } => this.read_only = false,
         Action::VerifyWrite { .. } if this.read_only => return Err(Ended::Refused("read only")),
         Action::VerifyWrite { .. } if waits => return Err(Ended::Unknown("waits for an acknowledgement")),
         // The row is keyed by the recovery: written again it is one row.

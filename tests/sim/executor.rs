@@ -163,8 +163,13 @@ impl SimServers {
         let answer = session.run(first, PING_WITHIN).await?;
         match &answer.replies[..] {
             [_, Reply::Mark(holder), Reply::Profile(profile)] => {
-                let slot =
-                    Slot { profile: profile.clone(), predecessor: *holder, is_open: true, alone_in: None };
+                let slot = Slot {
+                    profile: profile.clone(),
+                    predecessor: *holder,
+                    is_open: true,
+                    alone_in: None,
+                    executed: None,
+                };
                 inner.opened = Some(Opened { session, slot, since: Instant::now() });
                 Ok(())
             }

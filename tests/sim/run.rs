@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use quorate::{
     core::{
         plan::durability,
-        replicated::{Change, Member, MemberState, Outcome, Recovery},
+        replicated::{Change, Kind, Member, MemberState, Outcome, Recovery},
     },
     model::server::{ClusterId, Flavor, ServerId},
 };
@@ -245,14 +245,24 @@ impl World {
         self.choose_the_loss();
     }
 
-    /// An old primary that lost what it wrote is not opened again: the record says so, and to promote another.
+    /// An old primary that lost what it wrote is not opened again: the record says so, and to promote another, or to open it
+    /// by hand.
     fn choose_the_loss(&mut self) {
         let said = |recovery: &Recovery| {
             recovery.running()
                 && recovery.steps.iter().any(|s| s.step == "unfence" && s.outcome.contains("it lacks"))
         };
-        if self.group.state.recoveries.values().any(said) {
-            self.operate(Operation::Force, false);
+        let Some(recovery) = self.group.state.recoveries.values().find(|recovery| said(recovery)) else {
+            return;
+        };
+        let (tried, old) = (recovery.kind == Kind::Forced, recovery.old_primary.address.clone());
+        match self.fleet.server_at(&old).filter(|_| tried) {
+            // Nobody could be promoted.
+            Some(no) => {
+                self.fleet.set_read_only(no, false, self.now);
+                self.tell_of(format!("a person sets read_only=false on server {}", no.0));
+            }
+            None => self.operate(Operation::Force, false),
         }
     }
 

@@ -166,6 +166,10 @@ pub const WAYS: &[Way] = &[
         &[lib("core::plan::marks::tests::an_old_primary_that_lost_its_own_is_not_opened_again")],
     ),
     way(
+        "shortened-candidate-promoted",
+        &[live_executor("fence::mysql::a_candidate_that_lost_what_it_must_hold_takes_no_writes")],
+    ),
+    way(
         "switchover-without-equality",
         &[lib("core::plan::choose::tests::a_switchover_waits_for_all_that_the_fenced_primary_holds")],
     ),

@@ -71,7 +71,7 @@ fn action_text(action: &Action) -> String {
         Action::Point { options, .. } => format!("replicate from {}", options.source),
         Action::EnableSemiSyncSource { acks } => format!("semi-sync source on, {acks} acknowledgements"),
         Action::DisableSemiSyncSource => "semi-sync source off".into(),
-        Action::MakeWritable => "read_only off".into(),
+        Action::MakeWritable { .. } => "read_only off".into(),
         Action::MakeReadOnly { lock_wait_s } => {
             format!("read_only on, waiting at most {lock_wait_s} s for running statements")
         }

@@ -120,7 +120,8 @@ pub fn stages(
         stages.push(("ackers".into(), steps));
     }
     stages.push(("detach".into(), vec![step(candidate, Action::Detach { channel, until })]));
-    stages.push(("writable".into(), vec![step(candidate, Action::MakeWritable)]));
+    let must_hold = decision.must_hold.clone();
+    stages.push(("writable".into(), vec![step(candidate, Action::MakeWritable { must_hold })]));
     if policy.verify_by_write {
         let verify = Action::VerifyWrite { recovery: "new".into(), epoch: cluster.epoch + 1 };
         stages.push(("verify".into(), vec![step(candidate, verify)]));

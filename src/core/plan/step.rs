@@ -105,7 +105,10 @@ pub enum Action {
     /// Switch the semi-sync source off. Never on a server that may still hold waiting commits.
     DisableSemiSyncSource,
     /// Switch `read_only` and `super_read_only` off.
-    MakeWritable,
+    MakeWritable {
+        /// What it must hold, or it is refused: it may have lost it in a power failure since it was drained.
+        must_hold: GtidSet,
+    },
     /// Switch `super_read_only` / `read_only` on, giving up after `lock_wait_s`; kills nobody.
     MakeReadOnly {
         /// Bound of the wait for running statements, seconds.
@@ -144,7 +147,7 @@ impl Action {
             Self::Point { .. } => "point",
             Self::EnableSemiSyncSource { .. } => "enable_semi_sync_source",
             Self::DisableSemiSyncSource => "disable_semi_sync_source",
-            Self::MakeWritable => "make_writable",
+            Self::MakeWritable { .. } => "make_writable",
             Self::MakeReadOnly { .. } => "make_read_only",
             Self::VerifyWrite { .. } => "verify_write",
             Self::ListBlockers { .. } => "list_blockers",

@@ -370,7 +370,8 @@ impl Machine {
 
     fn writable_step(&mut self) -> Effect {
         let candidate = self.decided().candidate;
-        self.run(Purpose::Writable, candidate, Action::MakeWritable, QUICK_MS)
+        let must_hold = self.decided().must_hold;
+        self.run(Purpose::Writable, candidate, Action::MakeWritable { must_hold }, QUICK_MS)
     }
 
     pub(super) fn writable_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
@@ -401,6 +402,13 @@ impl Machine {
     }
 
     pub(super) fn verify_ended(&mut self, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+        let must_hold = self.decided().must_hold;
+        let lost =
+            end.facts().map(|facts| must_hold.subtract(&facts.executed)).filter(|lost| !lost.is_empty());
+        if let Some(lost) = lost {
+            let why = format!("the candidate is set writable, and has lost {lost} since it was drained");
+            return self.finish(Ending::Failed, why, context);
+        }
         if end.is_done() {
             return self.start_publish(context);
         }

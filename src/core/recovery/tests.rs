@@ -131,6 +131,25 @@ fn a_primary_that_could_be_fenced_is_alive_and_is_opened_again() {
     assert!(world.trace.iter().all(|t| !t.starts_with("make_writable")));
 }
 
+/// Its machine lost power behind the point of no return.
+#[test]
+fn a_candidate_that_lost_what_it_must_hold_is_not_published() {
+    let mut world = World::new(Kind::Failover, None);
+    let mut shorter = facts(2, &format!("{OLD}:1-9"), "");
+    (shorter.read_only, shorter.super_read_only) = (false, Some(false));
+    let report = StepReport { facts: Some(Box::new(shorter)), ..StepReport::default() };
+    world.ends.insert(("verify_write", id(2)), StepEnd::Done(report));
+    assert!(world.run(false));
+    let recovery = world.recovery();
+    assert_eq!(recovery.ending, Some(Ending::Failed));
+    assert!(
+        recovery.reason.contains("has lost 00000000-0000-0000-0000-000000000001:10 since"),
+        "{}",
+        recovery.reason
+    );
+    assert!(!world.trace.contains(&"publish".to_owned()), "{:?}", world.trace);
+}
+
 #[test]
 fn a_write_that_cannot_be_proven_is_never_a_success() {
     let mut world = World::new(Kind::Failover, None);

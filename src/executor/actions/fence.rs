@@ -12,6 +12,7 @@ use crate::{
         step::{StepEnd, StepReport},
     },
     executor::batch::{GUARD_RAISES, Run, Stopped, done},
+    mistake::{Mistake, planted},
     model::{facts::ServerFacts, gtid::GtidSet, server::Flavor},
 };
 
@@ -58,8 +59,17 @@ pub(super) async fn make_read_only(run: &mut Run<'_>, lock_wait_s: u64) -> Resul
     }
 }
 
-/// Switches client writes on.
-pub(super) async fn make_writable(run: &mut Run<'_>) -> Result<StepEnd, StepEnd> {
+/// Switches client writes on, where it has executed all of `must_hold`. It is read for that only where its session is younger
+/// than the last reading that showed it: a machine that lost its power meanwhile may have lost a part (no `sync_binlog=1`).
+pub(super) async fn make_writable(run: &mut Run<'_>, must_hold: &GtidSet) -> Result<StepEnd, StepEnd> {
+    if !run.has_seen_executed(must_hold) && !planted(Mistake::ShortenedCandidatePromoted) {
+        let lost = must_hold.subtract(&run.facts().await?.executed);
+        if !lost.is_empty() {
+            return Err(
+                run.refuse(format!("it lacks {lost}, which it must hold: it lost that since it was drained"))
+            );
+        }
+    }
     // On MySQL this switches super_read_only off too (MySQL 8.4 manual, 7.1.8).
     let after = run.change_all(&["SET GLOBAL read_only=OFF".to_owned()]).await?;
     match after.writable() {

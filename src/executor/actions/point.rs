@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     apply,
     receiver::{Words, channel},
+    sessions,
 };
 use crate::{
     core::plan::{
@@ -45,7 +46,8 @@ pub(super) async fn point(
         return Err(run.refuse("the semi-sync replica plug-in is not loaded"));
     }
     let words = run.words()?;
-    let mut facts = run.facts().await?;
+    // A stop that another node had sent, or another source, would land behind what is done here.
+    let mut facts = sessions::alone(run).await?;
     let already =
         channel(&facts, name).is_some_and(|channel| is_pointed(&facts, channel, options, semi_sync));
     if already {

@@ -1,6 +1,6 @@
 //! Stopping and starting the receiver, and the statements that name a channel.
 
-use super::sessions::Others;
+use super::sessions::{self, Others};
 use crate::{
     core::plan::{
         applied::{is_applied, start_would_lose},
@@ -122,16 +122,14 @@ fn nothing_received(run: &mut Run<'_>, facts: ServerFacts, seen: Vec<u64>) -> (S
     (facts, seen)
 }
 
-/// Starts the receiver.
+/// Starts the receiver, for good: no stop that another node had sent lands behind it.
 pub(super) async fn start(run: &mut Run<'_>, name: &str) -> Result<StepEnd, StepEnd> {
     let words = run.words()?;
-    if run.flavor() == Flavor::MariaDb {
-        let facts = run.facts().await?;
-        if channel(&facts, name).is_some_and(|channel| start_would_lose(Flavor::MariaDb, &facts, channel)) {
-            return Err(run.refuse(
-                "both threads are stopped while relay log is not applied: MariaDB would delete it at the start",
-            ));
-        }
+    let facts = sessions::alone(run).await?;
+    if channel(&facts, name).is_some_and(|channel| start_would_lose(run.flavor(), &facts, channel)) {
+        return Err(run.refuse(
+            "both threads are stopped while relay log is not applied: MariaDB would delete it at the start",
+        ));
     }
     let after = run.change_all(&[words.verb("START", "IO_THREAD", name)]).await?;
     Ok(done(after))

@@ -289,6 +289,18 @@ pub(super) async fn kill_predecessors(run: &mut Run<'_>) -> Result<StepEnd, Step
     Ok(StepEnd::Done(StepReport { killed, ..StepReport::default() }))
 }
 
+/// Ends the executor sessions of other nodes, where that was not done in this term: what they had sent would undo what is
+/// done now, when it lands. The facts behind that.
+pub(super) async fn alone(run: &mut Run<'_>) -> Result<ServerFacts, StepEnd> {
+    let others = Others::unless_gone(run);
+    let (facts, seen) = others.look(run).await?;
+    let (facts, killed) = others.end(run, facts, seen).await?;
+    if killed > 0 {
+        run.note(format!("ended {killed} executor sessions of other nodes"));
+    }
+    Ok(facts)
+}
+
 /// The executor sessions of the group's other nodes on this server, by their marks.
 pub(super) struct Others {
     /// None where they are known to be gone.

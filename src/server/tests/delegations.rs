@@ -11,6 +11,7 @@ use crate::{
         replicated::{Change, Ending, Kind, Outcome},
         samples,
     },
+    model::{gtid::GtidSet, server::Flavor},
     server::{actors, peer::Answers, ports::Delegation},
 };
 
@@ -98,7 +99,10 @@ async fn nothing_but_the_fence_of_the_old_primary_is_delegated() {
         target: samples::member(crate::model::server::Flavor::MySql, 2).target(),
         ..fence.step.clone()
     };
-    let writable = Step { action: Action::MakeWritable, ..fence.step.clone() };
+    let writable = Step {
+        action: Action::MakeWritable { must_hold: GtidSet::empty(Flavor::MySql) },
+        ..fence.step.clone()
+    };
     for step in [another, writable] {
         let delegation = Delegation { step, ..fence.clone() };
         refused(&world, &answers, delegation, "only the fence of the old primary").await;

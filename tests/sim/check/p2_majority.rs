@@ -62,6 +62,10 @@ fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     let hard = verdict.failure().is_some_and(|(_, _, evidence)| evidence.hard);
     let since = at.saturating_sub(testimony.age_ms + LATE_MS);
     let silence = world.group.state.policy.silence_ms * 9 / 10;
+    // Another server answered there meanwhile: that one's silence is not the primary's, which is gone for longer.
+    if world.strangers.since(ServerNo(server)).is_some_and(|since| at >= since + silence) {
+        return Ok(());
+    }
     let LastSeen { answered, gone, gap, silent_round } = seen;
     let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
         || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);

@@ -42,10 +42,15 @@ impl Check for Undone {
             return Ok(());
         }
         let said = |address: &str| since.iter().any(|recovery| recovery.reason.contains(address));
+        // Its stop ended unknown and landed later, and that recovery says that it is left to a person.
+        let left = |server: &ServerId| {
+            state.recoveries.values().any(|r| r.left_behind.iter().any(|(id, _)| id == server))
+        };
         let revoked = since.iter().flat_map(|recovery| &recovery.revoked);
         for target in revoked.map(|revoked| &revoked.target) {
             let Some(no) = world.server_at(&target.address) else { continue };
-            let ours = follows(cluster, &target.server) && !said(&target.address.to_string());
+            let said = said(&target.address.to_string()) || left(&target.server);
+            let ours = follows(cluster, &target.server) && !said;
             if ours && stands(world, no) {
                 return Err(format!("the receiver of server {} stands since it was revoked", no.0));
             }

@@ -15,6 +15,7 @@ use quorate::{
     mistake::{Mistake, planted},
     model::{
         facts::{Channel, ServerFacts},
+        gtid::GtidSet,
         server::Flavor,
     },
 };
@@ -61,6 +62,8 @@ pub struct Slot {
     pub is_open: bool,
     /// The term in which other nodes' sessions were seen gone.
     pub alone_in: Option<u64>,
+    /// What the last reading over it said was executed: no less as long as the session lives.
+    pub executed: Option<GtidSet>,
 }
 
 /// How many seconds a session's statements wait for locks, unless they say otherwise (`SessionOptions::lock_wait_s`).
@@ -72,7 +75,9 @@ pub async fn open(wire: &mut impl Wire, node: &Node) -> Result<Slot, Gone> {
     let predecessor = holder(first.replies.last());
     let second = wire.send(vec![Statement::AskProfile]).await?;
     match second.replies.into_iter().next() {
-        Some(Reply::Profile(profile)) => Ok(Slot { profile, predecessor, is_open: true, alone_in: None }),
+        Some(Reply::Profile(profile)) => {
+            Ok(Slot { profile, predecessor, is_open: true, alone_in: None, executed: None })
+        }
         _ => Err(Gone("it does not say what it is".to_owned())),
     }
 }
@@ -152,7 +157,7 @@ impl<W: Wire> Run<'_, W> {
             }
             Action::EnableSemiSyncSource { acks } => self.enable_semi_sync(*acks).await,
             Action::DisableSemiSyncSource => self.disable_semi_sync().await,
-            Action::MakeWritable => self.make_writable().await,
+            Action::MakeWritable { must_hold } => self.make_writable(must_hold).await,
             Action::MakeReadOnly { lock_wait_s } => self.make_read_only(*lock_wait_s).await,
             Action::VerifyWrite { recovery, epoch } => self.verify_write(recovery, *epoch).await,
             Action::ListBlockers { older_than_ms } => self.list_blockers(*older_than_ms).await,
@@ -255,7 +260,10 @@ impl<W: Wire> Run<'_, W> {
             Some(error) if replies.len() < lead => Err(Stopped::End(self.mismatch(&error).await)),
             Some(error) => Err(Stopped::At(replies.len() - lead, error)),
             None => match replies.pop() {
-                Some(Reply::Facts(facts)) => Ok((facts, replies)),
+                Some(Reply::Facts(facts)) => {
+                    self.slot.executed = Some(facts.executed.clone());
+                    Ok((facts, replies))
+                }
                 _ => Err(Stopped::End(self.unknown("no facts"))),
             },
         }
@@ -317,6 +325,7 @@ fn is_change(statement: &Statement) -> bool {
             | Statement::MaxStatementTime(_)
             | Statement::GuardNoWaiting
             | Statement::WaitForGtids(..)
+            | Statement::MarkHolders(..)
     )
 }
 

@@ -249,11 +249,15 @@ impl World {
         {
             return StepEnd::Refused { why };
         }
+        if let Action::Drain { .. } = step.action {
+            facts.executed = facts.in_hand();
+            self.facts.insert(server.clone(), facts.clone());
+        }
         if let Action::Detach { .. } = step.action {
             facts.channels.clear();
             self.facts.insert(server.clone(), facts.clone());
         }
-        if let Action::MakeWritable = step.action {
+        if let Action::MakeWritable { .. } = step.action {
             facts.read_only = false;
             facts.super_read_only = Some(false);
         }

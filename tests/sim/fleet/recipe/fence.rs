@@ -61,7 +61,14 @@ impl<W: Wire> Run<'_, W> {
         }
     }
 
-    pub(super) async fn make_writable(&mut self) -> Result<StepEnd, StepEnd> {
+    pub(super) async fn make_writable(&mut self, must_hold: &GtidSet) -> Result<StepEnd, StepEnd> {
+        if !self.slot.executed.as_ref().is_some_and(|seen| seen.contains(must_hold)) {
+            let lost = must_hold.subtract(&self.facts().await?.executed);
+            if !lost.is_empty() {
+                let why = format!("it lacks {lost}, which it must hold: it lost that since it was drained");
+                return Err(self.refuse(why));
+            }
+        }
         let after = self.change_all(&[Statement::ReadOnly(false)]).await?;
         match after.writable() {
             true => Ok(done(after)),

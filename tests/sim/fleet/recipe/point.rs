@@ -32,7 +32,7 @@ impl<W: Wire> Run<'_, W> {
         if semi_sync == Some(true) && !self.has_semi_sync().await? {
             return Err(self.refuse("the semi-sync replica plug-in is not loaded"));
         }
-        let mut facts = self.facts().await?;
+        let mut facts = self.alone().await?;
         if channel(&facts, name).is_some_and(|channel| is_pointed(&facts, channel, options, semi_sync)) {
             self.note("it follows that source already");
             return Ok(done(facts));

@@ -69,11 +69,9 @@ impl<W: Wire> Run<'_, W> {
     }
 
     pub(super) async fn start_receiver(&mut self, name: &str) -> Result<StepEnd, StepEnd> {
-        if self.flavor() == Flavor::MariaDb {
-            let facts = self.facts().await?;
-            if channel(&facts, name).is_some_and(|c| start_would_lose(Flavor::MariaDb, &facts, c)) {
-                return Err(self.refuse(UNAPPLIED));
-            }
+        let facts = self.alone().await?;
+        if channel(&facts, name).is_some_and(|c| start_would_lose(self.flavor(), &facts, c)) {
+            return Err(self.refuse(UNAPPLIED));
         }
         Ok(done(self.change_all(&[Statement::Start(name.to_owned(), Thread::Receiver)]).await?))
     }

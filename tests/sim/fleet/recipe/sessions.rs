@@ -192,6 +192,16 @@ impl<W: Wire> Run<'_, W> {
         seen.map_err(|stopped| self.ended(stopped))
     }
 
+    /// Ends the executor sessions of other nodes, where that was not done in this term.
+    pub(super) async fn alone(&mut self) -> Result<Arc<ServerFacts>, StepEnd> {
+        let (facts, seen) = self.look_for_any().await?;
+        let (facts, killed) = self.end_others(facts, seen).await?;
+        if killed > 0 {
+            self.note(format!("ended {killed} executor sessions of other nodes"));
+        }
+        Ok(facts)
+    }
+
     async fn look_for_others(&mut self) -> Result<(Arc<ServerFacts>, Vec<u64>), StepEnd> {
         let seen = self.before_others(&[]).await;
         seen.map_err(|stopped| self.ended(stopped))
