@@ -137,7 +137,7 @@ fn build(world: &mut World, scenario: &Scenario) {
         });
     }
     world.at(scenario.faulty_until, World::heal_everything);
-    for after in [500, 3_000, 20_000, 30_000] {
+    for after in [500, 3_000, 20_000, 30_000, 40_000] {
         // What a person does when all is well again.
         world.at(scenario.faulty_until + after, World::calm_down);
     }

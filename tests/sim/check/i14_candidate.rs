@@ -19,7 +19,7 @@ use crate::{fleet::ServerNo, trace::Event, world::World};
 pub struct Candidate {
     /// When each recovery started, true time: what a server is given after its set was read, nobody sees.
     started: BTreeMap<u64, u64>,
-    /// Whose receiver was seen stopped, by recovery.
+    /// Whose receiver the present owner saw stopped, by recovery.
     stopped: BTreeSet<(u64, ServerId)>,
     /// When each server was last published as the primary, true time: then the others are given what it alone held.
     published: BTreeMap<ServerNo, u64>,
@@ -38,6 +38,10 @@ impl Check for Candidate {
         }
         if let Some((Change::StartRecovery(_), id)) = changed(event) {
             self.started.entry(id).or_insert(at);
+        }
+        if let Some((Change::TakeOver { recovery, .. }, _)) = changed(event) {
+            // What its predecessor read, a successor does not know.
+            self.stopped.retain(|(id, _)| id != recovery);
         }
         if let (Some((Change::Publish { .. }, _)), Some(primary)) = (changed(event), world.primary()) {
             self.published.insert(primary, at);

@@ -201,7 +201,11 @@ impl World {
     fn note_vote(&mut self, node: u64, term: u64, for_node: u64) {
         let Some(entry) = self.nodes.get(&node) else { return };
         let vote = entry.home.platter.durable(Tree::Meta, b"vote").map(|value| words::vote(&value));
-        if vote.is_none_or(|vote| vote.0 <= term && vote != (term, Some(for_node))) {
+        // Who follows a leader of that term gives no other vote in it.
+        let keeps = |(on_record, to, leads): (u64, Option<u64>, bool)| {
+            on_record > term || on_record == term && (leads || to == Some(for_node))
+        };
+        if !vote.is_some_and(keeps) {
             let what = format!("node {node} votes for {for_node} in term {term} before that is durable");
             self.broken("P9 what is promised is durable", what);
         }

@@ -27,6 +27,7 @@ struct LeaderId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 struct Vote {
     leader_id: LeaderId,
+    committed: bool,
 }
 
 /// The answer to a request for one.
@@ -108,7 +109,7 @@ struct Node {
 pub fn granted(message: &[u8]) -> Option<(u64, u64)> {
     let frame = Frame::decode(message.get(PREFIX..)?).expect("a node speaks its own protocol");
     let answer: VoteAnswer = rmp_serde::from_slice(&frame.body).expect("an answer to a request for a vote");
-    let VoteAnswer { vote: Vote { leader_id }, vote_granted } = answer;
+    let VoteAnswer { vote: Vote { leader_id, .. }, vote_granted } = answer;
     vote_granted.then_some((leader_id.term, leader_id.voted_for?))
 }
 
@@ -133,10 +134,10 @@ pub fn last_in_snapshot(value: &[u8]) -> Option<u64> {
     head.meta.last_log_id.map(|last| last.index)
 }
 
-/// The vote on record: its term, and for whom.
-pub fn vote(value: &[u8]) -> (u64, Option<u64>) {
-    let Vote { leader_id } = rmp_serde::from_slice(&value[CHECKSUM..]).expect("a vote");
-    (leader_id.term, leader_id.voted_for)
+/// The vote on record: its term, for whom, and whether that one is known to lead.
+pub fn vote(value: &[u8]) -> (u64, Option<u64>, bool) {
+    let Vote { leader_id, committed } = rmp_serde::from_slice(&value[CHECKSUM..]).expect("a vote");
+    (leader_id.term, leader_id.voted_for, committed)
 }
 
 /// The entry stored at `index`, from its value and, where it has some, its parts' values.
