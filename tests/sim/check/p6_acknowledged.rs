@@ -124,6 +124,10 @@ impl Acknowledged {
         else {
             return Ok(());
         };
+        if [old, new].iter().any(|server| world.strangers.since(*server).is_some()) {
+            // Another has come to that address since it was read (P11).
+            return Ok(());
+        }
         let (here, there) = (&world.fleet.server(old).log, &world.fleet.server(new).log);
         let excused = |row| self.renumbered && stands_for_another(row, here, there);
         let asked = |row| !switchover || here.holds(row);
