@@ -42,10 +42,6 @@ const MODEL: &[(u64, &str)] = &[
         "a voter that does not know the last membership yet votes for a candidate that was added by it (a fault of the model log)",
     ),
     (
-        203347,
-        "an old primary whose power failure took acknowledged rows is not opened again by the recovery that was given up: the record says why, and a person promotes another",
-    ),
-    (
         23338,
         "on MariaDB a replica whose applier stops again at once is re-pointed without stopping its receiver",
     ),

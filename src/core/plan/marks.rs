@@ -61,8 +61,8 @@ pub fn unfit_to_open(now: &ServerFacts, must_hold: &GtidSet) -> Option<String> {
     (!is_fit && !planted(Mistake::ShortenedPrimaryOpened)).then(|| {
         format!(
             "it lacks {}, which it wrote itself and was seen to hold, or others hold: open to clients it would give these \
-             numbers to other transactions; promote another server (quorate failover, quorate switchover), or accept that \
-             loss and open it by hand (SET GLOBAL read_only=OFF)",
+             numbers to other transactions; promote another server (quorate failover --waive verdict), or accept that loss \
+             and open it by hand (SET GLOBAL read_only=OFF)",
             must_hold.subtract(&now.executed)
         )
     })
