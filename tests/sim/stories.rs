@@ -42,6 +42,10 @@ const MODEL: &[(u64, &str)] = &[
         "a voter that does not know the last membership yet votes for a candidate that was added by it (a fault of the model log)",
     ),
     (
+        408969,
+        "a returned primary that is being pointed at a primary which is replaced meanwhile is compared with the next one, and pointed at that",
+    ),
+    (
         23338,
         "on MariaDB a replica whose applier stops again at once is re-pointed without stopping its receiver",
     ),

@@ -131,6 +131,29 @@ fn a_primary_that_could_be_fenced_is_alive_and_is_opened_again() {
     assert!(world.trace.iter().all(|t| !t.starts_with("make_writable")));
 }
 
+/// Else it would be called rejoined when it reaches a primary that was replaced meanwhile, and received there what nobody
+/// else holds (simulation, seed 408969).
+#[test]
+fn whoever_is_being_pointed_at_the_replaced_primary_is_compared_anew() {
+    let mut world = World::new(Kind::Failover, None);
+    let order = StandingOrder {
+        id: 7,
+        cluster: ClusterId("c".into()),
+        target: member(4).target(),
+        epoch: 1,
+        recovery: 6,
+        semi_sync: false,
+        stage: OrderStage::Rejoining,
+        since_ms: 0,
+    };
+    world.state.orders.insert(7, order);
+    assert!(world.run(false));
+    assert_eq!(world.recovery().ending, Some(Ending::Succeeded));
+    assert_eq!(world.state.orders[&7].stage, OrderStage::Fenced);
+    let outcome = world.commit(Change::AdvanceOrder { order: 7, stage: OrderStage::Rejoined });
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+}
+
 /// Its machine lost power behind the point of no return.
 #[test]
 fn a_candidate_that_lost_what_it_must_hold_is_not_published() {

@@ -21,8 +21,12 @@ use crate::{
 const STEP: Duration = Duration::from_secs(5);
 /// Bound of pointing the old primary, its connection included.
 const POINT: Duration = Duration::from_secs(15);
+/// How often a step under way is asked whether its order still stands.
+const ASK: Duration = Duration::from_millis(100);
 /// Pause after a rejoin that did not work.
 const PAUSE: Duration = Duration::from_secs(2);
+
+const REVOKED: &str = "the standing order was revoked, or there is another primary";
 
 impl Leader {
     pub(super) fn tend_orders(&mut self) {
@@ -52,7 +56,9 @@ impl Leader {
                 let id = worker.order.id;
                 if let Err(why) = worker.work().await {
                     tracing::warn!(order = id, why, "the returned primary is not rejoined yet");
-                    worker.tools.sleep(PAUSE).await;
+                    if worker.stands() {
+                        worker.tools.sleep(PAUSE).await;
+                    }
                 }
                 let _ = inbox.send(Message::OrderDone(id)).await;
             }));
@@ -118,20 +124,35 @@ impl Rejoin {
         end.facts().cloned().ok_or_else(|| format!("{} gave no facts", target.address))
     }
 
+    /// Whether it is still to be pointed at that primary.
+    fn stands(&self) -> bool {
+        self.tools.read(|state| {
+            let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
+            state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
+        })
+    }
+
+    /// Once it is not: it may wait for a connection to a primary that was replaced meanwhile.
+    async fn revoked(&self) {
+        while self.stands() {
+            self.tools.sleep(ASK).await;
+        }
+    }
+
     /// Each step after a read barrier of this term, and only while the order stands.
     async fn step(&self, target: &Target, action: Action, deadline: Duration) -> Result<StepEnd, String> {
         let confirmed = self.tools.barrier_over_session(target, deadline).await?;
-        let stands = self.tools.read(|state| {
-            let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
-            state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
-        });
-        if !stands {
-            return Err("the standing order was revoked".into());
+        if !self.stands() {
+            return Err(REVOKED.into());
         }
         let order = self.order.id;
         let permit = Permit::new(format!("order {order}"), order, self.term, confirmed, deadline);
         let step = Step { target: target.clone(), action };
-        let end = self.tools.ports.servers.run(permit, step.clone(), deadline).await;
+        let end = tokio::select! {
+            biased;
+            end = self.tools.ports.servers.run(permit, step.clone(), deadline) => end,
+            () = self.revoked() => return Err(REVOKED.into()),
+        };
         tracing::info!(order = self.order.id, step = %step, end = %end, "step");
         match end.is_done() {
             true => Ok(end),

@@ -11,8 +11,8 @@ pub(super) use crate::{
             step::StepReport,
         },
         replicated::{
-            Command, Durability, Member, MemberState, OrderStage, Refusal, command::StartRecovery,
-            recovery::Revoked,
+            Command, Durability, Member, MemberState, OrderStage, Refusal, StandingOrder,
+            command::StartRecovery, recovery::Revoked,
         },
         samples::{self, dead, id, set},
     },

@@ -10,6 +10,7 @@ use crate::{
         state::State,
     },
     mistake::{Mistake, planted},
+    model::server::ClusterId,
 };
 
 impl State {
@@ -63,6 +64,14 @@ impl State {
         let address = order.target.address.to_string();
         self.audit(context, kind, Some(&order.cluster), Some(address), Some(order.recovery), text);
         Ok(Done { id: Some(id), ..Done::default() })
+    }
+
+    /// There is another primary: whoever is being pointed at the last one is compared with this one, and pointed anew.
+    pub(super) fn compare_anew(&mut self, cluster: &ClusterId) {
+        let of_it = self.orders.values_mut().filter(|order| order.cluster == *cluster);
+        for order in of_it.filter(|order| order.stage == OrderStage::Rejoining) {
+            order.stage = OrderStage::Fenced;
+        }
     }
 
     /// From its pointing on it may acknowledge: that is on record before (P6).

@@ -314,6 +314,7 @@ impl State {
         let (epoch, semi_sync) = (recovery.epoch, recovery.semi_sync.is_some());
         let durability = durability_of(recovery, &decision);
         let new = decision.candidate.clone();
+        self.compare_anew(&cluster_id);
         let cluster = self.cluster_mut(&cluster_id)?;
         cluster.primary = Some(new.server.clone());
         cluster.epoch += 1;
