@@ -272,10 +272,12 @@ impl Driver {
         if self.records.is_empty() {
             return;
         }
-        let change = Change::RecordSteps { recovery: self.id, steps: std::mem::take(&mut self.records) };
+        let change = Change::RecordSteps { recovery: self.id, steps: self.records.clone() };
         let write = self.tools.group.propose(self.term, change, SELF, None);
-        if !matches!(self.tools.within(Duration::from_secs(2), write).await, Some(Ok(_))) {
-            tracing::warn!(recovery = self.id, "its step records were not written");
+        match self.tools.within(Duration::from_secs(2), write).await {
+            Some(Ok(_)) => self.records.clear(),
+            // Written twice, where the fate of this is open, is better than not at all.
+            _ => tracing::warn!(recovery = self.id, "its step records were not written"),
         }
     }
 }

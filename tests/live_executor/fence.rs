@@ -135,6 +135,7 @@ async fn an_old_primary_that_lost_its_own_is_opened_by_hand_only(install: Instal
     let server = Server::start(&install, 1, &[]).await;
     let executor = executor(1);
     let target = server.target().await;
+    server.sql("INSERT INTO app.t (v) VALUES (1)").await;
     done(run(&executor, &target, Action::Fence).await);
     let must_hold = more(&target);
     let unfence = || Action::Unfence { semi_sync_acks: None, must_hold: must_hold.clone() };

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::{sync::Notify, task::yield_now, time::Instant};
 
-use quorate::{core::replicated::Change, model::address::Address};
+use quorate::{
+    core::replicated::{Change, Command},
+    model::address::Address,
+};
 
 use super::{
     agenda::Agenda,
@@ -94,7 +97,7 @@ pub struct World {
     pub published: BTreeMap<u64, u64>,
     /// Servers whose process began anew: their switches are as their configuration files have them.
     pub restarted: BTreeSet<ServerNo>,
-    /// When starts were proposed: by node, term and log time.
+    /// When starts and decisions were proposed: by node, term and log time.
     pub proposed: BTreeMap<(u64, u64, u64), u64>,
     /// Operators' requests that were answered.
     pub answered: BTreeSet<String>,
@@ -129,6 +132,17 @@ impl super::fleet::Net for Ways<'_> {
 }
 
 impl World {
+    /// A start or a decision is judged by what was known when it was proposed, however late it is committed.
+    pub fn note_proposal(&mut self, node: u64, term: u64, command: &Command) {
+        let judged = matches!(
+            command.change,
+            Change::StartRecovery(_) | Change::DecidePromotion { .. } | Change::NextCandidate { .. }
+        );
+        if judged {
+            self.proposed.insert((node, term, command.at_ms), self.now);
+        }
+    }
+
     /// Lets something happen at `at`, or now if that is past.
     pub fn at(&mut self, at: u64, due: impl FnOnce(&mut World) + Send + 'static) {
         let at = at.max(self.now);

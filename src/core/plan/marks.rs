@@ -53,17 +53,18 @@ pub fn shrunk(mark: Option<&Mark>, now: &ServerFacts) -> Option<GtidSet> {
     (!in_hand.contains(held) && !planted(Mistake::ShrunkSetAccepted)).then(|| held.subtract(&in_hand))
 }
 
-/// Why an old primary that refuses writes is not opened again: it lacks a part of what it wrote itself (`must_hold`), so a
-/// power failure took it (no `sync_binlog=1`), and it would give those numbers to other transactions. One that takes
-/// writes does that already, or a person opened it.
+/// Why an old primary that is read-only is not opened again: it lacks a part of what it wrote itself (`must_hold`), so a
+/// power failure took it (no `sync_binlog=1`), and it would give those numbers to other transactions. One whose `read_only` is
+/// off does that already, or a person opened it; or commits wait there (MySQL's `offline_mode` keeps clients and
+/// acknowledgements out), which the set shows only when they have ended.
 pub fn unfit_to_open(now: &ServerFacts, must_hold: &GtidSet) -> Option<String> {
-    let is_fit = now.writable() || now.executed.contains(must_hold);
+    let lost = now.executed.lost_of_its_own(&now.identity, must_hold);
+    let is_fit = !now.read_only || lost.is_empty();
     (!is_fit && !planted(Mistake::ShortenedPrimaryOpened)).then(|| {
         format!(
-            "it lacks {}, which it wrote itself and was seen to hold, or others hold: open to clients it would give these \
-             numbers to other transactions; promote another server (quorate failover --waive verdict), or accept that loss \
-             and open it by hand (SET GLOBAL read_only=OFF)",
-            must_hold.subtract(&now.executed)
+            "it lacks what it wrote itself and held before, or others hold, and would give those numbers to other transactions: \
+             promote another server (quorate failover --waive verdict), or open it by hand (SET GLOBAL read_only=OFF) and lose \
+             it; missing: {lost}"
         )
     })
 }

@@ -7,12 +7,12 @@ use crate::{
     core::{
         plan::step::{Action, Step, StepEnd, Target},
         replicated::{
-            Change,
+            Change, MemberState,
             recovery::{Ending, Revoked},
         },
     },
     mistake::{Mistake, planted},
-    model::{facts::ServerFacts, gtid::GtidSet, server::ServerId},
+    model::{gtid::GtidSet, server::ServerId},
 };
 
 /// How long the replicas may take before what could not be undone there is named.
@@ -83,12 +83,20 @@ impl Machine {
         effects
     }
 
-    /// What the old primary wrote, as far as it or anybody else was seen to hold it.
+    /// What the old primary wrote, as far as it or any member in service was seen to hold it: what stands on others is not
+    /// the cluster's.
     fn written_by_old_primary(&self, context: &Context<'_>) -> GtidSet {
-        let identity = &self.recovery.old_primary.identity;
-        let held = self.sets.facts.values().map(ServerFacts::in_hand);
-        let marks = self.sets.marks.values().chain(context.known.marks.values());
-        let seen = held.chain(marks.map(|mark| mark.held.clone())).chain(self.sets.old_primary.clone());
+        let Target { server: old, identity, .. } = &self.recovery.old_primary;
+        let cluster = context.state.clusters.get(&self.recovery.cluster);
+        let in_service = |server: &ServerId| {
+            let member = cluster.and_then(|cluster| cluster.members.get(server));
+            server == old || member.is_some_and(|member| member.state == MemberState::Normal)
+        };
+        let held = self.sets.facts.iter().filter(|(server, _)| in_service(server));
+        let held = held.map(|(_, facts)| facts.in_hand());
+        let marks =
+            self.sets.marks.iter().chain(&context.known.marks).filter(|(server, _)| in_service(server));
+        let seen = held.chain(marks.map(|(_, mark)| mark.held.clone())).chain(self.sets.old_primary.clone());
         seen.map(|set| set.written_by(identity))
             .reduce(|mut all, set| {
                 all.merge(&set);

@@ -26,7 +26,7 @@ const ASK: Duration = Duration::from_millis(100);
 /// Pause after a rejoin that did not work.
 const PAUSE: Duration = Duration::from_secs(2);
 
-const REVOKED: &str = "the standing order was revoked, or there is another primary";
+const REVOKED: &str = "the standing order was revoked, or a recovery of the cluster runs";
 
 impl Leader {
     pub(super) fn tend_orders(&mut self) {
@@ -124,11 +124,12 @@ impl Rejoin {
         end.facts().cloned().ok_or_else(|| format!("{} gave no facts", target.address))
     }
 
-    /// Whether it is still to be pointed at that primary.
+    /// Whether it is still to be pointed at that primary, and no recovery may choose another.
     fn stands(&self) -> bool {
         self.tools.read(|state| {
-            let primary = state.clusters.get(&self.order.cluster).and_then(|c| c.primary.clone());
-            state.orders.contains_key(&self.order.id) && primary.as_ref() == Some(&self.primary.server)
+            let cluster = state.clusters.get(&self.order.cluster).filter(|cluster| cluster.slot.is_none());
+            let primary = cluster.and_then(|cluster| cluster.primary.as_ref());
+            state.orders.contains_key(&self.order.id) && primary == Some(&self.primary.server)
         })
     }
 

@@ -1,7 +1,7 @@
 //! I14: who is decided on may be promoted: in service, one source, not ruled out, without a row that nobody else may hold;
 //! and of those who were reached nobody received more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quorate::{
     core::{
@@ -11,7 +11,11 @@ use quorate::{
     model::{address::Address, policy::PromotionRule, server::ServerId},
 };
 
-use super::{Check, account::changed, i16_relay_log::in_hand};
+use super::{
+    Check,
+    account::{changed, done},
+    i16_relay_log::in_hand,
+};
 use crate::{fleet::ServerNo, trace::Event, world::World};
 
 /// See above.
@@ -19,8 +23,8 @@ use crate::{fleet::ServerNo, trace::Event, world::World};
 pub struct Candidate {
     /// When each recovery started, true time: what a server is given after its set was read, nobody sees.
     started: BTreeMap<u64, u64>,
-    /// Whose receiver the present owner saw stopped, by recovery.
-    stopped: BTreeSet<(u64, ServerId)>,
+    /// When the present owner saw whose receiver stopped, by recovery, true time.
+    stopped: BTreeMap<(u64, ServerId), u64>,
     /// When each server was last published as the primary, true time: then the others are given what it alone held.
     published: BTreeMap<ServerNo, u64>,
 }
@@ -34,25 +38,27 @@ impl Check for Candidate {
         if let Event::StepEnded { step, permit, end: StepEnd::Done(_), .. } = event
             && let (Action::StopReceiver { .. }, Ok(recovery)) = (&step.action, permit.recovery.parse())
         {
-            self.stopped.insert((recovery, step.target.server.clone()));
+            self.stopped.insert((recovery, step.target.server.clone()), at);
         }
         if let Some((Change::StartRecovery(_), id)) = changed(event) {
             self.started.entry(id).or_insert(at);
         }
         if let Some((Change::TakeOver { recovery, .. }, _)) = changed(event) {
             // What its predecessor read, a successor does not know.
-            self.stopped.retain(|(id, _)| id != recovery);
+            self.stopped.retain(|(id, _), _| id != recovery);
         }
         if let (Some((Change::Publish { .. }, _)), Some(primary)) = (changed(event), world.primary()) {
             self.published.insert(primary, at);
         }
-        let Some((
-            Change::DecidePromotion { recovery, decision } | Change::NextCandidate { recovery, decision, .. },
-            _,
-        )) = changed(event)
+        let Some((_, command, _)) = done(event) else { return Ok(()) };
+        let (Change::DecidePromotion { recovery, decision }
+        | Change::NextCandidate { recovery, decision, .. }) = &command.change
         else {
             return Ok(());
         };
+        // What was seen after the proposal, which may be committed late, is not decided upon.
+        let proposed =
+            world.proposed.get(&(command.node, command.term, command.at_ms)).copied().unwrap_or(at);
         let state = &world.group.state;
         let Some(record) = state.recoveries.get(recovery) else { return Ok(()) };
         let candidate = &decision.candidate;
@@ -78,7 +84,7 @@ impl Check for Candidate {
         }
         match no
             .filter(|_| record.kind != Kind::Switchover)
-            .and_then(|no| self.holds_more(world, record, decision, no))
+            .and_then(|no| self.holds_more(world, (record, proposed), decision, no))
         {
             Some(better) => wrong(&format!("and {better} received all that it did, and more")),
             None => Ok(()),
@@ -99,7 +105,7 @@ impl Candidate {
     fn holds_more(
         &self,
         world: &World,
-        record: &Recovery,
+        (record, proposed): (&Recovery, u64),
         decision: &Decision,
         candidate: ServerNo,
     ) -> Option<Address> {
@@ -109,7 +115,8 @@ impl Candidate {
         }
         let held = in_hand(world, candidate);
         let passed = |server: &ServerId| record.passed_over.iter().any(|passed| &passed.server == server);
-        let stopped = |server: &ServerId| self.stopped.contains(&(record.id, server.clone()));
+        let seen = |server: &ServerId| self.stopped.get(&(record.id, server.clone()));
+        let stopped = |server: &ServerId| seen(server).is_some_and(|at| *at <= proposed);
         let others = decision.siblings.iter().map(|sibling| &sibling.target);
         let mut others = others.filter(|other| stopped(&other.server) && !passed(&other.server));
         let better = others.find(|other| {

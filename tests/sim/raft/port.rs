@@ -164,8 +164,8 @@ impl World {
         if self.majority_heard_since(node) + lease < self.now {
             return Err(ProposeError::NoQuorum);
         }
+        self.note_proposal(node, term, &command);
         if matches!(command.change, Change::StartRecovery(_)) {
-            self.proposed.insert((node, term, command.at_ms), self.now);
             self.point_reached(Point::Proposed);
         }
         let (reply, answer) = oneshot::channel();

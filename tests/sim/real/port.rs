@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use quorate::{
-    core::replicated::{Change, Command, State},
+    core::replicated::{Command, State},
     raft::{Committed, Leadership, Membership, ProposeError, Raft, ReadError},
     server::ports::Log,
 };
@@ -52,10 +52,7 @@ impl Log for SimRaft {
     fn propose(&self, term: u64, command: Command) -> BoxFuture<'_, Result<Committed, ProposeError>> {
         async move {
             let proposed = Arc::new(command.clone());
-            if matches!(command.change, Change::StartRecovery(_)) {
-                let key = (self.node, term, command.at_ms);
-                self.sim.with(|world| world.proposed.insert(key, world.now));
-            }
+            self.sim.with(|world| world.note_proposal(self.node, term, &command));
             let end = Log::propose(&self.raft, term, command).await;
             match &end {
                 Ok(done) => self.sim.with(|world| {

@@ -50,10 +50,15 @@ fn what_any_voter_saw_counts() {
 
 #[test]
 fn an_old_primary_that_lost_its_own_is_not_opened_again() {
-    let now =
-        |to, read_only| ServerFacts { read_only, super_read_only: Some(read_only), ..holds(to, Some(1_000)) };
+    let identity = samples::facts(Flavor::MySql, 1).identity;
+    let now = |to, read_only| ServerFacts {
+        read_only,
+        super_read_only: Some(read_only),
+        identity: identity.clone(),
+        ..holds(to, Some(1_000))
+    };
     let why = unfit_to_open(&now(9, true), &upto(10)).expect("it would give number 10 away twice");
-    assert!(why.contains("it lacks 00000000-0000-0000-0000-000000000001:10,"), "{why}");
+    assert!(why.contains("missing: 00000000-0000-0000-0000-000000000001:10"), "{why}");
     assert_eq!(unfit_to_open(&now(10, true), &upto(10)), None);
     assert_eq!(unfit_to_open(&now(11, true), &upto(10)), None);
     assert_eq!(unfit_to_open(&now(9, false), &upto(10)), None, "a person opened it");

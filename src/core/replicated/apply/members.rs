@@ -151,6 +151,7 @@ impl State {
             return Err(Refusal::Invalid(format!("{} is not in service", member.address)));
         }
         let address = member.address.to_string();
+        self.compare_anew(id);
         let cluster = self.cluster_mut(id)?;
         cluster.primary = Some(primary.clone());
         cluster.epoch += 1;

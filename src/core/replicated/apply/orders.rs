@@ -41,6 +41,11 @@ impl State {
         if &order.stage == stage {
             return Ok(Done { id: Some(id), ..Done::default() });
         }
+        // While another primary may be chosen nobody is pointed at the last one.
+        let slot = self.clusters.get(&order.cluster).and_then(|cluster| cluster.slot);
+        if let (Some(slot), OrderStage::Rejoining | OrderStage::Rejoined) = (slot, stage) {
+            return Err(Refusal::SlotHeld { what: "recovery".into(), id: slot });
+        }
         order.stage = stage.clone();
         let order = order.clone();
         let (kind, text) = match stage {
