@@ -1,7 +1,10 @@
 //! L1, L2, I15, I17, P4: once all faults are over, the group has one leader and one state, no recovery runs, and the
 //! cluster has a primary that takes writes; who was re-pointed follows it; nobody else takes writes.
 
-use quorate::core::replicated::{Ending, MemberState};
+use quorate::{
+    core::replicated::{Durability, Ending, Member, MemberState},
+    model::server::ServerId,
+};
 
 use super::Check;
 use crate::{
@@ -55,7 +58,7 @@ impl Check for Converges {
         // An acknowledgement that met a flapping link each time is sent again after up to two minutes.
         let idle = world.clients.last(primary).is_none_or(|at| at + SERVED_MS < world.now);
         let waits = server.semi.source_enabled && world.fleet.is_word_held_up(primary);
-        if idle && !waits && !unnoticed(world, primary) {
+        if idle && !waits && !unnoticed(world, primary) && !has_too_few_ackers(world, primary) {
             return Err(format!("the primary, server {}, has acknowledged nothing lately", primary.0));
         }
         repointed_follow(world, primary)
@@ -81,6 +84,26 @@ fn lost_its_tail(world: &World, primary: ServerNo) -> bool {
         !own.contains(&theirs) || other.channels.iter().any(|channel| refused(&channel.receiver_error))
     };
     server.spec.sync_binlog == 0 && world.fleet.servers().iter().any(more)
+}
+
+/// It waits for more acknowledgements than there are replicas left to give them (the others are set aside, or were left
+/// behind): the record calls it unprotected, and a person builds replicas or lowers the number. Not where one that is in
+/// service follows another server.
+fn has_too_few_ackers(world: &World, primary: ServerNo) -> bool {
+    let (state, server) = (&world.group.state, world.fleet.server(primary));
+    let Some(cluster) = state.clusters.values().next() else { return false };
+    let unprotected = matches!(cluster.durability, Durability::Unprotected { .. });
+    let completed =
+        || state.recoveries.values().filter(|recovery| recovery.ending == Some(Ending::Succeeded));
+    let left = |id: &ServerId| completed().any(|r| r.left_behind.iter().any(|(server, _)| server == id));
+    let in_service = |member: &&Member| member.state == MemberState::Normal && !left(&member.server);
+    let follows = |member: &Member| {
+        let channels = world.fleet.server_at(&member.address).map(|no| &world.fleet.server(no).channels);
+        channels.is_some_and(|all| all.iter().any(|channel| channel.options.source == server.spec.address))
+    };
+    let is_primary = |member: &Member| cluster.primary.as_ref() == Some(&member.server);
+    let mut others = cluster.members.values().filter(in_service);
+    server.semi.source_enabled && unprotected && others.all(|member| is_primary(member) || follows(member))
 }
 
 /// A replica holds a connection to the primary of which that one, started anew, knows nothing, as after a loss of power.

@@ -99,7 +99,9 @@ impl Acknowledged {
         }
         let holders = self.read.iter().filter(|(id, _)| *id == recovery.id);
         let holders: Vec<&Log> = holders.map(|(_, no)| &world.fleet.server(*no).log).collect();
-        let lost = |row: &&u64| !log.holds(**row) && holders.iter().any(|holder| holder.holds(**row));
+        // One that had been writable by itself has given the number away: nothing of what is missing shows.
+        let shows = |row: u64, holder: &&Log| holder.holds(row) && !stands_for_another(row, holder, log);
+        let lost = |row: &&u64| !log.holds(**row) && holders.iter().any(|holder| shows(**row, holder));
         let lost: Vec<u64> = self.rows.get(&old).into_iter().flatten().filter(lost).copied().collect();
         match lost.is_empty() {
             true => Ok(()),
