@@ -102,16 +102,22 @@ impl Acknowledged {
         // One that had been writable by itself has given the number away: nothing of what is missing shows.
         let shows = |row: u64, holder: &&Log| holder.holds(row) && !stands_for_another(row, holder, log);
         let lost = |row: &&u64| !log.holds(**row) && holders.iter().any(|holder| shows(**row, holder));
+        let what = || format!("server {} is opened by recovery {}", old.0, recovery.id);
+        self.without(old, lost, what)
+    }
+
+    /// Nothing that `old` acknowledged is lost by what was done.
+    fn without(
+        &self,
+        old: ServerNo,
+        lost: impl Fn(&&u64) -> bool,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), String> {
         let lost: Vec<u64> = self.rows.get(&old).into_iter().flatten().filter(lost).copied().collect();
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(format!(
-                "server {} is opened by recovery {} without {} rows that it acknowledged: {:?}",
-                old.0,
-                recovery.id,
-                lost.len(),
-                &lost[..lost.len().min(5)]
-            )),
+        let (number, first) = (lost.len(), &lost[..lost.len().min(5)]);
+        match number {
+            0 => Ok(()),
+            _ => Err(format!("{} without {number} acknowledged rows of server {}: {first:?}", what(), old.0)),
         }
     }
 
@@ -134,17 +140,7 @@ impl Acknowledged {
         let excused = |row| self.renumbered && stands_for_another(row, here, there);
         let asked = |row| !switchover || here.holds(row);
         let lost = |row: &&u64| !there.holds(**row) && asked(**row) && !excused(**row);
-        let lost: Vec<u64> = self.rows.get(&old).into_iter().flatten().filter(lost).copied().collect();
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(format!(
-                "server {} is published without {} acknowledged rows of server {}: {:?}",
-                new.0,
-                lost.len(),
-                old.0,
-                &lost[..lost.len().min(5)]
-            )),
-        }
+        self.without(old, lost, || format!("server {} is published", new.0))
     }
 }
 

@@ -63,3 +63,12 @@ fn an_old_primary_that_lost_its_own_is_not_opened_again() {
     assert_eq!(unfit_to_open(&now(11, true), &upto(10)), None);
     assert_eq!(unfit_to_open(&now(9, false), &upto(10)), None, "a person opened it");
 }
+
+/// MariaDB: whoever knows nothing of its own of a domain (a backup without binlogs) says nothing about it.
+#[test]
+fn of_a_domain_that_it_knows_nothing_of_nothing_is_missing() {
+    let of = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
+    let now = ServerFacts { read_only: true, executed: of("0-1-5"), ..samples::facts(Flavor::MariaDb, 1) };
+    assert_eq!(unfit_to_open(&now, &of("0-1-5,7-1-9")), None);
+    assert!(unfit_to_open(&now, &of("0-1-6,7-1-9")).is_some());
+}

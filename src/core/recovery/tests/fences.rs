@@ -71,6 +71,21 @@ fn what_the_old_primary_was_seen_to_hold_it_must_hold_to_be_opened() {
     assert_eq!(world.machine.stage(), Stage::Over, "{:?}", world.trace);
 }
 
+/// What stands on a server that was set aside is not the cluster's.
+#[test]
+fn what_is_held_by_a_member_out_of_service_need_not_be_held() {
+    let mut world = given_up_on_a_frozen_primary();
+    world.ends.remove(&("kill_predecessors", id(1)));
+    let held = Mark { held: set(&format!("{OLD}:1-12")), caught_up: BTreeSet::new() };
+    world.known.marks.insert(id(4), held);
+    world.wait(5_000);
+    assert_eq!(world.machine.stage(), Stage::Undo, "it is in service yet");
+    let cluster = world.state.clusters.get_mut(&ClusterId("c".into())).unwrap();
+    cluster.members.get_mut(&id(4)).unwrap().state = MemberState::Replaced;
+    world.wait(5_000);
+    assert_eq!(world.machine.stage(), Stage::Over, "{:?}", world.trace);
+}
+
 /// A request to fence may still be on its way to another node when the primary was opened once: the last look comes
 /// after the giving up is in the log and the longest fence is over.
 #[test]

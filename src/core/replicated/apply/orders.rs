@@ -124,9 +124,15 @@ mod tests {
 
     /// Who may acknowledge once the order about server 1 is that far; server 2 is the primary.
     fn listed(before: Durability, stage: OrderStage) -> Durability {
+        let state = advanced(before, stage, None);
+        state.clusters.into_values().next().expect("one").durability
+    }
+
+    fn advanced(before: Durability, stage: OrderStage, slot: Option<u64>) -> State {
         let mut cluster = samples::cluster(Flavor::MySql, 3);
         cluster.primary = Some(samples::id(2));
         cluster.durability = before;
+        cluster.slot = slot;
         let id = cluster.id.clone();
         let mut state = State::default();
         state.clusters.insert(id.clone(), cluster);
@@ -151,7 +157,16 @@ mod tests {
             change: Change::AdvanceOrder { order: 7, stage },
         };
         state.apply(9, &command);
-        state.clusters[&id].durability.clone()
+        state
+    }
+
+    /// Another primary may be chosen any moment.
+    #[test]
+    fn nobody_is_pointed_while_a_recovery_holds_the_slot() {
+        for (slot, then) in [(None, OrderStage::Rejoining), (Some(5), OrderStage::Fenced)] {
+            let state = advanced(Durability::Async, OrderStage::Rejoining, slot);
+            assert_eq!(state.orders[&7].stage, then, "{slot:?}");
+        }
     }
 
     /// It acknowledges from its pointing on, which comes after this (simulation, seed 113126).
