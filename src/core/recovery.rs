@@ -230,6 +230,7 @@ pub struct Machine {
     /// Why it is being undone, and what could not be.
     cancel: Option<String>,
     undo_committed: bool,
+    unfinished: BTreeMap<ServerId, undo::Unfinished>,
     ending: Option<(Ending, String)>,
     undone: Vec<String>,
 }
@@ -267,6 +268,7 @@ impl Machine {
             cancel_pending: None,
             cancel: None,
             undo_committed: false,
+            unfinished: BTreeMap::new(),
             ending: None,
             undone: Vec::new(),
         }

@@ -93,7 +93,7 @@ pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decisio
         drop_errant(&mut candidates, sets, &mut considered);
     }
     let held = union(cluster, recovery, sets);
-    check_semi_sync(cluster, recovery, sets)?;
+    check_semi_sync(cluster, recovery, sets, &held)?;
     let best = best(state, recovery, &mut candidates, &held, &mut considered)?;
     let known = known_transactions(&held, sets);
     let mut must_hold = best.in_hand.clone();
@@ -298,14 +298,23 @@ fn known_transactions(held: &GtidSet, sets: &Sets) -> GtidSet {
     known
 }
 
-/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, or may have lost what they held, one
-/// may be on none that was.
-fn check_semi_sync(cluster: &Cluster, recovery: &Recovery, sets: &Sets) -> Result<(), Refusal> {
+/// P6: a write was acknowledged by k ackers. If k or more of them were not reached, or may have lost what they held, or hold
+/// what is not counted, one may be on none that was. `held`: what counts.
+fn check_semi_sync(
+    cluster: &Cluster,
+    recovery: &Recovery,
+    sets: &Sets,
+    held: &GtidSet,
+) -> Result<(), Refusal> {
     let Some((acks, ackers)) = &recovery.semi_sync else { return Ok(()) };
     if recovery.kind == Kind::Switchover || recovery.waived.contains(&Waiver::Loss) {
         return Ok(());
     }
-    let doubt = |acker: &ServerId| marks::doubt(sets.marks.get(acker), sets.facts.get(acker));
+    let doubt = |acker: &ServerId| {
+        let facts = sets.facts.get(acker);
+        marks::doubt(sets.marks.get(acker), facts)
+            .or_else(|| not_counted(cluster.members.get(acker)?, facts?, held))
+    };
     let doubts: Vec<String> = ackers
         .iter()
         .filter_map(|acker| Some(format!("{}: {}", address(cluster, acker), doubt(acker)?)))
@@ -323,6 +332,18 @@ fn check_semi_sync(cluster: &Cluster, recovery: &Recovery, sets: &Sets) -> Resul
             ),
         }),
     }
+}
+
+/// What an acker holds and nobody who counts does, where it does not count itself: another server answered at its address, and
+/// the record was not told yet that it stands there again.
+fn not_counted(acker: &Member, facts: &ServerFacts, held: &GtidSet) -> Option<String> {
+    if acker.state == MemberState::Normal {
+        return None;
+    }
+    let in_hand = facts.in_hand();
+    let received = in_hand.subtract(&in_hand.written_by(&facts.identity));
+    let alone = received.subtract(held);
+    (!alone.is_empty()).then(|| format!("it alone holds {alone}, and its identity changed; confirm it first"))
 }
 
 fn address(cluster: &Cluster, server: &ServerId) -> String {

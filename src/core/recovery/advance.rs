@@ -78,8 +78,10 @@ impl Machine {
         let Some(running) = self.running.remove(&id) else {
             return Vec::new();
         };
-        if running.purpose == Purpose::Reopen {
-            return self.reopen_ended(&running.step, end, began_ms, context);
+        match running.purpose {
+            Purpose::Reopen => return self.reopen_ended(&running.step, end, began_ms, context),
+            Purpose::Undo => return self.undo_ended(&running.step, &end, began_ms, context),
+            _ => {}
         }
         if running.purpose == Purpose::Fence {
             self.fences.ended(context.node, &end);
@@ -103,8 +105,7 @@ impl Machine {
             Purpose::Writable => self.writable_ended(end, context),
             Purpose::Verify => self.verify_ended(end, context),
             Purpose::Repoint => self.repoint_ended(&server, &running.step.action, end, context),
-            Purpose::Undo => self.undo_ended(&running.step, end, context),
-            Purpose::Reopen => unreachable!("it was dealt with above"),
+            Purpose::Undo | Purpose::Reopen => unreachable!("they were dealt with above"),
         };
         effects.push(record);
         effects

@@ -19,8 +19,21 @@ use crate::{
 const UNDO_MAX_MS: u64 = 15_000;
 /// Bound of one undo step.
 const UNDO_STEP_MS: u64 = 4_000;
+/// Pause before a step that did not end well is tried again.
+const UNDO_AGAIN_MS: u64 = 500;
 /// Bound of one step of opening the old primary; an attempt that ends is begun again.
 const REOPEN_MS: u64 = 1_500;
+
+/// A replica on which the undoing has not ended well so far.
+#[derive(Debug, Clone)]
+pub(super) struct Unfinished {
+    /// What is to be done there.
+    step: Step,
+    /// How the last attempt ended.
+    end: String,
+    /// When the next one begins, monotonic milliseconds; `None` while one is under way.
+    next_ms: Option<u64>,
+}
 
 impl Machine {
     pub(super) fn start_undo(&mut self, why: String, context: &Context<'_>) -> Vec<Effect> {
@@ -109,9 +122,11 @@ impl Machine {
 
     /// Whoever may have been pointed at the candidate, or detached, is pointed back; the others' receivers start.
     fn undo_action(&self, revoked: &Revoked, old: &Target) -> Action {
-        // A predecessor may have gone further with one that was passed over since.
+        // A predecessor may have gone further with one that was passed over since, and what this one superseded may have
+        // pointed anybody at a candidate of its own.
         let before = self.resumed && !self.recovery.passed_over.is_empty();
         let moved = before
+            || self.recovery.supersedes.is_some()
             || self.decision.as_ref().is_some_and(|d| {
                 let is = |server: &ServerId| server == &revoked.target.server;
                 is(&d.candidate.server) || d.ackers.iter().any(|a| is(&a.target.server))
@@ -127,11 +142,40 @@ impl Machine {
         }
     }
 
-    pub(super) fn undo_ended(&mut self, step: &Step, end: StepEnd, context: &Context<'_>) -> Vec<Effect> {
+    /// A cut or a lost session is no reason to leave a replica as it is while there is time.
+    pub(super) fn undo_ended(
+        &mut self,
+        step: &Step,
+        end: &StepEnd,
+        began_ms: u64,
+        context: &Context<'_>,
+    ) -> Vec<Effect> {
+        let server = &step.target.server;
+        let before = self.unfinished.remove(server);
+        let said = end.to_string();
+        let is_news = before.is_none_or(|before| before.end != said);
         if !end.is_done() {
-            self.undone.push(format!("{step} {end}"));
+            let next_ms = Some(context.now_ms + UNDO_AGAIN_MS);
+            self.unfinished.insert(server.clone(), Unfinished { step: step.clone(), end: said, next_ms });
         }
-        self.maybe_finish_undo(context)
+        let mut effects = self.maybe_finish_undo(context);
+        if is_news {
+            effects.push(Effect::Record(vec![self.record(context, step, end, began_ms)]));
+        }
+        effects
+    }
+
+    /// Tries again, where it is due, what did not end well on a replica.
+    fn undo_again(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        let mut due = Vec::new();
+        for unfinished in self.unfinished.values_mut() {
+            if unfinished.next_ms.take_if(|next| context.now_ms >= *next).is_some() {
+                due.push(unfinished.step.clone());
+            }
+        }
+        due.into_iter()
+            .map(|Step { target, action }| self.run(Purpose::Undo, target, action, UNDO_STEP_MS))
+            .collect()
     }
 
     pub(super) fn maybe_finish_undo(&mut self, context: &Context<'_>) -> Vec<Effect> {
@@ -140,7 +184,10 @@ impl Machine {
         }
         let mut effects: Vec<Effect> = self.reopen(context).into_iter().collect();
         let over_time = context.now_ms.saturating_sub(self.since_ms) > UNDO_MAX_MS;
-        let replicas = self.waiting_for(Purpose::Undo) && !over_time;
+        if !over_time {
+            effects.extend(self.undo_again(context));
+        }
+        let replicas = (self.waiting_for(Purpose::Undo) || !self.unfinished.is_empty()) && !over_time;
         // Nothing is sent to the old primary once the recovery has ended (P1): an attempt under way ends first.
         let primary = self.fences.open() || self.waiting_for(Purpose::Reopen);
         if replicas || primary || !self.undo_committed {
@@ -155,9 +202,14 @@ impl Machine {
         if self.fences.opened() {
             reason += &format!("; {} was seen open", self.recovery.old_primary.address);
         }
+        let told = |step: &Step| self.unfinished.contains_key(&step.target.server);
         let waiting = self.running.values().filter(|running| running.purpose == Purpose::Undo);
-        let unheard = waiting.map(|running| format!("{} has not ended", running.step));
-        let undone: Vec<String> = self.undone.iter().cloned().chain(unheard).collect();
+        let unheard = waiting
+            .filter(|running| !told(&running.step))
+            .map(|running| format!("{} has not ended", running.step));
+        let failed =
+            self.unfinished.values().map(|unfinished| format!("{} {}", unfinished.step, unfinished.end));
+        let undone: Vec<String> = self.undone.iter().cloned().chain(failed).chain(unheard).collect();
         if !undone.is_empty() {
             reason += &format!("; could not be undone: {}", undone.join("; "));
         }

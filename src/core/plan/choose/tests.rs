@@ -318,6 +318,21 @@ fn an_acker_whose_set_shrank_counts_as_unreached() {
     assert_eq!(case.decide().unwrap_err().reason(), "POSSIBLE_DATA_LOSS");
 }
 
+/// Found by the simulation (seed 2106587): another server had answered at its address; it stood there again and acknowledged
+/// what the others had not received, and the record still called it changed.
+#[test]
+fn what_an_acker_holds_alone_is_not_lost_where_the_record_does_not_count_it() {
+    let mut case = Case::new();
+    case.semi_sync(1, &[2, 3, 4]);
+    case.member(3).state = MemberState::Changed { what: "bound to a, now b".into() };
+    assert!(case.decide().is_ok(), "it holds nothing that the others do not");
+    case.holds(3, 12);
+    let refusal = case.decide().unwrap_err().to_string();
+    assert!(refusal.contains("db3:3306: it alone holds"), "{refusal}");
+    case.recovery.waived = vec![Waiver::Loss];
+    assert!(case.decide().is_ok(), "a person accepts that");
+}
+
 #[test]
 fn an_acker_that_was_started_anew_counts_as_unreached_until_it_was_seen_caught_up() {
     let mut case = Case::new();

@@ -224,6 +224,53 @@ fn nothing_is_sent_to_the_old_primary_once_the_recovery_has_ended() {
     assert!(!world.trace.contains(&"unfence db1".to_owned()), "{:?}", world.trace);
 }
 
+/// Found by the simulation (tier B, seed 21828): what was superseded had pointed replicas at its candidate and could not point
+/// them back; the next one, given up as well, started their receivers and left them where they were.
+#[test]
+fn whoever_a_superseded_recovery_may_have_pointed_is_pointed_back() {
+    let mut world = given_up_on_a_frozen_primary();
+    world.wait(20_000);
+    let mut second = world.recovery().clone();
+    (second.supersedes, second.undo) = (Some(second.id), None);
+    world.machine = Machine::new(second, Policy::default(), world.now_ms);
+    world.trace.clear();
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    for db in ["db2", "db3", "db4"] {
+        assert!(world.trace.contains(&format!("point {db}")), "{:?}", world.trace);
+    }
+}
+
+/// Found by the simulation (seed 2107543): the session on which a replica was pointed back was lost, and it was left behind its
+/// former candidate though ten seconds were left.
+#[test]
+fn what_did_not_end_well_on_a_replica_is_tried_again_while_there_is_time() {
+    let refused = StepEnd::Refused { why: "nothing listens there".into() };
+    let lost = StepEnd::Unknown { why: "the connection has ended".into() };
+    let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+    world.ends.insert(("stop_receiver", id(3)), frozen());
+    world.ends.insert(("start_receiver", id(2)), lost);
+    world.ends.insert(("start_receiver", id(3)), refused);
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    let starts = |world: &World, db: &str| {
+        let start = format!("start_receiver {db}");
+        world.trace.iter().filter(|step| **step == start).count()
+    };
+    assert_eq!((starts(&world, "db2"), starts(&world, "db4")), (1, 1));
+    world.wait(1_000);
+    assert!(starts(&world, "db2") > 1, "{:?}", world.trace);
+    assert_eq!(starts(&world, "db4"), 1, "it was done");
+    world.ends.remove(&("start_receiver", id(2)));
+    world.wait(1_000);
+    assert_eq!(world.machine.stage(), Stage::Undo, "db3 may yet be reached");
+    world.wait(20_000);
+    let reason = &world.recovery().reason;
+    assert_eq!(world.recovery().ending, Some(Ending::Cancelled), "{:?}", world.trace);
+    assert!(reason.contains("start_receiver on db3:3306 refused"), "{reason}");
+    assert!(!reason.contains("db2:3306"), "{reason}");
+}
+
 /// A node that was held up for longer than the replicas may take found that time over before it heard what had become of its
 /// steps, and named none of them.
 #[test]
