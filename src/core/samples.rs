@@ -140,6 +140,7 @@ pub fn facts(flavor: Flavor, n: u32) -> ServerFacts {
         identity: identity(flavor, n),
         version: version(flavor).parse::<Version>().unwrap(),
         started_at_s: Some(1),
+        uptime_s: Some(86_400),
         reports_as: None,
         read_only: replica,
         super_read_only: of_mysql(replica),

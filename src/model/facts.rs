@@ -14,6 +14,10 @@ pub fn is_same_start(one: u64, other: u64) -> bool {
     one.abs_diff(other) <= 2
 }
 
+/// From this uptime on no later start can bear the date of this one ([`is_same_start`]), seconds: two seconds apart count as one,
+/// each date may be off by nearly one, and a second may pass between the two values of which a date is made.
+pub const DATED_FROM_S: u64 = 5;
+
 /// Everything a finished probe of a server says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerFacts {
@@ -24,6 +28,8 @@ pub struct ServerFacts {
     /// When the server says it started: its clock minus its uptime, Unix seconds. Jitters by a second (see
     /// [`is_same_start`]).
     pub started_at_s: Option<u64>,
+    /// For how long it has been up, whole seconds.
+    pub uptime_s: Option<u64>,
     /// `@@report_host`:`@@report_port` where set, else `@@hostname`:`@@port`: where it wants to be dialled.
     pub reports_as: Option<Address>,
     /// `@@read_only`.

@@ -308,6 +308,7 @@ fn facts(n: u32, source: Option<u32>) -> ServerFacts {
         identity: identity(n),
         version: "8.4.2".parse().unwrap(),
         started_at_s: None,
+        uptime_s: None,
         reports_as: None,
         read_only: source.is_some(),
         super_read_only: Some(source.is_some()),

@@ -103,6 +103,7 @@ pub fn facts(server: usize, now: &Server) -> ServerFacts {
         identity: identity(server),
         version: "9.7.4".parse::<Version>().expect("a version"),
         started_at_s: Some(1),
+        uptime_s: Some(86_400),
         reports_as: None,
         read_only: now.read_only,
         super_read_only: Some(now.read_only),

@@ -3,13 +3,14 @@
 //!
 //! A machine that lost power may have lost received transactions that it had acknowledged. Whatever that was, the primary
 //! had executed it before; so the *goal* is the primary's set as of a reading that began after the new life was seen.
-//! Whoever passes it holds all of that again (P6, `core::plan::marks`).
+//! Whoever passes it holds all of that again (P6, `core::plan::marks`). A life is known by the date of its start, which two
+//! starts within seconds share: nothing is measured before no other can bear it any more.
 
 #[cfg(test)]
 mod tests;
 
 use crate::model::{
-    facts::{Receiver, ServerFacts, is_same_start},
+    facts::{DATED_FROM_S, Receiver, ServerFacts, is_same_start},
     gtid::GtidSet,
 };
 
@@ -39,9 +40,10 @@ impl Part {
 pub struct Life {
     /// Its start, as its facts date it, Unix seconds.
     started_at_s: u64,
-    /// When this node first read it in this life, monotonic milliseconds.
-    noticed_ms: u64,
-    /// What it must be seen to hold: the primary's set, by a reading that began after `noticed_ms`.
+    /// When this node first read it in this life, after its date had become its own ([`DATED_FROM_S`]), monotonic
+    /// milliseconds.
+    dated_ms: Option<u64>,
+    /// What it must be seen to hold: the primary's set, by a reading that began after `dated_ms`.
     goal: Option<GtidSet>,
     caught_up: bool,
 }
@@ -51,11 +53,14 @@ impl Life {
     pub fn read(life: &mut Option<Self>, facts: &ServerFacts, part: Part, at_ms: u64) {
         let Some(started_at_s) = facts.started_at_s else { return *life = None };
         let same = life.take().filter(|life| is_same_start(life.started_at_s, started_at_s));
-        let mut read = same.unwrap_or(Self { started_at_s, noticed_ms: at_ms, goal: None, caught_up: false });
+        let mut read = same.unwrap_or(Self { started_at_s, dated_ms: None, goal: None, caught_up: false });
+        if facts.uptime_s.is_some_and(|up| up >= DATED_FROM_S) {
+            read.dated_ms.get_or_insert(at_ms);
+        }
         let passed = || read.goal.as_ref().is_some_and(|goal| facts.in_hand().contains(goal));
         read.caught_up = read.caught_up
             || match part {
-                Part::Primary => true,
+                Part::Primary => read.dated_ms.is_some(),
                 Part::Receives => passed(),
                 Part::Other => false,
             };
@@ -67,7 +72,7 @@ impl Life {
     /// goal: then it is worth a look at once.
     pub fn measure(&mut self, executed: &GtidSet, began_ms: u64) -> bool {
         let stands = self.goal.as_ref().is_some_and(|goal| executed.contains(goal));
-        if self.caught_up || began_ms < self.noticed_ms || stands {
+        if self.caught_up || stands || self.dated_ms.is_none_or(|dated| began_ms < dated) {
             return false;
         }
         self.goal = Some(executed.position());

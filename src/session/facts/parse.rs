@@ -69,13 +69,12 @@ pub(super) fn facts(
         }
     };
     let connections = status.number("threads_connected").zip(variables.number("max_connections"));
+    let uptime_s = status.number("uptime");
     Ok(ServerFacts {
         identity: identity(profile.flavor, &variables)?,
         version,
-        started_at_s: variables
-            .number::<u64>("now_s")
-            .zip(status.number("uptime"))
-            .map(|(now, up)| now.saturating_sub(up)),
+        started_at_s: variables.number::<u64>("now_s").zip(uptime_s).map(|(now, up)| now.saturating_sub(up)),
+        uptime_s,
         reports_as: reports_as(&variables),
         read_only: read_only(&variables).ok_or_else(|| missing("read_only"))?,
         super_read_only: variables.switch("super_read_only"),

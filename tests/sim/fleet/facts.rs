@@ -18,6 +18,8 @@ const EPOCH_S: u64 = 1_700_000_000;
 /// Where the first event of a binlog stands, and how long a transaction is there.
 const BINLOG_HEAD: u64 = 158;
 const TRANSACTION: u64 = 300;
+/// How long those have been up that were there at the beginning, seconds.
+const OLD_S: u64 = 86_400;
 
 impl SimServer {
     /// The facts now.
@@ -34,6 +36,11 @@ impl SimServer {
                 renew(self.flavor(), shown, channel, now_ms);
             }
         }
+        let uptime_s = (EPOCH_S + now_ms / 1000).saturating_sub(self.started_at_s());
+        // Nobody asks how old an old one is exactly.
+        if facts.uptime_s.is_none_or(|shown| shown != uptime_s && shown < OLD_S) {
+            Arc::make_mut(&mut facts).uptime_s = Some(uptime_s);
+        }
         self.facts = Some(facts.clone());
         if inventory {
             let full = Arc::make_mut(&mut facts);
@@ -44,12 +51,21 @@ impl SimServer {
         facts
     }
 
+    /// Those that were there at the beginning have been up for a day.
+    fn started_at_s(&self) -> u64 {
+        match self.started_ms {
+            0 => EPOCH_S - OLD_S,
+            at => EPOCH_S + at / 1000,
+        }
+    }
+
     fn build_facts(&self) -> ServerFacts {
         let mysql = self.flavor() == Flavor::MySql;
         ServerFacts {
             identity: self.spec.identity(),
             version: self.spec.version.clone(),
-            started_at_s: Some(EPOCH_S + self.started_ms / 1000),
+            started_at_s: Some(self.started_at_s()),
+            uptime_s: None,
             reports_as: Some(self.spec.address.clone()),
             read_only: self.switches.read_only,
             super_read_only: mysql.then_some(self.switches.super_read_only),

@@ -54,6 +54,23 @@ fn a_server_that_was_started_anew_is_caught_up_once_it_holds_what_the_primary_ha
     assert_eq!(told.read(&replica(500, 13), 9_400), Some(500), "for as long as it lives");
 }
 
+/// Found by the simulation (seed 2164100): an acker was seen caught up, acknowledged two rows, lost power, and was back two
+/// seconds after its first start; its date was taken for that of the life that had been caught up.
+#[test]
+fn a_start_that_bears_the_same_date_is_not_taken_for_the_one_that_was_caught_up() {
+    let up =
+        |started_at_s, to, uptime_s| ServerFacts { uptime_s: Some(uptime_s), ..replica(started_at_s, to) };
+    let mut told = Told::default();
+    assert_eq!(told.read(&up(100, 10, 0), 1_000), None);
+    told.measure(10, 1_100);
+    assert_eq!(told.read(&up(100, 10, 1), 1_300), None, "another start could bear that date");
+    assert_eq!(told.read(&up(102, 10, 0), 3_400), None);
+    assert_eq!(told.read(&up(102, 10, 5), 8_400), None);
+    told.measure(12, 8_500);
+    assert_eq!(told.read(&up(102, 10, 5), 8_600), None);
+    assert_eq!(told.read(&up(102, 12, 5), 8_700), Some(100));
+}
+
 #[test]
 fn who_follows_another_proves_nothing_and_the_primary_is_the_measure() {
     for (part, caught_up) in [(Part::Other, None), (Part::Receives, Some(100)), (Part::Primary, Some(100))] {
