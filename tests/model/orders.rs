@@ -112,7 +112,7 @@ impl World {
             .retain(|f| !(f.node == leader && f.server == server && f.place == Place::Sent && f.heard));
         self.clear(leader, server, u64::MAX);
         let facts = |of: usize| samples::facts(of, &self.servers[of]);
-        match rejoin::judge(&order, &facts(server), &facts(primary)) {
+        match rejoin::judge(&order, false, &facts(server), &facts(primary)) {
             Return::Errant { errant, why } => {
                 self.advance_order(id, OrderStage::Quarantined { errant: errant.to_string(), why });
             }

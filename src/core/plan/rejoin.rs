@@ -29,8 +29,14 @@ pub enum Return {
     },
 }
 
-/// Compares the returned server with the present primary. `returned` was read while it was read-only.
-pub fn judge(order: &StandingOrder, returned: &ServerFacts, primary: &ServerFacts) -> Return {
+/// Compares the returned server with the present primary. `returned` was read while it was read-only. `left_behind`: the
+/// recovery left a replica as it was, which may have followed the returned server again, or may not be known to have done so.
+pub fn judge(
+    order: &StandingOrder,
+    left_behind: bool,
+    returned: &ServerFacts,
+    primary: &ServerFacts,
+) -> Return {
     let errant = errant(returned, primary);
     let lost = returned.executed.lost_of_its_own(&returned.identity, &primary.executed);
     if errant.is_empty() && !lost.is_empty() {
@@ -41,7 +47,7 @@ pub fn judge(order: &StandingOrder, returned: &ServerFacts, primary: &ServerFact
             .then(|| returned.executed.position().to_string());
         return Return::Contained { gtid_slave_pos: position };
     }
-    Return::Errant { errant, why: known(order, returned).into() }
+    Return::Errant { errant, why: known(order, left_behind, returned).into() }
 }
 
 fn of_its_own(returned: &ServerFacts, lost: &GtidSet) -> String {
@@ -66,8 +72,12 @@ fn errant(returned: &ServerFacts, primary: &ServerFacts) -> GtidSet {
 
 /// What is known of the tail. A server that was started anew takes writes by its configuration until it is fenced: where
 /// that leaves semi-sync off, its clients may have been told so.
-fn known(order: &StandingOrder, returned: &ServerFacts) -> &'static str {
+fn known(order: &StandingOrder, left_behind: bool, returned: &ServerFacts) -> &'static str {
     match (order.semi_sync, returned.semi_sync.source_enabled) {
+        (true, _) if left_behind => {
+            "received by nobody that was promoted; a replica was left behind when it was replaced: where that one followed it \
+             again, it may have been acknowledged"
+        }
         (true, Some(true)) => {
             "written after the last acknowledgement it could get: never acknowledged to a client under semi-sync"
         }
@@ -103,11 +113,16 @@ mod tests {
 
     /// Why a tail is errant, of a server that returns with semi-sync so.
     fn why(semi_sync: bool, now: Option<bool>) -> String {
+        why_beside(false, semi_sync, now)
+    }
+
+    /// The same, where the recovery may have left a replica behind.
+    fn why_beside(left_behind: bool, semi_sync: bool, now: Option<bool>) -> String {
         let primary = samples::facts(Flavor::MySql, 2);
         let mut returned = samples::facts(Flavor::MySql, 1);
         returned.executed.merge(&samples::set("99999999-9999-9999-9999-999999999999:1"));
         returned.semi_sync.source_enabled = now;
-        match judge(&order(semi_sync), &returned, &primary) {
+        match judge(&order(semi_sync), left_behind, &returned, &primary) {
             Return::Errant { why, .. } => why,
             contained => panic!("{contained:?}"),
         }
@@ -122,6 +137,16 @@ mod tests {
         assert!(!why(false, Some(false)).contains("never"));
     }
 
+    /// Found by the simulation (seed 2157318): one that was left behind was started anew, followed the frozen old primary, and
+    /// acknowledged a row when that one thawed; the record said that nothing had been.
+    #[test]
+    fn beside_a_replica_that_was_left_behind_no_tail_is_called_never_acknowledged() {
+        for now in [Some(true), Some(false), None] {
+            let why = why_beside(true, true, now);
+            assert!(!why.contains("never") && why.contains("may have been acknowledged"), "{why}");
+        }
+    }
+
     /// What becomes of server 1, which has received that from server 2 and not applied it; server 3 is the primary now.
     fn received(text: &str) -> Return {
         let primary = samples::facts(Flavor::MySql, 3);
@@ -129,7 +154,7 @@ mod tests {
         let mut channel = samples::channel(Flavor::MySql, 2);
         channel.received = samples::set(text);
         returned.channels = vec![channel];
-        judge(&order(false), &returned, &primary)
+        judge(&order(false), false, &returned, &primary)
     }
 
     #[test]
@@ -139,7 +164,7 @@ mod tests {
         let uuid = samples::identity(Flavor::MySql, 1).server_uuid.expect("MySQL has one");
         primary.executed.merge(&samples::set(&format!("{uuid}:141-145")));
         returned.executed.merge(&samples::set(&format!("{uuid}:141-142")));
-        match judge(&order(false), &returned, &primary) {
+        match judge(&order(false), false, &returned, &primary) {
             Return::Lost { why } => {
                 assert!(why.contains(&format!(
                     "lost 3 of its own transactions, which the primary has: {uuid}:143-145"
@@ -150,7 +175,7 @@ mod tests {
         // What another wrote comes by the stream.
         returned.executed.merge(&primary.executed);
         primary.executed.merge(&samples::set("99999999-9999-9999-9999-999999999999:1"));
-        assert!(matches!(judge(&order(false), &returned, &primary), Return::Contained { .. }));
+        assert!(matches!(judge(&order(false), false, &returned, &primary), Return::Contained { .. }));
     }
 
     #[test]

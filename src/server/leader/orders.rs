@@ -83,7 +83,12 @@ impl Rejoin {
             return Err("it is writable again; the fence comes first".into());
         }
         let primary = self.facts(&self.primary).await?;
-        match rejoin::judge(&self.order, &returned, &primary) {
+        // Of a record that is gone nothing is known.
+        let left_behind = self.tools.read(|state| {
+            let recovery = state.recoveries.get(&self.order.recovery);
+            recovery.is_none_or(|recovery| !recovery.left_behind.is_empty())
+        });
+        match rejoin::judge(&self.order, left_behind, &returned, &primary) {
             Return::Errant { errant, why } => {
                 self.advance(OrderStage::Quarantined { errant: errant.to_string(), why }).await
             }

@@ -1,7 +1,7 @@
 //! I11: under semi-sync in force, what the old primary writes after its replicas were revoked and another was decided on
 //! is acknowledged to nobody.
 
-use quorate::core::replicated::{Kind, Phase, recovery::Waiver};
+use quorate::core::replicated::{Kind, Phase, Recovery, recovery::Waiver};
 
 use super::Check;
 use crate::{
@@ -45,6 +45,9 @@ impl Check for OneWritable {
         if !of_it || recovery.waived.contains(&Waiver::Loss) || recovery.undo.is_some() {
             return Ok(());
         }
+        if followed_again(world, recovery, *server) {
+            return Ok(());
+        }
         let Some(published) = world.published_at(recovery.id) else { return Ok(()) };
         match written_at(world, *server, *row) {
             Some(at) if at > published => Err(format!(
@@ -56,6 +59,23 @@ impl Check for OneWritable {
             _ => Ok(()),
         }
     }
+}
+
+/// Its acknowledgements come of replicas that the record names as left behind, and that were started anew since: such a server
+/// starts its receiver by itself, on its old source (docs/safety.md).
+fn followed_again(world: &World, recovery: &Recovery, old: ServerNo) -> bool {
+    let Some(cluster) = world.group.state.clusters.get(&recovery.cluster) else { return false };
+    let left: Vec<ServerNo> = recovery
+        .left_behind
+        .iter()
+        .filter_map(|(server, _)| world.server_at(&cluster.members.get(server)?.address))
+        .filter(|no| world.restarted.contains(no))
+        .collect();
+    let source = world.fleet.server(old);
+    let ackers = source.dumps.iter().filter(|dump| dump.semi_sync);
+    let (of_left, others): (Vec<_>, Vec<_>) =
+        ackers.partition(|dump| world.server_at(&dump.reports).is_some_and(|no| left.contains(&no)));
+    !of_left.is_empty() && others.len() < source.semi.source.wait_for.max(1) as usize
 }
 
 fn written_at(world: &World, server: ServerNo, row: u64) -> Option<u64> {
