@@ -141,6 +141,16 @@ pub fn agree_on_witness(
     }
 }
 
+/// Whether a majority of the voters each freshly call the primary healthy: what had failed answers again.
+pub fn is_over(question: &Question<'_>, testimonies: &[Testimony]) -> bool {
+    let healthy = |testimony: &&Testimony| {
+        testimony.verdict.finding == Finding::Healthy && attend(question, testimony) == Ok(true)
+    };
+    let nodes: BTreeSet<u64> =
+        testimonies.iter().filter(healthy).map(|testimony| testimony.verdict.node).collect();
+    nodes.len() >= majority(question.voters.len())
+}
+
 /// The weight of one testimony: class, code and hardness when it counts; `Ok(None)` when it is of no voter; the reason
 /// when it is a voter's and does not count.
 fn weigh(question: &Question<'_>, testimony: &Testimony) -> Result<Option<(Class, Code, bool)>, String> {

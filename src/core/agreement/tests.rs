@@ -41,21 +41,25 @@ fn says(node: u64, finding: Finding) -> Testimony {
     }
 }
 
-fn judge(testimonies: &[Testimony]) -> Result<Agreed, Refusal> {
-    judge_with(testimonies, None)
-}
-
-fn judge_with(testimonies: &[Testimony], newest: Option<&BTreeMap<u64, Verdict>>) -> Result<Agreed, Refusal> {
+/// The question that these tests ask, put to `judge`.
+fn ask<T>(newest: Option<&BTreeMap<u64, Verdict>>, judge: impl FnOnce(&Question<'_>) -> T) -> T {
     let (voters, cluster, subject) = (voters(), ClusterId("c".into()), ServerId("p".into()));
-    let question = Question {
+    judge(&Question {
         voters: &voters,
         cluster: &cluster,
         epoch: 4,
         subject: &subject,
         fresh_for_ms: 2_000,
         newest,
-    };
-    agree(&question, testimonies)
+    })
+}
+
+fn judge(testimonies: &[Testimony]) -> Result<Agreed, Refusal> {
+    judge_with(testimonies, None)
+}
+
+fn judge_with(testimonies: &[Testimony], newest: Option<&BTreeMap<u64, Verdict>>) -> Result<Agreed, Refusal> {
+    ask(newest, |question| agree(question, testimonies))
 }
 
 #[test]
@@ -156,4 +160,20 @@ fn a_witness_is_called_on_the_word_of_a_majority_and_against_nobodys() {
     assert!(matches!(judge(&[ask(1), ask(2), healthy]), Err(Refusal::StillAnswers { node: 3, .. })));
     // It is no vote for a failover.
     assert!(agree(&question, &[ask(1), ask(2), ask(3)]).is_err());
+}
+
+/// Found by the simulation (seed 3000084): the primary was back and took writes, all voters called it healthy, and its
+/// replacement went on draining for seven seconds.
+#[test]
+fn a_failure_is_over_when_a_majority_freshly_calls_the_primary_healthy() {
+    let is_over = |testimonies: &[Testimony]| ask(None, |question| super::is_over(question, testimonies));
+    let healthy = |node| says(node, Finding::Healthy);
+    assert!(is_over(&[healthy(1), healthy(3), says(2, failure(true, true))]));
+    assert!(!is_over(&[healthy(1), says(2, failure(true, true))]), "one observer");
+    assert!(!is_over(&[healthy(1), healthy(1), healthy(9)]), "counted twice, and a stranger");
+    let old = Testimony { age_ms: 3_000, ..healthy(2) };
+    assert!(!is_over(&[healthy(1), old]), "stale");
+    let mut later = healthy(2);
+    later.verdict.epoch = 5;
+    assert!(!is_over(&[healthy(1), later]), "of another epoch");
 }

@@ -100,7 +100,9 @@ impl Machine {
             Purpose::Fence => self.switchover_fence_ended(&running.step, end, context),
             Purpose::KillWriters => self.retry_fence(context),
             Purpose::Drain => self.drain_ended(end, context),
-            Purpose::Acker | Purpose::SemiSyncSource => self.acker_ended(running.purpose, end, context),
+            Purpose::Acker | Purpose::SemiSyncSource => {
+                self.acker_ended(running.purpose, &running.step.target, end, context)
+            }
             Purpose::Detach => self.detach_ended(end, context),
             Purpose::Writable => self.writable_ended(end, context),
             Purpose::Verify => self.verify_ended(end, context),

@@ -11,11 +11,11 @@ use crate::{
         },
         replicated::{
             Change,
-            recovery::{Decision, Ending, Kind, Revoked},
+            recovery::{Decision, Ending, Kind, Revoked, Waiver},
         },
     },
     mistake::{Mistake, planted},
-    model::server::ServerId,
+    model::{facts::ServerFacts, gtid::GtidSet, server::ServerId},
 };
 
 /// How often making the candidate writable, or proving it, is tried before the recovery is called failed.
@@ -300,9 +300,18 @@ impl Machine {
     pub(super) fn acker_ended(
         &mut self,
         purpose: Purpose,
+        acker: &Target,
         end: StepEnd,
         context: &Context<'_>,
     ) -> Vec<Effect> {
+        let news = end.facts().filter(|_| purpose == Purpose::Acker && self.stage == Stage::Ackers);
+        if let Some(received) = news.and_then(|facts| self.received_since(acker, facts)) {
+            let why = format!(
+                "{} received {received} after its receiver had been seen stopped: it was started anew, and the old primary lives",
+                acker.address
+            );
+            return self.start_undo(why, context);
+        }
         if end.is_done() {
             match purpose {
                 Purpose::SemiSyncSource => self.semi_sync_source_on = true,
@@ -324,6 +333,23 @@ impl Machine {
                 context,
             ),
         }
+    }
+
+    /// What an acker holds that is not the candidate's and that it did not hold when the decision was taken. A server that is
+    /// started anew starts its receiver by itself, and acknowledges again what an old primary that came back commits (P6).
+    fn received_since(&self, acker: &Target, now: &ServerFacts) -> Option<GtidSet> {
+        let decision = self.decided();
+        if self.is_switchover() || self.recovery.waived.contains(&Waiver::Loss) {
+            return None;
+        }
+        let before = self.sets.facts.get(&acker.server)?;
+        let now = now.in_hand();
+        let own = [&acker.identity, &decision.candidate.identity].map(|identity| now.written_by(identity));
+        let received = [decision.must_hold, before.in_hand()]
+            .iter()
+            .chain(&own)
+            .fold(now, |left, known| left.subtract(known));
+        (!received.is_empty()).then_some(received)
     }
 
     // ---- Commit: intent and detachment side by side.

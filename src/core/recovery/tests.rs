@@ -154,6 +154,32 @@ fn whoever_is_being_pointed_at_the_replaced_primary_is_compared_anew() {
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
 
+/// Found by the simulation (seed 3000084): its machine was started anew after its receiver had been stopped, and it
+/// acknowledged what the old primary, back as well, committed from then on.
+#[test]
+fn an_acker_that_received_more_after_it_was_seen_stopped_ends_the_failover() {
+    let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+    world.ends.insert(("point", id(4)), StepEnd::Refused { why: "nothing listens there".into() });
+    let held = |to: u32| {
+        StepEnd::Done(StepReport {
+            facts: Some(Box::new(facts(3, &format!("{OLD}:1-{to}"), ""))),
+            ..StepReport::default()
+        })
+    };
+    world.ends.insert(("point", id(3)), held(12));
+    let effects = world.feed(Event::Begin { resumed: false });
+    world.settle(effects);
+    world.ends.clear();
+    world.wait(2_000);
+    let recovery = world.recovery();
+    assert_eq!(recovery.ending, Some(Ending::Cancelled), "{:?}", world.trace);
+    assert!(recovery.reason.contains(&format!("db3:3306 received {OLD}:11-12 after")), "{}", recovery.reason);
+    let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+    world.ends.insert(("point", id(3)), held(10));
+    assert!(world.run(false));
+    assert_eq!(world.recovery().ending, Some(Ending::Succeeded));
+}
+
 /// Its machine lost power behind the point of no return.
 #[test]
 fn a_candidate_that_lost_what_it_must_hold_is_not_published() {

@@ -160,12 +160,16 @@ impl Leader {
     }
 
     fn still_agreed(&self, recovery: &Recovery, testimonies: &[Testimony]) -> bool {
+        self.with_question(recovery, |question| {
+            agreement::agree(question, testimonies).is_ok_and(|agreed| agreed.class == recovery.class)
+        })
+    }
+
+    /// What verdicts on a recovery that runs are judged about.
+    fn with_question<T>(&self, recovery: &Recovery, judge: impl FnOnce(&Question<'_>) -> T) -> T {
         self.tools.read(|state| {
-            let question = Question {
-                newest: None,
-                ..state.question(&recovery.cluster, recovery.epoch, &recovery.old_primary.server)
-            };
-            agreement::agree(&question, testimonies).is_ok_and(|agreed| agreed.class == recovery.class)
+            let about = state.question(&recovery.cluster, recovery.epoch, &recovery.old_primary.server);
+            judge(&Question { newest: None, ..about })
         })
     }
 
@@ -198,11 +202,32 @@ impl Leader {
 
     /// A node has an answer from a primary on which a fence is being undone.
     pub(super) fn primary_answers(&mut self, cluster: &ClusterId, how: &str) {
-        let undoing = self.tools.read(|state| {
+        if let Some(recovery) = self.holder(cluster).filter(Recovery::undoing) {
+            self.tell_of_an_answer(&recovery, how);
+        }
+    }
+
+    /// A failover whose primary a majority calls healthy again is given up, where nothing was promoted yet.
+    pub(super) fn consider_end(&mut self, cluster: &ClusterId) {
+        let undoable = |recovery: &Recovery| !recovery.undoing() && recovery.phase < Phase::Intent;
+        let Some(recovery) = self.holder(cluster).filter(undoable) else { return };
+        let testimonies = self.gathered.testimonies(cluster, self.tools.now_ms());
+        let is_over = self.with_question(&recovery, |question| agreement::is_over(question, &testimonies));
+        if is_over {
+            self.tell_of_an_answer(&recovery, "a majority of the voters call it healthy");
+        }
+    }
+
+    /// The recovery that holds a cluster's slot.
+    fn holder(&self, cluster: &ClusterId) -> Option<Recovery> {
+        self.tools.read(|state| {
             let slot = state.clusters.get(cluster).and_then(|c| c.slot)?;
-            state.recoveries.get(&slot).filter(|r| r.undoing()).map(|r| r.id)
-        });
-        if let Some(driven) = undoing.and_then(|id| self.driven.get(&id)) {
+            state.recoveries.get(&slot).cloned()
+        })
+    }
+
+    fn tell_of_an_answer(&self, recovery: &Recovery, how: &str) {
+        if let Some(driven) = self.driven.get(&recovery.id) {
             let _ = driven.events.try_send(Event::PrimaryAnswers { how: how.to_owned() });
         }
     }

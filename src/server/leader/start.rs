@@ -38,6 +38,7 @@ impl Leader {
         let unproven = verdict.failure().is_some_and(|(_, _, evidence)| evidence.needs_witness);
         self.gathered.take(verdict, judged_ms);
         self.judge(&cluster);
+        self.consider_end(&cluster);
         self.consider_witness(&cluster);
         if (failing || unproven) && !self.gathered.starting.contains(&cluster) {
             self.call_round(&cluster);
