@@ -303,16 +303,20 @@ struct StepWire<'a> {
 
 impl Wire for StepWire<'_> {
     async fn send(&mut self, statements: Vec<Statement>) -> Result<Answer, Gone> {
-        let event = Event::Sent {
-            node: self.servers.node,
-            server: self.server,
-            permit: self.told.clone(),
-            in_time: self.servers.in_time(self.permit),
-            target: self.step.target.server.clone(),
-            action: self.step.action.name(),
-            statements: statements.clone(),
-        };
-        self.servers.sim.with(|world| world.note(event));
+        let (line, in_time) = (self.session.line_no(), self.servers.in_time(self.permit));
+        self.servers.sim.with(|world| {
+            let session = world.session_of(line);
+            world.note(Event::Sent {
+                node: self.servers.node,
+                server: self.server,
+                session,
+                permit: self.told.clone(),
+                in_time,
+                target: self.step.target.server.clone(),
+                action: self.step.action.name(),
+                statements: statements.clone(),
+            });
+        });
         let left = self.until.saturating_duration_since(Instant::now());
         self.session.run(statements, left).await.map_err(|lost| Gone(lost.to_string()))
     }

@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use quorate::server::ports::Host;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{clock::Clock, told::Told, world::POISON};
 
@@ -25,6 +25,8 @@ pub struct Tasks {
     clock: Clock,
     state: AtomicU8,
     wakers: Mutex<Vec<Option<Waker>>>,
+    /// Dropped when it is killed: those outside hear so.
+    served: Mutex<Vec<oneshot::Sender<()>>>,
     /// How often a task was polled, for profiling.
     pub polls: AtomicU64,
 }
@@ -33,7 +35,7 @@ impl Tasks {
     /// Of a process that runs.
     pub fn new(clock: Clock) -> Self {
         let (state, wakers, polls) = (AtomicU8::new(RUNS), Mutex::default(), AtomicU64::new(0));
-        Self { clock, state, wakers, polls }
+        Self { clock, state, wakers, served: Mutex::default(), polls }
     }
 
     /// What is to be spawned in place of a task, at once.
@@ -57,6 +59,26 @@ impl Tasks {
     pub fn kill(&self) {
         self.state.store(DEAD, Relaxed);
         self.wake();
+        self.served.lock().expect(POISON).clear();
+    }
+
+    /// Something that somebody outside asks of this process, and waits for: what it ends with; `None` where the process is
+    /// killed first. Then the connection is lost, and nothing of the process, not even its memory, is looked at again.
+    pub async fn serve<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let (lives, gone) = oneshot::channel();
+        {
+            let mut served = self.served.lock().expect(POISON);
+            if self.state.load(Relaxed) == DEAD {
+                return None;
+            }
+            served.retain(|other| !other.is_closed());
+            served.push(lives);
+        }
+        tokio::select! {
+            biased;
+            _ = gone => None,
+            end = work => Some(end),
+        }
     }
 
     fn wake(&self) {

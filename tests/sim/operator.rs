@@ -1,6 +1,6 @@
 //! Operators: what people ask of Quorate while things go wrong. Each request has an id; some are sent twice.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use quorate::{
     core::replicated::{
@@ -16,6 +16,7 @@ use quorate::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    host::Tasks,
     trace::Event,
     world::{Sim, World},
 };
@@ -56,12 +57,11 @@ impl World {
                 Operation::Switchover | Operation::Force => self.leader().unwrap_or(node),
                 _ => node,
             };
-            let Some(actors) = self.process(node).and_then(|process| process.actors.clone()) else {
-                continue;
-            };
+            let Some(process) = self.process(node) else { continue };
+            let (tasks, Some(actors)) = (process.tasks.clone(), process.actors.clone()) else { continue };
             let sim = self.handle.clone();
             let request = request.clone();
-            self.handle.start(ask(sim, actors, operation, request));
+            self.handle.start(ask(sim, tasks, actors, operation, request));
         }
     }
 }
@@ -74,13 +74,16 @@ enum Answer {
     Refused(String),
 }
 
-async fn ask(sim: Sim, actors: Actors, operation: Operation, request: String) {
+async fn ask(sim: Sim, tasks: Arc<Tasks>, actors: Actors, operation: Operation, request: String) {
     let Some(asked) = sim.try_with(|world| world.now) else { return };
-    let answer = match operation {
-        Operation::Switchover => role_change(&sim, &actors, Kind::Switchover, &request).await,
-        Operation::Force => role_change(&sim, &actors, Kind::Forced, &request).await,
-        _ => change(&sim, &actors, operation, &request).await,
+    let work = async {
+        match operation {
+            Operation::Switchover => role_change(&sim, &actors, Kind::Switchover, &request).await,
+            Operation::Force => role_change(&sim, &actors, Kind::Forced, &request).await,
+            _ => change(&sim, &actors, operation, &request).await,
+        }
     };
+    let answer = tasks.serve(work).await.unwrap_or_else(|| Err("the connection was lost".into()));
     let refused = matches!(answer, Ok(Answer::Refused(_)));
     let (index, what) = match answer {
         Ok(Answer::Done(index, what)) => (index, what),

@@ -215,15 +215,16 @@ async fn adopt(sim: Sim, scenario: Scenario) {
             sim.clock().sleep(Duration::from_millis(200)).await;
             let leader = sim.try_with(|world| {
                 let leader = world.leader()?;
-                world.process(leader)?.actors.clone()
+                let process = world.process(leader)?;
+                Some((process.tasks.clone(), process.actors.clone()?))
             });
             let Some(leader) = leader else { return };
-            let Some(actors) = leader else { continue };
+            let Some((tasks, actors)) = leader else { continue };
             let request = Some(format!("setup-{number}"));
-            match actors.tools.group.submit(change.clone(), "setup", request).await {
-                Ok((_, Outcome::Refused(refusal))) => panic!("the set-up is refused: {refusal}"),
-                Ok(_) => break,
-                Err(_) => {}
+            match tasks.serve(actors.tools.group.submit(change.clone(), "setup", request)).await {
+                Some(Ok((_, Outcome::Refused(refusal)))) => panic!("the set-up is refused: {refusal}"),
+                Some(Ok(_)) => break,
+                Some(Err(_)) | None => {}
             }
         }
     }
@@ -283,6 +284,24 @@ impl World {
                 self.fleet.start_threads(no, Thread::Receiver, self.now);
                 self.tell_of(format!("a person starts the receiver of server {}", no.0));
             }
+            let point = format!("point on {address} ");
+            let primary = self.primary().filter(|primary| *primary != no);
+            if let Some(primary) = primary.filter(|_| said.iter().any(|what| what.contains(&point))) {
+                self.point_back(no, primary);
+            }
+        }
+    }
+
+    /// Where nothing that was received would be thrown away.
+    fn point_back(&mut self, no: ServerNo, primary: ServerNo) {
+        let server = self.fleet.server(no);
+        let source = &self.fleet.server(primary).spec.address;
+        let elsewhere = server.channels.iter().any(|c| c.options.source != *source && c.relay.is_empty());
+        if server.runs() && elsewhere {
+            let heartbeat_ms = self.group.state.policy.heartbeat_ms;
+            self.fleet.stop_threads(no, Thread::Both, self.now);
+            self.fleet.follow(no, primary, heartbeat_ms, 1);
+            self.tell_of(format!("a person points server {} back at server {}", no.0, primary.0));
         }
     }
 

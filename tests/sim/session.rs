@@ -158,6 +158,11 @@ impl SimSession {
         self.cut.clone()
     }
 
+    /// Its connection.
+    pub fn line_no(&self) -> LineNo {
+        self.cut.line
+    }
+
     /// Whether it can still be used.
     pub fn is_open(&self) -> bool {
         self.cut.over().is_none()

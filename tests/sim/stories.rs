@@ -24,6 +24,11 @@ const RAFT: &[(u64, &str)] = &[
         2717,
         "a candidate that lost and follows the winner of its term opens after a crash, whatever its mark says of its vote",
     ),
+    (
+        44177,
+        "operators whose node is killed while they ask it lose the connection, and wait in none of its memory (a fault of the rig)",
+    ),
+    (45893, "the same, of a request that was sent twice through a node that is killed"),
 ];
 
 const MODEL: &[(u64, &str)] = &[
@@ -33,6 +38,11 @@ const MODEL: &[(u64, &str)] = &[
         "a follower that is given a late snapshot keeps what it has acknowledged behind it (a fault of the model log)",
     ),
     (816, "the same, while the way between two nodes is cut one way"),
+    (
+        2001415,
+        "what an earlier leader sends over a session that its successor has ended lands nowhere, though its permit still holds",
+    ),
+    (2133113, "the same, twelve seconds into a step whose answer was held up on the way"),
     (
         1171,
         "a candidate whose order to take writes lands after its recovery has failed is fenced, and only the next one takes writes",

@@ -12,7 +12,7 @@ use quorate::{
 };
 
 use super::{
-    fleet::{ServerNo, Statement},
+    fleet::{ServerNo, SessionNo, Statement},
     raft::{Entry, Load},
     real::Lost,
 };
@@ -165,6 +165,8 @@ pub enum Event {
         node: u64,
         /// To which server.
         server: ServerNo,
+        /// Over which session, as that server has it.
+        session: Option<SessionNo>,
         /// What allows them.
         permit: Permitted,
         /// Whether the permit held at that moment.

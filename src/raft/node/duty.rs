@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -67,9 +68,11 @@ async fn tell_who_leads(
             break;
         }
     }
-    let fatal = raft.is_initialized().await.err();
-    let why =
-        fatal.map_or_else(|| "it ended".to_owned(), |fatal| why_it_stopped(&fatal.to_string(), &folder));
+    // Its last words, not a question: who asks a raft that ends, and gives up waiting, lets the library panic at everybody
+    // who asks later; and this must be told. One that panicked has left none.
+    let last = raft.metrics().borrow_watched().running_state.clone();
+    let fatal = last.err().unwrap_or(Fatal::Panicked);
+    let why = why_it_stopped(&fatal.to_string(), &folder);
     tx.send_modify(|last| *last = Leadership { leader: None, is_leader: false, ..*last });
     stopped.send_if_modified(|told| told.is_none() && told.replace(why).is_none());
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tonic::body::Body;
@@ -48,6 +49,18 @@ async fn a_node_stops_before_a_command_it_does_not_understand() {
     stage.raft.shutdown().await;
     let Err(error) = Raft::open(stage.options.clone()).await else { panic!("opened") };
     assert!(matches!(error, OpenError::Start { .. }) && error.to_string().contains("77.7.7"), "{error}");
+}
+
+/// Who gives up waiting for the end leaves the library's handle so that it panics at whoever asks later.
+#[tokio::test]
+async fn the_end_is_told_though_somebody_gave_up_waiting_for_it() {
+    let stage = Stage::set(|_| {}).await;
+    // The one thread is ours: the core hears of it when this is given up already.
+    assert!(stage.raft.openraft().shutdown().now_or_never().is_none());
+    let why = tokio::time::timeout(DEADLINE, stage.raft.stopped()).await.expect("it is told");
+    assert_eq!(why, "raft stopped");
+    assert!(!stage.raft.leadership().borrow().is_leader);
+    stage.raft.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

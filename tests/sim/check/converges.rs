@@ -57,7 +57,8 @@ impl Check for Converges {
         }
         // An acknowledgement that met a flapping link each time is sent again after up to two minutes.
         let idle = world.clients.last(primary).is_none_or(|at| at + SERVED_MS < world.now);
-        let waits = server.semi.source_enabled && world.fleet.is_word_held_up(primary);
+        let since = world.now.saturating_sub(SERVED_MS);
+        let waits = server.semi.source_enabled && world.fleet.was_word_held_up(primary, since);
         if idle && !waits && !unnoticed(world, primary) && !has_too_few_ackers(world, primary) {
             return Err(format!("the primary, server {}, has acknowledged nothing lately", primary.0));
         }

@@ -30,7 +30,7 @@ impl Check for Permitted {
         {
             self.allowed.insert(index);
         }
-        let Event::Sent { node, server, permit, in_time, target, action, statements } = event else {
+        let Event::Sent { node, server, permit, in_time, target, action, statements, .. } = event else {
             return Ok(());
         };
         let Some(change) = statements.iter().find(|statement| changes(statement)) else { return Ok(()) };

@@ -1,5 +1,6 @@
-//! P4, P5: no step of a recovery is begun before it is taken over; and nothing is sent in an older
-//! term to a server from which a later owner has seen the other nodes' sessions gone.
+//! P4, P5: no step of a recovery is begun before it is taken over; and nothing sent in an older term reaches a server
+//! from which a later owner has seen the other nodes' sessions gone. What is sent over a session that the server has
+//! ended lands nowhere: its sender has not heard of the end yet, and its permit, which is older, still holds.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +33,15 @@ impl Check for OneOwner {
                 self.cleared.insert(step.target.server.clone(), (*node, permit.term));
                 Ok(())
             }
-            Event::Sent { node, permit, target, statements, action, .. }
-                if recovery(permit).is_some() && statements.iter().any(changes) =>
+            Event::Sent { node, session, permit, target, statements, action, .. }
+                if recovery(permit).is_some()
+                    && statements.iter().any(changes)
+                    && session.is_some_and(|session| world.fleet.hears(session)) =>
             {
                 match self.cleared.get(target) {
                     Some((by, term)) if by != node && permit.term < *term => Err(format!(
-                        "node {node} sends {action} in term {} to a server from which node {by} has seen it gone in \
-                         term {term}",
+                        "node {node} sends {action} in term {}, over a session that lives, to a server from which node \
+                         {by} has seen it gone in term {term}",
                         permit.term
                     )),
                     _ => Ok(()),

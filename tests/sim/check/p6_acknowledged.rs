@@ -4,7 +4,10 @@
 //! again by the recovery that saw them elsewhere. What it does to the numbers of what it lost when it goes on by itself is
 //! its own doing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use quorate::core::{
     plan::step::StepEnd,
@@ -15,7 +18,7 @@ use super::{Check, account::changed};
 use crate::{
     fleet::{
         ServerNo, Statement,
-        log::{Log, Payload},
+        log::{Log, Payload, Txn},
     },
     trace::Event,
     world::World,
@@ -26,6 +29,9 @@ use crate::{
 pub struct Acknowledged {
     /// Rows acknowledged by each server, in order.
     rows: BTreeMap<ServerNo, Vec<u64>>,
+    /// What each of them was written in: its number, where its server loses it and gives that away before it acknowledges
+    /// anew.
+    written: BTreeMap<u64, Arc<Txn>>,
     /// Somebody made a time-out finite: what was acknowledged since is not protected, and nobody may know it yet.
     tampered: bool,
     /// A power failure may have taken a binlog's end: the same numbers then stand for other transactions elsewhere.
@@ -79,9 +85,12 @@ impl Check for Acknowledged {
 impl Acknowledged {
     /// A primary that lost its last rows and goes on by itself acknowledges anew under their numbers.
     fn acknowledged(&mut self, server: ServerNo, row: u64, world: &World) {
+        let log = &world.fleet.server(server).log;
+        if let Some(txn) = written_in(row, log) {
+            self.written.insert(row, txn.clone());
+        }
         let rows = self.rows.entry(server).or_default();
         if self.went_on.insert(server) && self.renumbered {
-            let log = &world.fleet.server(server).log;
             rows.retain(|row| log.holds(*row));
         }
         rows.push(row);
@@ -137,7 +146,9 @@ impl Acknowledged {
             return Ok(());
         }
         let (here, there) = (&world.fleet.server(old).log, &world.fleet.server(new).log);
-        let excused = |row| self.renumbered && stands_for_another(row, here, there);
+        let stands_for_another =
+            |row: u64| self.written.get(&row).is_some_and(|txn| there.executed_as_read().contains(&txn.gtid));
+        let excused = |row| self.renumbered && stands_for_another(row);
         let asked = |row| !switchover || here.holds(row);
         let lost = |row: &&u64| !there.holds(**row) && asked(**row) && !excused(**row);
         self.without(old, lost, || format!("server {} is published", new.0))
@@ -146,7 +157,11 @@ impl Acknowledged {
 
 /// Whether the number under which a row was written here is that of another transaction there, which came first.
 fn stands_for_another(row: u64, here: &Log, there: &Log) -> bool {
+    written_in(row, here).is_some_and(|txn| there.executed_as_read().contains(&txn.gtid))
+}
+
+/// The transaction by which a row came into this log.
+fn written_in(row: u64, log: &Log) -> Option<&Arc<Txn>> {
     let is_it = |payload: &Payload| matches!(payload, Payload::Rows(rows) if rows.contains(&row));
-    let entry = here.entries().iter().rev().find(|entry| is_it(&entry.txn.payload));
-    entry.is_some_and(|entry| there.executed_as_read().contains(&entry.txn.gtid))
+    log.entries().iter().rev().map(|entry| &entry.txn).find(|txn| is_it(&txn.payload))
 }

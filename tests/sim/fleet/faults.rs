@@ -196,9 +196,9 @@ impl Fleet {
         self.start_threads(no, Thread::Receiver, now_ms);
     }
 
-    /// Whether a replica's word to a server waits to be sent again: after a cut that may take two minutes.
-    pub fn is_word_held_up(&self, source: ServerNo) -> bool {
-        self.streams.iter().any(|stream| stream.is_word_held_up(source))
+    /// Whether a replica's word to a server has waited since then to be sent again: after a cut that may take two minutes.
+    pub fn was_word_held_up(&self, source: ServerNo, since_ms: u64) -> bool {
+        self.streams.iter().any(|stream| stream.was_word_held_up(source, since_ms))
     }
 
     /// Somebody sets `read_only` by hand; nothing is waited for.

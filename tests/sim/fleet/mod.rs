@@ -171,14 +171,19 @@ impl Fleet {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         let (server, id) = place(session);
-        if let Some(session) = self.servers[server.0].sessions.get_mut(&id)
-            && !session.killed
-            && !session.hung_up
+        if let Some(session) =
+            self.servers[server.0].sessions.get_mut(&id).filter(|session| session.takes_statements())
         {
             session.inbox.push_back((ticket, statements));
             self.due(Item::Server(server));
         }
         ticket
+    }
+
+    /// Whether what is sent over the session may still be run: a session that was killed, or is gone, runs nothing more.
+    pub fn hears(&self, session: SessionNo) -> bool {
+        let (server, id) = place(session);
+        self.servers[server.0].sessions.get(&id).is_some_and(session::Session::takes_statements)
     }
 
     /// The client's end is gone, and the server's kernel knows. What it was sent before is still run.

@@ -14,11 +14,14 @@ pub struct Pipe<M> {
     retry_at: u64,
     pause_ms: u64,
     last_ms: u64,
+    /// When what a cut had held up went on its way last.
+    freed_ms: Option<u64>,
 }
 
 impl<M> Default for Pipe<M> {
     fn default() -> Self {
-        Self { arriving: VecDeque::new(), blocked: VecDeque::new(), retry_at: 0, pause_ms: 0, last_ms: 0 }
+        let (arriving, blocked) = (VecDeque::new(), VecDeque::new());
+        Self { arriving, blocked, retry_at: 0, pause_ms: 0, last_ms: 0, freed_ms: None }
     }
 }
 
@@ -51,6 +54,7 @@ impl<M> Pipe<M> {
         }
         match path() {
             Some(delay) => {
+                self.freed_ms = Some(now_ms);
                 while let Some(message) = self.blocked.pop_front() {
                     self.arrive(message, now_ms + delay);
                 }
@@ -86,6 +90,11 @@ impl<M> Pipe<M> {
     /// Whether nothing is held up by a cut.
     pub fn is_clear(&self) -> bool {
         self.blocked.is_empty()
+    }
+
+    /// Whether a cut has held anything up since then.
+    pub fn was_held_up(&self, since_ms: u64) -> bool {
+        !self.is_clear() || self.freed_ms.is_some_and(|at| at >= since_ms)
     }
 
     /// Whether nothing is on its way.

@@ -141,6 +141,11 @@ impl Session {
         running.statements.get(running.replies.len())
     }
 
+    /// Whether what its client sends is still taken.
+    pub fn takes_statements(&self) -> bool {
+        !self.killed && !self.hung_up
+    }
+
     /// Whether nothing keeps it.
     pub fn is_over(&self) -> bool {
         self.running.is_none() && (self.killed || (self.hung_up && self.inbox.is_empty()))

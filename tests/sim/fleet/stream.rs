@@ -69,9 +69,9 @@ enum Down {
 }
 
 impl Stream {
-    /// Whether it is of that source, which waits for what its replica has said and sends again.
-    pub(super) fn is_word_held_up(&self, source: ServerNo) -> bool {
-        self.source == source && self.dump_open && !self.up.is_clear()
+    /// Whether it is of that source, which has waited since then for what its replica has said and sends again.
+    pub(super) fn was_word_held_up(&self, source: ServerNo, since_ms: u64) -> bool {
+        self.source == source && self.dump_open && self.up.was_held_up(since_ms)
     }
 }
 

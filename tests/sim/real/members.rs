@@ -1,12 +1,13 @@
 //! What operators do to the group itself: make it, take nodes in and out, put one in another's place, hand the leader's
 //! office over. Each asks the product on the node that leads, as `quorate nodes` does, until it is done.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use quorate::raft::{ChangeError, Membership, NodeInfo, Raft};
 
 use crate::{
+    host::Tasks,
     net::End,
     node::Node,
     world::{Sim, World},
@@ -141,10 +142,10 @@ impl World {
     /// Hands the leader's office over.
     pub(super) fn hand_over(&mut self, to: u64) -> bool {
         let Some(leader) = self.leader().filter(|leader| *leader != to) else { return false };
-        let Some(raft) = self.raft_of_leader(leader) else { return false };
+        let Some((tasks, raft)) = self.raft_of_leader(leader) else { return false };
         let sim = self.handle.clone();
         tokio::spawn(async move {
-            let end = raft.transfer_leader(to).await;
+            let end = tasks.serve(raft.transfer_leader(to)).await.unwrap_or_else(lost);
             sim.try_with(|world| {
                 match &end {
                     Ok(()) => world.counts.reach("leader's office handed over"),
@@ -165,8 +166,9 @@ impl World {
         }
     }
 
-    fn raft_of_leader(&self, leader: u64) -> Option<Raft> {
-        Some(self.nodes.get(&leader)?.process.as_ref()?.member.as_ref()?.raft.clone())
+    fn raft_of_leader(&self, leader: u64) -> Option<(Arc<Tasks>, Raft)> {
+        let process = self.nodes.get(&leader)?.process.as_ref()?;
+        Some((process.tasks.clone(), process.member.as_ref()?.raft.clone()))
     }
 
     fn retire_node(&mut self, node: u64) {
@@ -199,6 +201,11 @@ async fn settled(raft: &Raft) -> Result<Membership, ChangeError> {
     }
 }
 
+/// The node was killed while it was asked.
+fn lost() -> Result<(), ChangeError> {
+    Err(ChangeError::Unknown { what: "the connection was lost".to_owned() })
+}
+
 async fn insist(sim: &Sim, what: &str, wish: Wish) -> bool {
     for _ in 0..TRIES {
         tokio::time::sleep(AGAIN).await;
@@ -207,8 +214,8 @@ async fn insist(sim: &Sim, what: &str, wish: Wish) -> bool {
             world.raft_of_leader(leader)
         });
         let Some(leader) = leader else { return false };
-        let Some(raft) = leader else { continue };
-        match wish(&raft).await {
+        let Some((tasks, raft)) = leader else { continue };
+        match tasks.serve(wish(&raft)).await.unwrap_or_else(lost) {
             Ok(()) => {
                 sim.try_with(|world| world.tell_of(format!("operator: {what}: done")));
                 return true;
