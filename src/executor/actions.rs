@@ -8,21 +8,13 @@ mod semi_sync;
 mod sessions;
 mod verify;
 
+pub(super) use self::sessions::{LOOK_AFTER, NO_SUCH_THREAD, kill_connection};
 use super::batch::{Run, done};
 use crate::core::plan::step::{Action, StepEnd};
 
 /// Carries out one action.
 pub(super) async fn run(run: &mut Run<'_>, action: &Action) -> StepEnd {
-    let end = match action.changes() {
-        // An earlier session of this node may still have a statement in flight here.
-        true => sessions::end_own_predecessor(run).await,
-        false => Ok(()),
-    };
-    let end = match end {
-        Ok(()) => perform(run, action).await,
-        Err(end) => Err(end),
-    };
-    end.unwrap_or_else(|end| end)
+    perform(run, action).await.unwrap_or_else(|end| end)
 }
 
 async fn perform(run: &mut Run<'_>, action: &Action) -> Result<StepEnd, StepEnd> {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    ExecutorOptions, Permit, Pulse, mark,
+    ExecutorOptions, Permit, Pulse,
     slot::{self, Lent},
 };
 use crate::{
@@ -100,11 +100,6 @@ impl<'a> Run<'a> {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Connection id of an earlier session of this node that still holds the mark.
-    pub(super) fn predecessor(&self) -> Option<u64> {
-        self.lent.inner.opened.as_ref()?.predecessor
-    }
-
     /// Whether other nodes' sessions were seen gone in the permit's term.
     pub(super) fn is_alone(&self) -> bool {
         self.lent.inner.opened.as_ref().is_some_and(|opened| opened.alone_in == Some(self.permit.term))
@@ -122,17 +117,6 @@ impl<'a> Run<'a> {
     pub(super) fn has_seen_executed(&self, set: &GtidSet) -> bool {
         let seen = self.lent.inner.opened.as_ref().and_then(|opened| opened.executed.as_ref());
         seen.is_some_and(|seen| seen.contains(set))
-    }
-
-    /// Tries to take this node's mark; who holds it otherwise.
-    pub(super) async fn take_mark(&mut self) -> Result<Option<u64>, StepEnd> {
-        let sql = self.options.marks().take(self.options.node);
-        let sets = self.ask(&sql).await?;
-        let holder = mark::holder(&sets);
-        if let Some(opened) = self.lent.inner.opened.as_mut() {
-            opened.predecessor = holder;
-        }
-        Ok(holder)
     }
 
     /// *Refused*, or *unknown* when something was changed already.

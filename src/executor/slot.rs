@@ -1,6 +1,7 @@
 //! The one session this node's executor holds to a server, opened ahead of need and lent to one step at a time.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex as SyncMutex},
     time::Duration,
 };
@@ -11,7 +12,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ExecutorOptions, NOT_POISONED, Permit, Pulse, admin, mark};
+use super::{
+    ExecutorOptions, NOT_POISONED, Permit, Pulse,
+    actions::{LOOK_AFTER, NO_SUCH_THREAD, kill_connection},
+    admin, mark,
+};
 use crate::{
     core::plan::step::StepEnd,
     mistake::{Mistake, planted},
@@ -31,10 +36,10 @@ const LOOK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
 /// A session that is open.
 pub(super) struct Opened {
     pub(super) session: Session,
-    /// When it was open, its mark asked for.
+    /// Since when it is open and holds the mark; while another holds that, since when it is open.
     since: Instant,
-    /// Connection id of an earlier session of this node that still holds the mark.
-    pub(super) predecessor: Option<u64>,
+    /// Connection id of an earlier session of this node that still holds the mark (0: it ended just then).
+    predecessor: Option<u64>,
     /// The term in which other nodes' sessions were seen gone from the server. No earlier leader can confirm anything in it, so
     /// whatever they open since carries nothing of before.
     pub(super) alone_in: Option<u64>,
@@ -137,7 +142,7 @@ impl Slot {
                 }
             };
             match result {
-                Ok(holder) => opened.predecessor = holder,
+                Ok(holder) => opened.hear_of(holder),
                 Err(_) => inner.opened = None,
             }
         }
@@ -203,13 +208,14 @@ impl Slot {
         Ok(())
     }
 
-    /// Sees to it that there is a session by `until`; since when, or a sentence.
+    /// Sees to it that there is a session with this node's mark by `until`; since when, or a sentence.
     pub(super) async fn ready(&self, options: &ExecutorOptions, until: Instant) -> Result<Instant, String> {
         let mut inner = self.wait(until).await?;
         if !inner.is_open() {
             self.open_by(&mut inner, options, until).await?;
         }
-        let opened = inner.opened.as_ref().ok_or("the session is gone")?;
+        let opened = inner.opened.as_mut().ok_or("the session is gone")?;
+        opened.end_predecessor(options, until).await?;
         Ok(opened.since)
     }
 
@@ -250,6 +256,49 @@ impl Slot {
             Some(_) if planted(Mistake::YoungerSessionLent) => Ok(Lent { inner }),
             Some(_) => Err(refused(format!("the session to {} is younger than its permit", self.address))),
             None => Err(refused(format!("there is no session to {}", self.address))),
+        }
+    }
+}
+
+impl Opened {
+    /// Who holds the mark. Whoever looks for this node's sessions finds the one that holds it: another leader may have seen
+    /// them gone before this one took it.
+    fn hear_of(&mut self, holder: Option<u64>) {
+        if self.predecessor.is_some() && holder.is_none() {
+            self.since = Instant::now();
+        }
+        self.predecessor = holder;
+    }
+
+    /// An earlier session of this node still holds the mark: it may have a statement in flight. It is killed and seen gone,
+    /// and the mark taken, before this one is used. No permit is needed to end what is this node's own.
+    async fn end_predecessor(&mut self, options: &ExecutorOptions, until: Instant) -> Result<(), String> {
+        let mut killed = BTreeSet::new();
+        while let Some(holder) = self.predecessor {
+            let left = until.saturating_duration_since(Instant::now());
+            if left <= LOOK_AFTER {
+                return Err(format!(
+                    "an earlier executor session of this node, connection {holder}, is still there"
+                ));
+            }
+            match holder != 0 && killed.insert(holder) {
+                true => self.kill(holder, left).await.map_err(|error| error.to_string())?,
+                false => tokio::time::sleep(LOOK_AFTER).await,
+            }
+            let sql = options.marks().take(options.node);
+            let sets = self.session.run(&sql, left).await.map_err(|error| error.to_string())?;
+            self.hear_of(mark::holder(&sets));
+        }
+        if !killed.is_empty() {
+            tracing::info!(?killed, "ended earlier executor sessions of this node");
+        }
+        Ok(())
+    }
+
+    async fn kill(&mut self, connection: u64, within: Duration) -> Result<(), SessionError> {
+        match self.session.run(&kill_connection(connection), within).await {
+            Err(error) if error.code() != Some(NO_SUCH_THREAD) => Err(error),
+            _ => Ok(()),
         }
     }
 }

@@ -327,6 +327,10 @@ impl OnSim {
             }
         };
         let mut wire = Direct { stage: self, session, deadline_ms };
+        if let Err(Gone(why)) = at_once(recipe::end_predecessor(&mut wire, &asker, &mut slot)) {
+            return StepEnd::Refused { why };
+        }
+        let mut wire = Direct { stage: self, session, deadline_ms };
         let end = at_once(recipe::run(&mut wire, &asker, &mut slot, step));
         self.executors.insert((at, node), (session, slot));
         end

@@ -131,6 +131,8 @@ impl SimServers {
             match asked {
                 Ok(answer) => {
                     if let Some(Reply::Mark(holder)) = answer.replies.first() {
+                        let taken = opened.slot.predecessor.is_some() && holder.is_none();
+                        opened.since = if taken { Instant::now() } else { opened.since };
                         opened.slot.predecessor = *holder;
                     }
                 }
@@ -182,7 +184,14 @@ impl SimServers {
         if !inner.is_open() {
             self.open_by(&mut inner, &place, until).await?;
         }
-        Ok(inner.opened.as_ref().ok_or("the session is gone")?.since)
+        let opened = inner.opened.as_mut().ok_or("the session is gone")?;
+        let mut wire = OwnWire { clock: self.sim.clock(), session: &mut opened.session, until };
+        match recipe::end_predecessor(&mut wire, &self.recipe_node(), &mut opened.slot).await {
+            Ok(true) => opened.since = Instant::now(),
+            Ok(false) => {}
+            Err(Gone(why)) => return Err(why),
+        }
+        Ok(opened.since)
     }
 
     async fn open_by(&self, inner: &mut Inner, place: &Place, until: Instant) -> Result<(), String> {
@@ -335,6 +344,36 @@ impl Wire for StepWire<'_> {
 
     fn term(&self) -> u64 {
         self.permit.term
+    }
+}
+
+/// A session, between steps: what needs no permit.
+struct OwnWire<'a> {
+    clock: &'a Clock,
+    session: &'a mut SimSession,
+    until: Instant,
+}
+
+impl Wire for OwnWire<'_> {
+    async fn send(&mut self, statements: Vec<Statement>) -> Result<Answer, Gone> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.session.run(statements, left).await.map_err(|lost| Gone(lost.to_string()))
+    }
+
+    async fn sleep(&mut self, ms: u64) {
+        self.clock.sleep(Duration::from_millis(ms)).await;
+    }
+
+    fn left_ms(&self) -> u64 {
+        self.until.saturating_duration_since(Instant::now()).as_millis() as u64
+    }
+
+    fn permitted(&self) -> bool {
+        true
+    }
+
+    fn term(&self) -> u64 {
+        0
     }
 }
 

@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// Pause between two looks at sessions that are being killed.
-const LOOK_AFTER: Duration = Duration::from_millis(5);
+pub(in crate::executor) const LOOK_AFTER: Duration = Duration::from_millis(5);
 /// InnoDB renews its list of transactions when nobody has read it for 100 ms.
 const LIST_RENEWED_AFTER: Duration = Duration::from_millis(110);
 /// Unknown thread id: it has gone by itself.
-const NO_SUCH_THREAD: u16 = 1094;
+pub(in crate::executor) const NO_SUCH_THREAD: u16 = 1094;
 /// Not the owner of that thread: its account has SYSTEM_USER (MySQL 8.4 manual, 8.2.11), ours has not.
 const NOT_OWNER: u16 = 1095;
 /// Node numbers whose sessions are looked for besides those that are known.
@@ -161,7 +161,7 @@ pub(super) async fn kill(run: &mut Run<'_>, ids: &[u64]) -> Result<Killed, StepE
     Ok(killed)
 }
 
-fn kill_connection(id: u64) -> String {
+pub(in crate::executor) fn kill_connection(id: u64) -> String {
     format!("KILL CONNECTION {id}")
 }
 
@@ -380,28 +380,4 @@ impl Others {
             Err(stopped) => Err(run.ended(stopped)),
         }
     }
-}
-
-/// An earlier session of this node still holds its mark: it may have a statement in flight. It is killed and seen
-/// gone, and the mark taken, before this one changes anything.
-pub(super) async fn end_own_predecessor(run: &mut Run<'_>) -> Result<(), StepEnd> {
-    let mut killed = Vec::new();
-    while run.predecessor().is_some() {
-        match run.take_mark().await? {
-            None => run.note(format!("ended earlier sessions of this node: connections {killed:?}")),
-            Some(holder) if run.left() <= LOOK_AFTER => {
-                let why =
-                    format!("an earlier executor session of this node, connection {holder}, is still there");
-                return Err(StepEnd::Refused { why });
-            }
-            Some(holder) => {
-                if !killed.contains(&holder) {
-                    kill(run, &[holder]).await?;
-                    killed.push(holder);
-                }
-                tokio::time::sleep(LOOK_AFTER).await;
-            }
-        }
-    }
-    Ok(())
 }

@@ -11,6 +11,9 @@ use quorate::{
 use super::{Check, account::changed};
 use crate::{fleet::SimServer, trace::Event, world::World};
 
+/// How long the comparison of two servers and what follows from it take at the most, milliseconds.
+const COMPARED_MS: u64 = 5_000;
+
 /// See above.
 #[derive(Default)]
 pub struct Rejoined {
@@ -37,6 +40,10 @@ impl Check for Rejoined {
         let server = world.fleet.server(target);
         let held = server.log.executed_as_read();
         let primary = world.fleet.server(primary);
+        if primary.power_failed_ms.is_some_and(|at| at + COMPARED_MS >= world.now) {
+            // It has lost since what it held when they were compared.
+            return Ok(());
+        }
         // With what is in its binlog and waits for an acknowledgement.
         let mut written = held.clone();
         server.log.entries().iter().for_each(|entry| written.merge(&entry.txn.gtid));

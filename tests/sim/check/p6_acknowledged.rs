@@ -40,6 +40,8 @@ pub struct Acknowledged {
     went_on: BTreeSet<ServerNo>,
     /// Replicas that were read when their receivers were stopped, by recovery.
     read: BTreeSet<(u64, ServerNo)>,
+    /// When candidates were last seen to hold what they must.
+    proven: BTreeMap<ServerNo, u64>,
 }
 
 impl Check for Acknowledged {
@@ -47,7 +49,7 @@ impl Check for Acknowledged {
         "P6 no acknowledged write is lost under semi-sync"
     }
 
-    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
+    fn see(&mut self, now: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
             Event::Acknowledged { server, row, .. } if !world.forgot_semi_sync(*server) => {
                 self.acknowledged(*server, *row, world);
@@ -64,6 +66,11 @@ impl Check for Acknowledged {
             {
                 let server = world.server_at(&step.target.address);
                 self.read.extend(permit.recovery.parse().ok().zip(server));
+            }
+            Event::StepEnded { step, end: StepEnd::Done(_), .. }
+                if ["make_writable", "verify_write"].contains(&step.action.name()) =>
+            {
+                self.proven.extend(world.server_at(&step.target.address).map(|server| (server, now)));
             }
             Event::Sent { server, permit, action: "unfence", statements, .. }
                 if statements.iter().any(|statement| matches!(statement, Statement::ReadOnly(false))) =>
@@ -143,6 +150,11 @@ impl Acknowledged {
         };
         if [old, new].iter().any(|server| world.strangers.since(*server).is_some()) {
             // Another has come to that address since it was read (P11).
+            return Ok(());
+        }
+        let failed = self.proven.get(&new).zip(world.fleet.server(new).power_failed_ms);
+        if failed.is_some_and(|(proven, failed)| failed >= *proven) {
+            // Behind the proof, on the way to the publication: docs/safety.md says so.
             return Ok(());
         }
         let (here, there) = (&world.fleet.server(old).log, &world.fleet.server(new).log);

@@ -30,6 +30,7 @@ impl Fleet {
         let server = &mut self.servers[no.0];
         if let Kill::Power { lost_ms } = how {
             server.power_failed = true;
+            server.power_failed_ms = Some(now_ms);
             if server.spec.sync_binlog != 1 && server.process != Process::Down {
                 server.log.lose_after(now_ms.saturating_sub(lost_ms));
             }

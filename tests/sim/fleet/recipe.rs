@@ -8,7 +8,7 @@ mod receiver;
 mod semi_sync;
 mod sessions;
 
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use quorate::{
     core::plan::step::{Action, Step, StepEnd, StepReport},
@@ -94,16 +94,27 @@ pub async fn ping(wire: &mut impl Wire, node: &Node, slot: &mut Slot) -> Result<
 /// Carries out one step over a session that is open; `slot.is_open` tells afterwards whether it still is.
 pub async fn run<W: Wire>(wire: &mut W, node: &Node, slot: &mut Slot, step: &Step) -> StepEnd {
     let mut run = Run { wire, node, slot, step, changed: false, notes: Vec::new() };
-    let begun = match step.action.changes() {
-        // An earlier session of this node may still have a statement in flight here.
-        true => run.end_own_predecessor().await,
-        false => Ok(()),
-    };
-    let end = match begun {
-        Ok(()) => run.perform(&step.action).await.unwrap_or_else(|end| end),
-        Err(end) => end,
-    };
+    let end = run.perform(&step.action).await.unwrap_or_else(|end| end);
     run.finish(end)
+}
+
+/// An earlier session of this node still holds the mark: it is killed and seen gone, and the mark taken, before this one is
+/// used. Whether the mark was taken just now.
+pub async fn end_predecessor(wire: &mut impl Wire, node: &Node, slot: &mut Slot) -> Result<bool, Gone> {
+    let (before, mut killed) = (slot.predecessor, BTreeSet::new());
+    while let Some(holder) = slot.predecessor {
+        if wire.left_ms() <= sessions::LOOK_AFTER_MS {
+            return Err(Gone(format!(
+                "an earlier executor session of this node, connection {holder}, is still there"
+            )));
+        }
+        match holder != 0 && killed.insert(holder) {
+            true => drop(wire.send(vec![Statement::KillConnection(holder)]).await?),
+            false => wire.sleep(sessions::LOOK_AFTER_MS).await,
+        }
+        slot.predecessor = self::holder(wire.send(vec![take_mark(node)]).await?.replies.last());
+    }
+    Ok(before.is_some())
 }
 
 /// The mark of a node's session (`src/executor/mark.rs`).

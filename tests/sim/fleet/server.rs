@@ -115,6 +115,8 @@ pub struct SimServer {
     pub spied: Option<Vec<Statement>>,
     /// The power failed since the process ended: unsynced relay log is gone.
     pub(super) power_failed: bool,
+    /// When it failed last.
+    pub power_failed_ms: Option<u64>,
     pub(super) next_id: u64,
     pub(super) effects: Vec<Effect>,
     pub(super) facts: Option<Arc<ServerFacts>>,
@@ -140,6 +142,7 @@ impl SimServer {
             applier_held: false,
             spied: None,
             power_failed: false,
+            power_failed_ms: None,
             next_id: 10,
             effects: Vec::new(),
             facts: None,

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Pause between two looks at sessions that are being killed, milliseconds.
-const LOOK_AFTER_MS: u64 = 5;
+pub(super) const LOOK_AFTER_MS: u64 = 5;
 /// InnoDB renews its list of transactions when nobody has read it for 100 ms.
 const LIST_RENEWED_AFTER_MS: u64 = 110;
 /// Node numbers whose sessions are looked for besides those that are known.
@@ -241,30 +241,5 @@ impl<W: Wire> Run<'_, W> {
             }
             Err(stopped) => Err(self.ended(stopped)),
         }
-    }
-
-    pub(super) async fn end_own_predecessor(&mut self) -> Result<(), StepEnd> {
-        let mut killed = Vec::new();
-        while self.slot.predecessor.is_some() {
-            let reply = self.ask(take_mark(self.node)).await?;
-            self.slot.predecessor = holder(Some(&reply));
-            match self.slot.predecessor {
-                None => self.note(format!("ended earlier sessions of this node: connections {killed:?}")),
-                Some(holder) if self.wire.left_ms() <= LOOK_AFTER_MS => {
-                    let why = format!(
-                        "an earlier executor session of this node, connection {holder}, is still there"
-                    );
-                    return Err(StepEnd::Refused { why });
-                }
-                Some(holder) => {
-                    if !killed.contains(&holder) {
-                        self.kill(&[holder]).await?;
-                        killed.push(holder);
-                    }
-                    self.wire.sleep(LOOK_AFTER_MS).await;
-                }
-            }
-        }
-        Ok(())
     }
 }
