@@ -78,11 +78,14 @@ fn left_to_a_person(world: &World) -> bool {
 fn lost_its_tail(world: &World, primary: ServerNo) -> bool {
     let server = world.fleet.server(primary);
     let own = server.log.executed_as_read();
-    // Once it has written on, the same numbers stand for other transactions, and only the replicas' refusal tells.
+    // Once it has written on, the same numbers stand for other transactions: the replicas refuse to follow, or (MariaDB) take
+    // what comes behind those, and never acknowledge them.
     let more = |other: &crate::fleet::SimServer| {
         let theirs = other.log.executed_as_read().written_by(&server.spec.identity());
         let refused = |error: &Option<(u32, String)>| error.as_ref().is_some_and(|(code, _)| *code == 1236);
-        !own.contains(&theirs) || other.channels.iter().any(|channel| refused(&channel.receiver_error))
+        !own.contains(&theirs)
+            || other.channels.iter().any(|channel| refused(&channel.receiver_error))
+            || (server.power_failed_ms.is_some() && other.log.differs_from(&server.log))
     };
     server.spec.sync_binlog == 0 && world.fleet.servers().iter().any(more)
 }

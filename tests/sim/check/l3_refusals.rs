@@ -22,9 +22,11 @@ pub struct Refusals {
     calm: Option<(u64, u64)>,
     /// The primary's process is gone, or about to go: since when a failover is asked for, and nothing hinders an answer.
     asked_since: Option<u64>,
-    /// Whether anything was said or done about this failure: it is over when a node calls the primary healthy and no majority
-    /// says otherwise. One that wakes with what it knew before ends nothing.
+    /// Whether anything was said or done about this failure: it is over when the primary was there again, a node calls it
+    /// healthy, and no majority says otherwise. One that wakes with what it knew before ends nothing.
     said: bool,
+    /// The primary was there again since something was said.
+    lived: bool,
 }
 
 impl Check for Refusals {
@@ -34,7 +36,8 @@ impl Check for Refusals {
 
     fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
         self.look_around(at, event, world);
-        let over = is_healthy(event) && !is_majority(world, says_dead);
+        self.lived = !says(event) && (self.lived || !is_dead(world));
+        let over = self.lived && is_healthy(event) && !is_majority(world, says_dead);
         self.said = says(event) || (self.said && !over);
         if let Event::OperatorTold { request, after_ms, refused: true, what, .. } = event
             && *after_ms > WITHIN_MS

@@ -131,6 +131,14 @@ impl Log {
         &self.entries
     }
 
+    /// Whether one of the last numbers here stands for another transaction there.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let theirs = |gtid: &GtidSet| other.entries.iter().rev().find(|entry| entry.txn.gtid == *gtid);
+        let differs =
+            |entry: &Entry| theirs(&entry.txn.gtid).is_some_and(|it| !Arc::ptr_eq(&it.txn, &entry.txn));
+        self.entries.iter().rev().take(32).any(differs)
+    }
+
     /// `gtid_executed`, or `gtid_binlog_state`.
     pub fn executed(&self) -> &GtidSet {
         &self.executed
