@@ -81,11 +81,17 @@ impl ServerFacts {
 
     /// The channel that receives from that source; of several the one of this name.
     pub fn channel_from(&self, source: &Identity, address: &Address, name: &str) -> Option<&Channel> {
-        let from_it = |c: &&Channel| match (&c.source_uuid, &source.server_uuid) {
+        self.channels.iter().filter(|c| c.is_from(source, address)).min_by_key(|c| c.name != name)
+    }
+}
+
+impl Channel {
+    /// Whether it receives from that source.
+    pub fn is_from(&self, source: &Identity, address: &Address) -> bool {
+        match (&self.source_uuid, &source.server_uuid) {
             (Some(seen), Some(bound)) if !seen.is_empty() => seen == bound,
-            _ => &c.source == address || c.source_server_id == Some(source.server_id),
-        };
-        self.channels.iter().filter(from_it).min_by_key(|c| c.name != name)
+            _ => &self.source == address || self.source_server_id == Some(source.server_id),
+        }
     }
 }
 

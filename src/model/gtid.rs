@@ -143,6 +143,15 @@ impl GtidSet {
         }
     }
 
+    /// What of this set, a server's, stands at or before a place in its history (MariaDB, where sequence numbers of a domain grow;
+    /// MySQL names all of it anyway: nothing).
+    pub fn passed_at(&self, place: &Self) -> Self {
+        match (self, place) {
+            (Self::MariaDb(set), Self::MariaDb(place)) => Self::MariaDb(set.passed_at(place)),
+            _ => Self::empty(self.flavor()),
+        }
+    }
+
     /// What remains to be compared when `other` is a server's set and `self` a position in it (MariaDB), or the set
     /// itself (MySQL).
     pub fn position(&self) -> Self {

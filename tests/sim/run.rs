@@ -166,6 +166,9 @@ fn build_servers(world: &mut World, scenario: &Scenario) {
         world.net.place(End::Server(at), plan.datacenter);
         if let Some(source) = plan.source {
             world.fleet.follow(ServerNo(at), ServerNo(source), scenario.policy.heartbeat_ms, 1);
+            if source != 0 {
+                world.chained.insert(ServerNo(at));
+            }
         }
     }
 }

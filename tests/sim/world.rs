@@ -91,6 +91,8 @@ pub struct World {
     pub faults: Faults,
     /// Servers that hold rows which nobody else may ever hold, since when.
     pub errant: BTreeMap<ServerNo, u64>,
+    /// Replicas that were set up to follow another one.
+    pub chained: BTreeSet<ServerNo>,
     /// Servers that stand at an address that is another's.
     pub strangers: Strangers,
     /// When each recovery was published.
@@ -316,6 +318,7 @@ impl Sim {
             replacing: None,
             operations: 0,
             errant: BTreeMap::new(),
+            chained: BTreeSet::new(),
             strangers: Strangers::default(),
             trace: Trace::default(),
             checks: super::check::all(),

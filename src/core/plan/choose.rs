@@ -8,7 +8,10 @@ mod tests;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::marks::{self, Marks};
+use super::{
+    marks::{self, Marks},
+    step::Target,
+};
 use crate::{
     core::replicated::{
         cluster::{Cluster, Member, MemberState},
@@ -52,7 +55,10 @@ struct Candidate<'a> {
     member: &'a Member,
     facts: &'a ServerFacts,
     channel: &'a Channel,
+    /// What it says that it has in hand.
     in_hand: GtidSet,
+    /// That, and what it therefore holds besides.
+    held: GtidSet,
     rule: PromotionRule,
     /// A server that would follow it and is of an older series: servers replicate from their own and older series only
     /// (MySQL 8.4 manual, 19.5.2; MariaDB's replication compatibility table).
@@ -101,7 +107,7 @@ pub fn decide(state: &State, recovery: &Recovery, sets: &Sets) -> Result<Decisio
     if recovery.kind == Kind::Switchover && !planted(Mistake::SwitchoverWithoutEquality) {
         must_hold.merge(&known);
     }
-    let lost = known.subtract(&must_hold);
+    let lost = known.subtract(&must_hold).subtract(&best.held);
     check_loss(state, recovery, &lost)?;
     let others: Vec<&Member> = cluster
         .members
@@ -217,11 +223,23 @@ fn eligible<'a>(
         true => facts.executed.clone(),
         false => facts.in_hand(),
     };
+    let mut held = in_hand.clone();
+    held.merge(&passed_by(recovery, channel, sets));
     if let Some(shrunk) = marks::shrunk(sets.marks.get(&member.server), facts) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
     let older = older_follower(state, recovery, member, facts, sets);
-    Ok(Candidate { member, facts, channel, in_hand, rule, older })
+    Ok(Candidate { member, facts, channel, in_hand, held, rule, older })
+}
+
+/// MariaDB tells of what was received only where it stands, and of what stands behind that nothing before it is applied: what the
+/// old primary had executed below that place was received, whoever wrote it.
+fn passed_by(recovery: &Recovery, channel: &Channel, sets: &Sets) -> GtidSet {
+    let Target { identity, address, .. } = &recovery.old_primary;
+    match &sets.old_primary {
+        Some(executed) if channel.is_from(identity, address) => executed.passed_at(&channel.received),
+        _ => GtidSet::empty(identity.flavor),
+    }
 }
 
 /// The oldest of those that would follow `member`, where its series is older than that one's.
@@ -375,7 +393,7 @@ fn best<'a, 'b>(
     }
     *candidates = kept;
     let is_switchover = recovery.kind == Kind::Switchover;
-    let missing = |c: &Candidate<'_>| c.in_hand.lacks(held);
+    let missing = |c: &Candidate<'_>| c.held.lacks(held);
     candidates.sort_by_cached_key(|c| {
         (
             (is_switchover && recovery.to.as_ref() != Some(&c.member.server)),
@@ -393,7 +411,7 @@ fn best<'a, 'b>(
     let Some(first) = candidates.first() else {
         return Err(Refusal::NoSafeCandidate { considered: std::mem::take(considered) });
     };
-    let missing = held.subtract(&first.in_hand);
+    let missing = held.subtract(&first.held);
     let may_lack = is_switchover || recovery.waived.contains(&Waiver::Loss);
     if recovery.semi_sync.is_some() && !missing.is_empty() && !may_lack {
         return Err(Refusal::PossibleDataLoss {
@@ -433,7 +451,7 @@ fn explain(
     held: &GtidSet,
     considered: &mut Vec<Considered>,
 ) {
-    let lacks = held.subtract(&chosen.in_hand);
+    let lacks = held.subtract(&chosen.held);
     let holds = match (lacks.is_empty(), kind) {
         (true, _) => "holds everything that was received".to_owned(),
         (false, Kind::Switchover) => format!("is waited for until it holds everything, {lacks} now"),
@@ -454,7 +472,7 @@ fn explain(
 
 /// Why one comes after the chosen one: the first rule by which they differ.
 fn behind(kind: Kind, chosen: &Candidate<'_>, other: &Candidate<'_>, held: &GtidSet) -> String {
-    let lacks = held.subtract(&other.in_hand);
+    let lacks = held.subtract(&other.held);
     if kind == Kind::Switchover {
         if other.lags() && !chosen.lags() {
             return match other.channel.lag_s {
@@ -462,7 +480,7 @@ fn behind(kind: Kind, chosen: &Candidate<'_>, other: &Candidate<'_>, held: &Gtid
                 None => "how far it lags is not known".into(),
             };
         }
-    } else if !lacks.is_empty() && !held.subtract(&chosen.in_hand).contains(&lacks) {
+    } else if !lacks.is_empty() && !held.subtract(&chosen.held).contains(&lacks) {
         return format!("it lacks {lacks}");
     }
     if let (None, Some(against)) = (&chosen.older, other.against_it()) {

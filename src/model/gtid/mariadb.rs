@@ -66,6 +66,16 @@ impl MariaDbGtids {
         Self { last: kept.map(|(p, s)| (*p, *s)).collect() }
     }
 
+    /// Those whose sequence numbers are not above the highest of `place` in their domain.
+    pub fn passed_at(&self, place: &Self) -> Self {
+        let highest: BTreeMap<u32, u64> =
+            place.position().last.iter().map(|((domain, _), sequence)| (*domain, *sequence)).collect();
+        let passed = |((domain, _), sequence): &(&(u32, u32), &u64)| {
+            highest.get(domain).is_some_and(|highest| *sequence <= highest)
+        };
+        Self { last: self.last.iter().filter(passed).map(|(pair, sequence)| (*pair, *sequence)).collect() }
+    }
+
     /// The highest sequence number of each domain with the server that wrote it: a position for `gtid_slave_pos`.
     pub fn position(&self) -> Self {
         let mut by_domain: BTreeMap<u32, (u64, u32)> = BTreeMap::new();

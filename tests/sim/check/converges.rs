@@ -92,7 +92,7 @@ fn lost_its_tail(world: &World, primary: ServerNo) -> bool {
 
 /// It waits for more acknowledgements than there are replicas left to give them (the others are set aside, or were left
 /// behind): the record calls it unprotected, and a person builds replicas or lowers the number. Not where one that is in
-/// service follows another server.
+/// service follows another server, unless it was set up so.
 fn has_too_few_ackers(world: &World, primary: ServerNo) -> bool {
     let (state, server) = (&world.group.state, world.fleet.server(primary));
     let Some(cluster) = state.clusters.values().next() else { return false };
@@ -102,8 +102,10 @@ fn has_too_few_ackers(world: &World, primary: ServerNo) -> bool {
     let left = |id: &ServerId| completed().any(|r| r.left_behind.iter().any(|(server, _)| server == id));
     let in_service = |member: &&Member| member.state == MemberState::Normal && !left(&member.server);
     let follows = |member: &Member| {
-        let channels = world.fleet.server_at(&member.address).map(|no| &world.fleet.server(no).channels);
-        channels.is_some_and(|all| all.iter().any(|channel| channel.options.source == server.spec.address))
+        let Some(no) = world.fleet.server_at(&member.address) else { return false };
+        let channels = &world.fleet.server(no).channels;
+        let chained = world.chained.contains(&no) && !channels.is_empty();
+        chained || channels.iter().any(|channel| channel.options.source == server.spec.address)
     };
     let is_primary = |member: &Member| cluster.primary.as_ref() == Some(&member.server);
     let mut others = cluster.members.values().filter(in_service);
@@ -112,14 +114,14 @@ fn has_too_few_ackers(world: &World, primary: ServerNo) -> bool {
 
 /// A replica holds a connection to the primary of which that one, started anew, knows nothing, as after a loss of power.
 /// It notices when it has heard nothing for `replica_net_timeout`, a minute, and commits wait for its acknowledgement; or it
-/// has just noticed, and dials.
+/// has just noticed, and dials; or waits for its next attempt, for a minute too.
 fn unnoticed(world: &World, primary: ServerNo) -> bool {
     let source = world.fleet.server(primary);
     let to_primary = |channel: &&Channel| channel.options.source == source.spec.address;
     let mut channels = world.fleet.servers().iter().flat_map(|server| &server.channels).filter(to_primary);
     let unserved = |channel: &Channel| match channel.receiver {
         Receiver::Running(stream) => !source.dumps.iter().any(|dump| dump.stream == stream),
-        Receiver::Dialling(..) => true,
+        Receiver::Dialling(..) | Receiver::Waiting(_) => true,
         _ => false,
     };
     let started_lately = source.started_ms + source.spec.net_timeout_ms > world.now;

@@ -6,7 +6,7 @@ use crate::{
         replicated::{recovery::PassedOver, state::Rule},
         samples::{self, id, set},
     },
-    model::{facts::Receiver, policy::PromotionRule, server::Flavor},
+    model::{address::Address, facts::Receiver, policy::PromotionRule, server::Flavor},
 };
 
 const PRIMARY: &str = "00000000-0000-0000-0000-000000000001";
@@ -413,4 +413,36 @@ fn of_two_incomplete_mariadb_servers_the_one_that_lacks_less_is_chosen() {
     case.rule(4, PromotionRule::MustNot);
     assert_eq!(case.chosen(), id(3), "whatever the rules say");
     assert_eq!(case.decide().unwrap().lost.to_string(), "0-1-500");
+}
+
+/// Found by the simulation (seed 4001501): of what a MariaDB replica received only the place is known; one that stood behind a
+/// switchover, and had not applied up to it, seemed to lack what the primary before had written, and the other was promoted without
+/// the last row.
+#[test]
+fn what_a_mariadb_replica_has_passed_it_does_not_lack() {
+    let mut case = Case::new();
+    let cluster = samples::cluster(Flavor::MariaDb, 4);
+    case.state.clusters.insert(cluster.id.clone(), cluster);
+    case.recovery = samples::recovery(Flavor::MariaDb);
+    let maria = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
+    for (n, executed, received) in
+        [(2, "0-2-114", "0-2-114"), (3, "0-2-113", "0-1-121"), (4, "0-2-113", "0-2-113")]
+    {
+        let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
+        let facts = ServerFacts {
+            executed: maria(executed),
+            channels: vec![channel],
+            ..samples::facts(Flavor::MariaDb, n)
+        };
+        case.sets.facts.insert(id(n), facts);
+    }
+    case.sets.old_primary = Some(maria("0-1-121,0-2-114"));
+    let decision = case.decide().unwrap();
+    assert_eq!(decision.candidate.server, id(3));
+    assert!(decision.lost.is_empty(), "{}", decision.lost);
+    assert_eq!(decision.must_hold.to_string(), "0-1-121,0-2-113", "what its own facts can show");
+    let channel = case.channel(3);
+    (channel.source, channel.source_server_id) = (Address::new("db9", 3306), Some(9));
+    let lost = case.decide().unwrap().lost;
+    assert_eq!(lost.to_string(), "0-2-114", "of another source's history nothing is known");
 }
