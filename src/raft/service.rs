@@ -18,6 +18,7 @@ use super::gate::{Call, Gate, Peer};
 use super::machine::{Image, Machine};
 use super::network::MESSAGE_BYTES_MAX;
 use super::options::Options;
+use super::runtime;
 use super::store::Store;
 use super::store::sync::DurableSync;
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, Types, Vote};
@@ -288,8 +289,7 @@ impl Shared {
         }
         let data = data.freeze();
         let bytes = data.clone();
-        let judged =
-            tokio::task::spawn_blocking(move || Image::decode(&bytes).map(drop)).await.map_err(stopped)?;
+        let judged = runtime::long(move || Image::decode(&bytes).map(drop)).await.map_err(stopped)?;
         let nonsense = judged.err().filter(|error| error.kind() == std::io::ErrorKind::InvalidData);
         self.believed(
             peer,

@@ -8,7 +8,7 @@ use openraft::Instant;
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Leadership, Membership, Raft};
-use crate::raft::store::sync::SyncStats;
+use crate::raft::{runtime, store::sync::SyncStats};
 
 /// One node, seen from inside. Log indexes; `None` where there is nothing yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,7 +102,7 @@ impl Raft {
         let (image, last, _) = self.applied_image();
         let index = last?.index();
         // Only a panic ends such a task without a result, and the state has none to hash.
-        let hash = tokio::task::spawn_blocking(move || image.state.hash()).await.ok()?;
+        let hash = runtime::long(move || image.state.hash()).await.ok()?;
         Some((index, hash))
     }
 
