@@ -1,10 +1,14 @@
 //! What becomes of a returned primary: rejoined when the cluster holds everything it holds, else quarantined with the
 //! exact errant set; and quarantined as well when it lost transactions of its own, which no source sends it.
 
+use super::step::Target;
 use crate::{
     core::replicated::orders::StandingOrder,
     mistake::{Mistake, planted},
-    model::{facts::ServerFacts, gtid::GtidSet},
+    model::{
+        facts::{Channel, Receiver, ServerFacts},
+        gtid::GtidSet,
+    },
 };
 
 /// The verdict on a returned primary.
@@ -48,6 +52,14 @@ pub fn judge(
         return Return::Contained { gtid_slave_pos: position };
     }
     Return::Errant { errant, why: known(order, left_behind, returned).into() }
+}
+
+/// The channel by which a returned server receives, or may receive, from another than the present primary: an old primary that
+/// comes back as well would send it more behind the comparison. A candidate that was never detached has one.
+pub fn follows_another<'a>(returned: &'a ServerFacts, primary: &Target) -> Option<&'a Channel> {
+    let [channel] = &returned.channels[..] else { return None };
+    let receives = channel.receiver != Receiver::Stopped;
+    (receives && !channel.is_from(&primary.identity, &primary.address)).then_some(channel)
 }
 
 fn of_its_own(returned: &ServerFacts, lost: &GtidSet) -> String {
@@ -155,6 +167,26 @@ mod tests {
         channel.received = samples::set(text);
         returned.channels = vec![channel];
         judge(&order(false), false, &returned, &primary)
+    }
+
+    /// Found by the simulation (seed 4069206): a candidate that had not been detached was compared, then received from the old
+    /// primary, which had come back as well, and was rejoined.
+    #[test]
+    fn who_follows_another_than_the_primary_is_told() {
+        let (primary, another) =
+            (samples::member(Flavor::MySql, 3).target(), samples::channel(Flavor::MySql, 1));
+        let mut returned = samples::facts(Flavor::MySql, 2);
+        for (channel, told) in [
+            (Channel { receiver: Receiver::Connecting, ..another.clone() }, true),
+            (Channel { receiver: Receiver::Running, ..another.clone() }, true),
+            (Channel { receiver: Receiver::Stopped, ..another.clone() }, false),
+            (Channel { receiver: Receiver::Running, ..samples::channel(Flavor::MySql, 3) }, false),
+        ] {
+            returned.channels = vec![channel];
+            assert_eq!(follows_another(&returned, &primary).is_some(), told, "{:?}", returned.channels);
+        }
+        returned.channels = vec![another.clone(), another];
+        assert!(follows_another(&returned, &primary).is_none(), "a multi-source server is never touched");
     }
 
     #[test]

@@ -78,9 +78,14 @@ impl Rejoin {
     async fn work(&self) -> Result<(), String> {
         // A session that a predecessor left may still send something.
         self.step(&self.order.target, Action::KillPredecessors, STEP).await?;
-        let returned = self.facts(&self.order.target).await?;
+        let mut returned = self.facts(&self.order.target).await?;
         if returned.writable() {
             return Err("it is writable again; the fence comes first".into());
+        }
+        if let Some(channel) = rejoin::follows_another(&returned, &self.primary) {
+            let stop = Action::StopReceiver { channel: channel.name.clone() };
+            self.step(&self.order.target, stop, STEP).await?;
+            returned = self.facts(&self.order.target).await?;
         }
         let primary = self.facts(&self.primary).await?;
         // Of a record that is gone nothing is known.
