@@ -86,6 +86,10 @@ impl Barriers {
     fn began(&mut self, node: u64, step: &Step, permit: &Permitted) {
         self.wanted.remove(&(node, step.target.server.clone()));
         if let Ok(recovery) = permit.recovery.parse() {
+            if step.action.name() == "kill_predecessors" {
+                // What one leader saw gone, the next looks for anew.
+                self.done.remove(&(recovery, step.action.name(), step.target.server.clone()));
+            }
             self.begun.insert((recovery, step.action.name(), step.target.server.clone()));
         }
     }
