@@ -28,6 +28,10 @@ const RAFT: &[(u64, &str)] = &[
         44177,
         "operators whose node is killed while they ask it lose the connection, and wait in none of its memory (a fault of the rig)",
     ),
+    (
+        21828,
+        "whom a superseded recovery pointed at its candidate is pointed back when the next one is given up as well",
+    ),
     (45893, "the same, of a request that was sent twice through a node that is killed"),
 ];
 
@@ -54,6 +58,30 @@ const MODEL: &[(u64, &str)] = &[
     (
         408969,
         "a returned primary that is being pointed at a primary which is replaced meanwhile is compared with the next one, and pointed at that",
+    ),
+    (
+        2106587,
+        "what an acker alone holds is not lost where the record does not count it yet, because another had answered at its address",
+    ),
+    (
+        2164100,
+        "an acker that is started twice within two seconds is not trusted for what it held in the first life",
+    ),
+    (
+        3000084,
+        "a failover ends when its primary is back and a majority calls it healthy, however long the drain may last",
+    ),
+    (
+        3003285,
+        "a node that takes its mark behind its successor's look for sessions sends nothing that was allowed before",
+    ),
+    (
+        4001501,
+        "a MariaDB replica that has passed a switchover it has not applied yet does not seem to lack what was written before",
+    ),
+    (
+        4069206,
+        "a candidate that was never detached receives nothing behind the comparison by which it is rejoined",
     ),
     (
         23338,

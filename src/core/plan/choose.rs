@@ -234,7 +234,7 @@ fn eligible<'a>(
 
 /// MariaDB tells of what was received only where it stands, and of what stands behind that nothing before it is applied: what the
 /// old primary had executed below that place was received, whoever wrote it.
-fn passed_by(recovery: &Recovery, channel: &Channel, sets: &Sets) -> GtidSet {
+pub fn passed_by(recovery: &Recovery, channel: &Channel, sets: &Sets) -> GtidSet {
     let Target { identity, address, .. } = &recovery.old_primary;
     match &sets.old_primary {
         Some(executed) if channel.is_from(identity, address) => executed.passed_at(&channel.received),

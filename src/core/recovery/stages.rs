@@ -337,15 +337,19 @@ impl Machine {
 
     /// What an acker holds that is not the candidate's and that it did not hold when the decision was taken. A server that is
     /// started anew starts its receiver by itself, and acknowledges again what an old primary that came back commits (P6).
-    fn received_since(&self, acker: &Target, now: &ServerFacts) -> Option<GtidSet> {
+    pub(super) fn received_since(&self, acker: &Target, now: &ServerFacts) -> Option<GtidSet> {
         let decision = self.decided();
         if self.is_switchover() || self.recovery.waived.contains(&Waiver::Loss) {
             return None;
         }
         let before = self.sets.facts.get(&acker.server)?;
+        let passed = before.channels.first().map_or_else(
+            || GtidSet::empty(acker.identity.flavor),
+            |channel| choose::passed_by(&self.recovery, channel, &self.sets),
+        );
         let now = now.in_hand();
         let own = [&acker.identity, &decision.candidate.identity].map(|identity| now.written_by(identity));
-        let received = [decision.must_hold, before.in_hand()]
+        let received = [decision.must_hold, before.in_hand(), passed]
             .iter()
             .chain(&own)
             .fold(now, |left, known| left.subtract(known));

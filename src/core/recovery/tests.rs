@@ -384,3 +384,37 @@ fn of_slow_stops_the_first_to_end_is_not_preferred() {
     assert_eq!(chosen, Some(id(3)), "{:?}", world.trace);
     assert_eq!(world.recovery().ending, Some(Ending::Succeeded), "{:?}", world.trace);
 }
+
+/// MariaDB tells of what was received as a place only: what an acker applies of it while it is pointed shows then for the first
+/// time.
+#[test]
+fn what_an_acker_had_passed_was_not_received_since() {
+    let maria = |text: &str| crate::model::gtid::GtidSet::parse(Flavor::MariaDb, text).unwrap();
+    let read = |executed: &str, received: &str| {
+        let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
+        ServerFacts {
+            executed: maria(executed),
+            channels: vec![channel],
+            ..samples::facts(Flavor::MariaDb, 3)
+        }
+    };
+    let (candidate, acker) = (samples::member(Flavor::MariaDb, 2), samples::member(Flavor::MariaDb, 3));
+    let decision = Decision {
+        candidate: candidate.target(),
+        channel: String::new(),
+        must_hold: maria("0-4-113,0-1-121"),
+        lost: maria(""),
+        semi_sync_acks: Some(1),
+        unprotected: None,
+        ackers: vec![],
+        siblings: vec![],
+        considered: vec![],
+    };
+    let recovery = Recovery { decision: Some(decision), ..samples::recovery(Flavor::MariaDb) };
+    let mut machine = Machine::new(recovery, Policy::default(), 0);
+    machine.sets.old_primary = Some(maria("0-4-114,0-1-121"));
+    let since = |machine: &Machine, now: &ServerFacts| machine.received_since(&acker.target(), now);
+    machine.sets.facts.insert(acker.server.clone(), read("0-4-113", "0-1-121"));
+    assert_eq!(since(&machine, &read("0-4-114,0-1-121", "0-1-121")), None);
+    assert_eq!(since(&machine, &read("0-4-114", "0-1-122")), Some(maria("0-1-122")));
+}
