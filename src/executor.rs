@@ -107,7 +107,7 @@ impl Executor {
     /// afterwards covers it ([`Permit::confirmed`]).
     pub async fn open(&self, target: &Target, deadline: Duration) -> Result<Instant, String> {
         let until = Instant::now() + deadline;
-        self.slot(target).ready(&self.options(), until).await
+        self.slot(target).ready(&self.options(), &target.identity, until).await
     }
 
     /// Carries out one step over the session that is open, ending at `deadline` at the latest. Before every statement the

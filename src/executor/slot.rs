@@ -20,8 +20,11 @@ use super::{
 use crate::{
     core::plan::step::StepEnd,
     mistake::{Mistake, planted},
-    model::{address::Address, gtid::GtidSet},
-    session::{DIAL_AGAIN_SOON, FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions},
+    model::{address::Address, gtid::GtidSet, server::Identity},
+    session::{
+        DIAL_AGAIN_SOON, FactsReader, LineEnd, Purpose, Session, SessionError, SessionOptions,
+        identity_condition,
+    },
 };
 
 /// Idle sessions are pinged this often, so that a dead one is found before it is needed.
@@ -209,13 +212,18 @@ impl Slot {
     }
 
     /// Sees to it that there is a session with this node's mark by `until`; since when, or a sentence.
-    pub(super) async fn ready(&self, options: &ExecutorOptions, until: Instant) -> Result<Instant, String> {
+    pub(super) async fn ready(
+        &self,
+        options: &ExecutorOptions,
+        identity: &Identity,
+        until: Instant,
+    ) -> Result<Instant, String> {
         let mut inner = self.wait(until).await?;
         if !inner.is_open() {
             self.open_by(&mut inner, options, until).await?;
         }
         let opened = inner.opened.as_mut().ok_or("the session is gone")?;
-        opened.end_predecessor(options, until).await?;
+        opened.end_predecessor(options, identity, until).await?;
         Ok(opened.since)
     }
 
@@ -271,22 +279,34 @@ impl Opened {
     }
 
     /// An earlier session of this node still holds the mark: it may have a statement in flight. It is killed and seen gone,
-    /// and the mark taken, before this one is used. No permit is needed to end what is this node's own.
-    async fn end_predecessor(&mut self, options: &ExecutorOptions, until: Instant) -> Result<(), String> {
+    /// and the mark taken, before this one is used. No permit is needed to end what is this node's own; but where another server
+    /// answers at this address, the mark may be that of the session to its own.
+    async fn end_predecessor(
+        &mut self,
+        options: &ExecutorOptions,
+        identity: &Identity,
+        until: Instant,
+    ) -> Result<(), String> {
+        let left = || until.saturating_duration_since(Instant::now());
+        if self.predecessor.is_some() {
+            // A session does not change its server.
+            let guard = format!("SELECT ~0 + IF({},0,1)", identity_condition(identity));
+            let is_it = self.session.run(&guard, left()).await;
+            is_it.map_err(|error| format!("it is not {identity}, or does not say so: {error}"))?;
+        }
         let mut killed = BTreeSet::new();
         while let Some(holder) = self.predecessor {
-            let left = until.saturating_duration_since(Instant::now());
-            if left <= LOOK_AFTER {
+            if left() <= LOOK_AFTER {
                 return Err(format!(
                     "an earlier executor session of this node, connection {holder}, is still there"
                 ));
             }
             match holder != 0 && killed.insert(holder) {
-                true => self.kill(holder, left).await.map_err(|error| error.to_string())?,
+                true => self.kill(holder, left()).await.map_err(|error| error.to_string())?,
                 false => tokio::time::sleep(LOOK_AFTER).await,
             }
             let sql = options.marks().take(options.node);
-            let sets = self.session.run(&sql, left).await.map_err(|error| error.to_string())?;
+            let sets = self.session.run(&sql, left()).await.map_err(|error| error.to_string())?;
             self.hear_of(mark::holder(&sets));
         }
         if !killed.is_empty() {

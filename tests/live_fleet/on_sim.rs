@@ -327,7 +327,9 @@ impl OnSim {
             }
         };
         let mut wire = Direct { stage: self, session, deadline_ms };
-        if let Err(Gone(why)) = at_once(recipe::end_predecessor(&mut wire, &asker, &mut slot)) {
+        if let Err(Gone(why)) =
+            at_once(recipe::end_predecessor(&mut wire, &asker, &step.target.identity, &mut slot))
+        {
             return StepEnd::Refused { why };
         }
         let mut wire = Direct { stage: self, session, deadline_ms };

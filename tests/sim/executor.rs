@@ -11,7 +11,11 @@ use futures::{FutureExt as _, future::BoxFuture};
 use quorate::{
     core::plan::step::{Step, StepEnd, Target},
     executor::Permit,
-    model::{address::Address, facts::ServerFacts, server::ServerId},
+    model::{
+        address::Address,
+        facts::ServerFacts,
+        server::{Identity, ServerId},
+    },
     probe::{ProbeEvent, ProbeSettings, ProbeTarget},
     server::ports::{Host, Probe, Servers},
     session::{ReadError, SessionError},
@@ -179,14 +183,15 @@ impl SimServers {
         }
     }
 
-    async fn ready(self, place: Arc<Place>, until: Instant) -> Result<Instant, String> {
+    async fn ready(self, place: Arc<Place>, identity: Identity, until: Instant) -> Result<Instant, String> {
         let mut inner = place.wait(self.sim.clock(), until).await?;
         if !inner.is_open() {
             self.open_by(&mut inner, &place, until).await?;
         }
         let opened = inner.opened.as_mut().ok_or("the session is gone")?;
         let mut wire = OwnWire { clock: self.sim.clock(), session: &mut opened.session, until };
-        match recipe::end_predecessor(&mut wire, &self.recipe_node(), &mut opened.slot).await {
+        let node = self.recipe_node();
+        match recipe::end_predecessor(&mut wire, &node, &identity, &mut opened.slot).await {
             Ok(true) => opened.since = Instant::now(),
             Ok(false) => {}
             Err(Gone(why)) => return Err(why),
@@ -450,7 +455,7 @@ impl Servers for SimServers {
         let until = Instant::now() + deadline;
         self.note(|node| Event::Opening { node, server: target.server.clone() });
         match self.place(target) {
-            Some(place) => self.clone().ready(place, until).boxed(),
+            Some(place) => self.clone().ready(place, target.identity.clone(), until).boxed(),
             None => std::future::ready(Err(format!("no way to {}", target.address))).boxed(),
         }
     }

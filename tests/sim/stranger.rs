@@ -22,7 +22,11 @@ pub enum Guise {
 
 /// Servers that stand where they are not bound to.
 #[derive(Debug, Default)]
-pub struct Strangers(Vec<Stranger>);
+pub struct Strangers {
+    there: Vec<Stranger>,
+    /// Those that have left, and when.
+    gone: Vec<(Stranger, u64)>,
+}
 
 /// A server at an address that is another's.
 #[derive(Debug, Clone, Copy)]
@@ -36,12 +40,21 @@ pub struct Stranger {
 impl Strangers {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Stranger> {
-        self.0.iter()
+        self.there.iter()
     }
 
     /// Since when a stranger stands there.
     pub fn since(&self, server: ServerNo) -> Option<u64> {
-        self.0.iter().find(|stranger| stranger.server == server).map(|stranger| stranger.since)
+        self.there.iter().find(|stranger| stranger.server == server).map(|stranger| stranger.since)
+    }
+
+    /// Whether one stood there at that moment, true time.
+    pub fn stood(&self, server: ServerNo, at: u64) -> bool {
+        let gone = self
+            .gone
+            .iter()
+            .any(|(stranger, until)| stranger.server == server && (stranger.since..=*until).contains(&at));
+        gone || self.since(server).is_some_and(|since| since <= at)
     }
 }
 
@@ -126,7 +139,7 @@ impl World {
 
     fn came(&mut self, servers: &[ServerNo]) {
         for server in servers.iter().copied() {
-            self.strangers.0.push(Stranger { server, since: self.now });
+            self.strangers.there.push(Stranger { server, since: self.now });
             self.fleet.spy(server, true);
             self.restarted.insert(server);
         }
@@ -137,7 +150,10 @@ impl World {
     }
 
     fn left(&mut self, servers: &[ServerNo]) -> bool {
-        self.strangers.0.retain(|stranger| !servers.contains(&stranger.server));
+        let all = std::mem::take(&mut self.strangers.there).into_iter();
+        let (gone, there): (Vec<_>, Vec<_>) = all.partition(|stranger| servers.contains(&stranger.server));
+        self.strangers.there = there;
+        self.strangers.gone.extend(gone.into_iter().map(|stranger| (stranger, self.now)));
         servers.iter().for_each(|server| self.fleet.spy(*server, false));
         true
     }

@@ -99,7 +99,7 @@ pub struct World {
     pub published: BTreeMap<u64, u64>,
     /// Servers whose process began anew: their switches are as their configuration files have them.
     pub restarted: BTreeSet<ServerNo>,
-    /// When starts and decisions were proposed: by node, term and log time.
+    /// When starts, decisions and publications were proposed: by node, term and log time.
     pub proposed: BTreeMap<(u64, u64, u64), u64>,
     /// Operators' requests that were answered.
     pub answered: BTreeSet<String>,
@@ -138,7 +138,10 @@ impl World {
     pub fn note_proposal(&mut self, node: u64, term: u64, command: &Command) {
         let judged = matches!(
             command.change,
-            Change::StartRecovery(_) | Change::DecidePromotion { .. } | Change::NextCandidate { .. }
+            Change::StartRecovery(_)
+                | Change::DecidePromotion { .. }
+                | Change::NextCandidate { .. }
+                | Change::Publish { .. }
         );
         if judged {
             self.proposed.insert((node, term, command.at_ms), self.now);

@@ -224,7 +224,7 @@ fn eligible<'a>(
         false => facts.in_hand(),
     };
     let mut held = in_hand.clone();
-    held.merge(&passed_by(recovery, channel, sets));
+    held.merge(&passed_by(recovery, facts, channel, sets));
     if let Some(shrunk) = marks::shrunk(sets.marks.get(&member.server), facts) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
@@ -233,11 +233,15 @@ fn eligible<'a>(
 }
 
 /// MariaDB tells of what was received only where it stands, and of what stands behind that nothing before it is applied: what the
-/// old primary had executed below that place was received, whoever wrote it.
-pub fn passed_by(recovery: &Recovery, channel: &Channel, sets: &Sets) -> GtidSet {
+/// old primary had executed below that place was received, whoever wrote it; but for what the server wrote itself, which no
+/// source sends it.
+fn passed_by(recovery: &Recovery, facts: &ServerFacts, channel: &Channel, sets: &Sets) -> GtidSet {
     let Target { identity, address, .. } = &recovery.old_primary;
     match &sets.old_primary {
-        Some(executed) if channel.is_from(identity, address) => executed.passed_at(&channel.received),
+        Some(executed) if channel.is_from(identity, address) => {
+            let passed = executed.passed_at(&channel.received);
+            passed.subtract(&passed.written_by(&facts.identity))
+        }
         _ => GtidSet::empty(identity.flavor),
     }
 }
@@ -355,9 +359,7 @@ fn check_semi_sync(
 /// What an acker holds and nobody who counts does, where it does not count itself: another server answered at its address, and
 /// the record was not told yet that it stands there again.
 fn not_counted(acker: &Member, facts: &ServerFacts, held: &GtidSet) -> Option<String> {
-    if acker.state == MemberState::Normal {
-        return None;
-    }
+    let MemberState::Changed { .. } = acker.state else { return None };
     let in_hand = facts.in_hand();
     let received = in_hand.subtract(&in_hand.written_by(&facts.identity));
     let alone = received.subtract(held);

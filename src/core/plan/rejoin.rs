@@ -87,8 +87,8 @@ fn errant(returned: &ServerFacts, primary: &ServerFacts) -> GtidSet {
 fn known(order: &StandingOrder, left_behind: bool, returned: &ServerFacts) -> &'static str {
     match (order.semi_sync, returned.semi_sync.source_enabled) {
         (true, _) if left_behind => {
-            "received by nobody that was promoted; a replica was left behind when it was replaced: where that one followed it \
-             again, it may have been acknowledged"
+            "received by nobody that was promoted; a replica may have been left behind when it was replaced: where that one \
+             followed it again, it may have been acknowledged"
         }
         (true, Some(true)) => {
             "written after the last acknowledgement it could get: never acknowledged to a client under semi-sync"

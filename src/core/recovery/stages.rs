@@ -10,7 +10,7 @@ use crate::{
             step::{Action, SourceOptions, Step, StepEnd, Target},
         },
         replicated::{
-            Change,
+            Change, MemberState,
             recovery::{Decision, Ending, Kind, Revoked, Waiver},
         },
     },
@@ -130,9 +130,10 @@ impl Machine {
     }
 
     /// A witness that tries to connect to a silent host stops slowly (MySQL): it is waited for only where the decision needs
-    /// it.
+    /// it, or a person asked: the primary may be alive then, and have sent it more since it was looked at.
     fn waiting_for_stops(&self, context: &Context<'_>) -> bool {
         let witness = context.state.clusters.get(&self.recovery.cluster).and_then(|c| c.witness.as_ref());
+        let witness = witness.filter(|_| self.recovery.requested_by.is_none());
         let mut stopping = self.running.values().filter(|r| r.purpose == Purpose::Revoke);
         stopping.any(|r| witness.is_none_or(|w| w.target.server != r.step.target.server))
     }
@@ -256,6 +257,9 @@ impl Machine {
 
     /// A successor goes by the committed decision when the candidate is there and still holds what it must.
     fn resume_decision(&mut self, decision: Decision, context: &Context<'_>) -> Vec<Effect> {
+        if let Some(why) = self.acknowledged_since(&decision, context) {
+            return self.start_undo(why, context);
+        }
         let candidate = &decision.candidate;
         let holds = self.sets.facts.get(&candidate.server).is_some_and(|facts| {
             let detached = facts.channels.is_empty();
@@ -273,6 +277,21 @@ impl Machine {
                 context,
             ),
         }
+    }
+
+    /// What an acker in service holds beyond a predecessor's decision, which under semi-sync left out nothing that was read.
+    fn acknowledged_since(&self, decision: &Decision, context: &Context<'_>) -> Option<String> {
+        let (_, ackers) = self.recovery.semi_sync.as_ref()?;
+        if self.is_switchover() || self.recovery.waived.contains(&Waiver::Loss) {
+            return None;
+        }
+        let members = &context.state.clusters.get(&self.recovery.cluster)?.members;
+        ackers.iter().filter(|acker| **acker != decision.candidate.server).find_map(|acker| {
+            let (member, facts) = (members.get(acker)?, self.sets.facts.get(acker)?);
+            let received = beyond(decision, &decision.must_hold, facts);
+            let counts = member.state == MemberState::Normal && !received.is_empty();
+            counts.then(|| format!("{} received {received} after the decision", member.address))
+        })
     }
 
     // ---- Ackers (semi-sync): k of them at the still read-only candidate, its source side on.
@@ -343,16 +362,7 @@ impl Machine {
             return None;
         }
         let before = self.sets.facts.get(&acker.server)?;
-        let passed = before.channels.first().map_or_else(
-            || GtidSet::empty(acker.identity.flavor),
-            |channel| choose::passed_by(&self.recovery, channel, &self.sets),
-        );
-        let now = now.in_hand();
-        let own = [&acker.identity, &decision.candidate.identity].map(|identity| now.written_by(identity));
-        let received = [decision.must_hold, before.in_hand(), passed]
-            .iter()
-            .chain(&own)
-            .fold(now, |left, known| left.subtract(known));
+        let received = beyond(&decision, &before.in_hand(), now);
         (!received.is_empty()).then_some(received)
     }
 
@@ -592,4 +602,14 @@ impl Machine {
             wait: true,
         }
     }
+}
+
+/// What a server holds beyond a decision and what is `known` of it. Not what it or the candidate wrote; nor, on MariaDB, what
+/// stands below a place that was known: of what was received only that is told, and the rest shows when it is applied.
+fn beyond(decision: &Decision, known: &GtidSet, facts: &ServerFacts) -> GtidSet {
+    let now = facts.in_hand();
+    let own = [&facts.identity, &decision.candidate.identity].map(|identity| now.written_by(identity));
+    let passed = [&decision.must_hold, known].map(|known| now.passed_at(known));
+    let known = [&decision.must_hold, &decision.lost, known].into_iter().chain(&own).chain(&passed);
+    known.fold(now.clone(), |left, known| left.subtract(known))
 }

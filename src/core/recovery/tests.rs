@@ -412,9 +412,31 @@ fn what_an_acker_had_passed_was_not_received_since() {
     };
     let recovery = Recovery { decision: Some(decision), ..samples::recovery(Flavor::MariaDb) };
     let mut machine = Machine::new(recovery, Policy::default(), 0);
-    machine.sets.old_primary = Some(maria("0-4-114,0-1-121"));
     let since = |machine: &Machine, now: &ServerFacts| machine.received_since(&acker.target(), now);
     machine.sets.facts.insert(acker.server.clone(), read("0-4-113", "0-1-121"));
     assert_eq!(since(&machine, &read("0-4-114,0-1-121", "0-1-121")), None);
     assert_eq!(since(&machine, &read("0-4-114", "0-1-122")), Some(maria("0-1-122")));
+}
+
+/// Found by a review: the node that had decided died, and an acker was started anew before its successor read it: what it
+/// acknowledged meanwhile was part of that reading.
+#[test]
+fn a_successor_goes_by_no_decision_that_an_acker_has_outrun() {
+    for (executed, goes_on) in [("1-10", true), ("1-12", false)] {
+        let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3)])));
+        world.dies_before = Some("drain");
+        assert!(!world.run(false));
+        (world.node, world.term, world.dies_before) = (2, 2, None);
+        let recovery = world.recovery().id;
+        world.commit(Change::TakeOver { recovery, evidence: vec![] });
+        for n in [1, 3] {
+            world.facts.insert(id(n), facts(n, &format!("{OLD}:{executed}"), ""));
+        }
+        world.machine = Machine::new(world.recovery().clone(), Policy::default(), world.now_ms);
+        assert!(world.run(true));
+        let recovery = world.recovery();
+        let ending = if goes_on { Ending::Succeeded } else { Ending::Cancelled };
+        assert_eq!(recovery.ending, Some(ending), "{}", recovery.reason);
+        assert_eq!(recovery.reason.contains("db3:3306 received"), !goes_on, "{}", recovery.reason);
+    }
 }

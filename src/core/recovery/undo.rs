@@ -125,8 +125,13 @@ impl Machine {
         // A predecessor may have gone further with one that was passed over since, and what this one superseded may have
         // pointed anybody at a candidate of its own.
         let before = self.resumed && !self.recovery.passed_over.is_empty();
+        // Read by this one, behind the end of the other's sessions: it follows the old primary still.
+        let stayed = self.sets.facts.get(&revoked.target.server).is_some_and(|facts| {
+            let channel = facts.channels.iter().find(|channel| channel.name == revoked.channel);
+            channel.is_some_and(|channel| channel.source == old.address)
+        });
         let moved = before
-            || self.recovery.supersedes.is_some()
+            || (self.recovery.supersedes.is_some() && !stayed)
             || self.decision.as_ref().is_some_and(|d| {
                 let is = |server: &ServerId| server == &revoked.target.server;
                 is(&d.candidate.server) || d.ackers.iter().any(|a| is(&a.target.server))
@@ -184,10 +189,13 @@ impl Machine {
         }
         let mut effects: Vec<Effect> = self.reopen(context).into_iter().collect();
         let over_time = context.now_ms.saturating_sub(self.since_ms) > UNDO_MAX_MS;
-        if !over_time {
+        // As long as it can end in time; or while the old primary is waited for anyway.
+        let in_time = context.now_ms.saturating_sub(self.since_ms) + UNDO_STEP_MS <= UNDO_MAX_MS;
+        if in_time || self.fences.open() {
             effects.extend(self.undo_again(context));
         }
-        let replicas = (self.waiting_for(Purpose::Undo) || !self.unfinished.is_empty()) && !over_time;
+        let again = !self.unfinished.is_empty() && in_time;
+        let replicas = (self.waiting_for(Purpose::Undo) && !over_time) || again;
         // Nothing is sent to the old primary once the recovery has ended (P1): an attempt under way ends first.
         let primary = self.fences.open() || self.waiting_for(Purpose::Reopen);
         if replicas || primary || !self.undo_committed {
@@ -202,13 +210,10 @@ impl Machine {
         if self.fences.opened() {
             reason += &format!("; {} was seen open", self.recovery.old_primary.address);
         }
-        let told = |step: &Step| self.unfinished.contains_key(&step.target.server);
         let waiting = self.running.values().filter(|running| running.purpose == Purpose::Undo);
-        let unheard = waiting
-            .filter(|running| !told(&running.step))
-            .map(|running| format!("{} has not ended", running.step));
-        let failed =
-            self.unfinished.values().map(|unfinished| format!("{} {}", unfinished.step, unfinished.end));
+        let unheard = waiting.map(|running| format!("{} has not ended", running.step));
+        let ended = self.unfinished.values().filter(|unfinished| unfinished.next_ms.is_some());
+        let failed = ended.map(|unfinished| format!("{} {}", unfinished.step, unfinished.end));
         let undone: Vec<String> = self.undone.iter().cloned().chain(failed).chain(unheard).collect();
         if !undone.is_empty() {
             reason += &format!("; could not be undone: {}", undone.join("; "));

@@ -39,6 +39,8 @@ struct Held {
     verdict: Verdict,
     /// No later than it was reached, this node's milliseconds; `None`: not known.
     judged_ms: Option<u64>,
+    /// Since when its node has said the same, as far as that is known.
+    since_ms: Option<u64>,
 }
 
 /// Newest verdict of each node on each cluster.
@@ -62,14 +64,25 @@ impl Gathered {
             newer && !(judged_ms.is_none() && same_process && says_the_same(&held.verdict, &verdict))
         });
         if takes_its_place {
-            of_cluster.insert(verdict.node, Held { verdict, judged_ms });
+            let same = of_cluster.get(&verdict.node).filter(|held| {
+                held.verdict.incarnation == verdict.incarnation && says_the_same(&held.verdict, &verdict)
+            });
+            let since_ms = same.and_then(|held| held.since_ms).or(judged_ms);
+            of_cluster.insert(verdict.node, Held { verdict, judged_ms, since_ms });
         }
     }
 
     /// What is held on a cluster, each with the most it can be old now. What is of unknown age is left out.
     pub fn testimonies(&self, cluster: &ClusterId, now_ms: u64) -> Vec<Testimony> {
+        self.lasting(cluster, now_ms, 0)
+    }
+
+    /// The same, of those only whose nodes have said so for that long.
+    pub fn lasting(&self, cluster: &ClusterId, now_ms: u64, for_ms: u64) -> Vec<Testimony> {
         let of_cluster = self.held.get(cluster).into_iter().flat_map(BTreeMap::values);
+        let lasts = |held: &&Held| held.since_ms.is_none_or(|since| now_ms.saturating_sub(since) >= for_ms);
         of_cluster
+            .filter(lasts)
             .filter_map(|held| {
                 let age_ms = now_ms.saturating_sub(held.judged_ms?);
                 Some(Testimony { verdict: held.verdict.clone(), age_ms })
@@ -133,6 +146,19 @@ mod tests {
         gathered.take(verdict(7), Some(100));
         gathered.take(Verdict { finding: Finding::Blind { why: "paused".into() }, ..verdict(8) }, None);
         assert_eq!(gathered.testimonies(&ClusterId("c".into()), 200), []);
+    }
+
+    #[test]
+    fn what_lasts_was_said_for_that_long_without_a_break() {
+        let mut gathered = Gathered::default();
+        let cluster = ClusterId("c".into());
+        gathered.take(verdict(7), Some(100));
+        gathered.take(verdict(8), Some(600));
+        assert_eq!(gathered.lasting(&cluster, 1_000, 901), []);
+        assert_eq!(gathered.lasting(&cluster, 1_000, 900)[0].age_ms, 400);
+        gathered.take(Verdict { finding: Finding::Blind { why: "paused".into() }, ..verdict(9) }, Some(700));
+        gathered.take(verdict(10), Some(800));
+        assert_eq!(gathered.lasting(&cluster, 1_000, 900), [], "it said something else in between");
     }
 
     /// As after an election: the answer to the urgent round, and a report that was sent before a stamp was heard.

@@ -13,7 +13,7 @@ use crate::{
         replicated::{Change, OrderStage, Outcome, StandingOrder},
     },
     executor::Permit,
-    model::{facts::ServerFacts, policy::Policy},
+    model::{facts::ServerFacts, policy::Policy, server::ServerId},
     server::{group::SELF, tools::Tools},
 };
 
@@ -91,7 +91,8 @@ impl Rejoin {
         // Of a record that is gone nothing is known.
         let left_behind = self.tools.read(|state| {
             let recovery = state.recoveries.get(&self.order.recovery);
-            recovery.is_none_or(|recovery| !recovery.left_behind.is_empty())
+            let others = |(server, _): &(ServerId, String)| *server != self.order.target.server;
+            recovery.is_none_or(|recovery| recovery.left_behind.iter().any(others))
         });
         match rejoin::judge(&self.order, left_behind, &returned, &primary) {
             Return::Errant { errant, why } => {

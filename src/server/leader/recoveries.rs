@@ -207,11 +207,14 @@ impl Leader {
         }
     }
 
-    /// A failover whose primary a majority calls healthy again is given up, where nothing was promoted yet.
+    /// A failover whose primary a majority has called healthy again for as long as silence takes to be one is given up, where
+    /// nothing was promoted yet. At once would be too soon: a node whose attempts end without any word says so for a moment
+    /// after the last answer.
     pub(super) fn consider_end(&mut self, cluster: &ClusterId) {
         let undoable = |recovery: &Recovery| !recovery.undoing() && recovery.phase < Phase::Intent;
         let Some(recovery) = self.holder(cluster).filter(undoable) else { return };
-        let testimonies = self.gathered.testimonies(cluster, self.tools.now_ms());
+        let for_ms = self.tools.read(|state| state.policy.silence_ms);
+        let testimonies = self.gathered.lasting(cluster, self.tools.now_ms(), for_ms);
         let is_over = self.with_question(&recovery, |question| agreement::is_over(question, &testimonies));
         if is_over {
             self.tell_of_an_answer(&recovery, "a majority of the voters call it healthy");

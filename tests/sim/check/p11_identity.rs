@@ -54,7 +54,10 @@ impl Check for IdentityNotAddress {
                     return Ok(());
                 };
                 let Some(no) = world.server_at(&decision.candidate.address) else { return Ok(()) };
-                match is_old(world, no, at) {
+                // Committed late it rests on what was read before it was proposed.
+                let key = (command.node, command.term, command.at_ms);
+                let proposed = world.proposed.get(&key).copied().unwrap_or(at);
+                match is_old(world, no, proposed) {
                     true => Err(format!("a stranger at server {} is published as primary", no.0)),
                     false => Ok(()),
                 }

@@ -67,6 +67,8 @@ fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
         return Ok(());
     }
     let LastSeen { answered, gone, gap, silent_round } = seen;
+    // What another server said in its place was not its answer.
+    let answered = answered.filter(|answered| !world.strangers.stood(ServerNo(server), *answered));
     let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
         || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);
     let turned_away = gone.is_some_and(|gone| gone >= since);

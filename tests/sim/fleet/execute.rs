@@ -106,12 +106,9 @@ impl SimServer {
         self.settle_turn(id, turn, limit, now_ms)
     }
 
-    /// Remembers what the executor's sessions have brought about. Those that they end of their own are nobody else's.
+    /// Remembers what the executor's sessions have brought about.
     fn spy(&mut self, id: u64, statement: &Statement, turn: &Turn) {
-        let is_executors =
-            |id: &u64| self.sessions.get(id).is_none_or(|session| session.account == Account::Executor);
-        let own = matches!(statement, Statement::KillConnection(target) if is_executors(target));
-        let executor = is_executors(&id) && !own;
+        let executor = self.sessions.get(&id).is_some_and(|session| session.account == Account::Executor);
         if let (Some(spied), Turn::Done(_), true) = (&mut self.spied, turn, executor) {
             spied.push(statement.clone());
         }

@@ -16,7 +16,7 @@ use quorate::{
     model::{
         facts::{Channel, ServerFacts},
         gtid::GtidSet,
-        server::Flavor,
+        server::{Flavor, Identity},
     },
 };
 
@@ -100,8 +100,19 @@ pub async fn run<W: Wire>(wire: &mut W, node: &Node, slot: &mut Slot, step: &Ste
 
 /// An earlier session of this node still holds the mark: it is killed and seen gone, and the mark taken, before this one is
 /// used. Whether the mark was taken just now.
-pub async fn end_predecessor(wire: &mut impl Wire, node: &Node, slot: &mut Slot) -> Result<bool, Gone> {
+pub async fn end_predecessor(
+    wire: &mut impl Wire,
+    node: &Node,
+    identity: &Identity,
+    slot: &mut Slot,
+) -> Result<bool, Gone> {
     let (before, mut killed) = (slot.predecessor, BTreeSet::new());
+    if before.is_some() {
+        let answer = wire.send(vec![Statement::CheckIdentity(identity.clone())]).await?;
+        if let Some(error) = answer.error {
+            return Err(Gone(format!("it is not {identity}: {error}")));
+        }
+    }
     while let Some(holder) = slot.predecessor {
         if wire.left_ms() <= sessions::LOOK_AFTER_MS {
             return Err(Gone(format!(

@@ -441,6 +441,11 @@ fn what_a_mariadb_replica_has_passed_it_does_not_lack() {
     assert_eq!(decision.candidate.server, id(3));
     assert!(decision.lost.is_empty(), "{}", decision.lost);
     assert_eq!(decision.must_hold.to_string(), "0-1-121,0-2-113", "what its own facts can show");
+    // Its own, which it lost: no source sends it that.
+    let mut own = case.sets.clone();
+    own.old_primary = Some(maria("0-1-121,0-2-114,0-3-100"));
+    let decision = decide(&case.state, &case.recovery, &own).unwrap();
+    assert_eq!(decision.lost.to_string(), "0-3-100");
     let channel = case.channel(3);
     (channel.source, channel.source_server_id) = (Address::new("db9", 3306), Some(9));
     let lost = case.decide().unwrap().lost;

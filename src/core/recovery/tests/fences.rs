@@ -233,11 +233,12 @@ fn whoever_a_superseded_recovery_may_have_pointed_is_pointed_back() {
     let mut second = world.recovery().clone();
     (second.supersedes, second.undo) = (Some(second.id), None);
     world.machine = Machine::new(second, Policy::default(), world.now_ms);
+    world.facts.get_mut(&id(2)).unwrap().channels[0].source = Address::new("db3", 3306);
     world.trace.clear();
     let effects = world.feed(Event::Begin { resumed: false });
     world.settle(effects);
-    for db in ["db2", "db3", "db4"] {
-        assert!(world.trace.contains(&format!("point {db}")), "{:?}", world.trace);
+    for step in ["point db2", "point db3", "start_receiver db4"] {
+        assert!(world.trace.contains(&step.to_owned()), "{step}: {:?}", world.trace);
     }
 }
 

@@ -47,6 +47,26 @@ fn a_witness_that_may_hold_more_than_the_others_is_waited_for() {
     }
 }
 
+/// Found by the simulation (seed 4112094): a person replaced a primary that was alive, and what it had just sent the witness was
+/// lost, unnamed.
+#[test]
+fn in_a_forced_failover_the_witness_is_waited_for() {
+    for by in [None, Some("a person".to_owned())] {
+        let mut world = with_witness(4, (1, 1), true, None);
+        world.machine.recovery.requested_by = by.clone();
+        let effects = world.feed(Event::Begin { resumed: false });
+        let is_witness =
+            |effect: &Effect| matches!(effect, Effect::Run { step, .. } if step.target.server == id(4));
+        let (held, rest): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(is_witness);
+        world.settle(rest);
+        world.wait(200);
+        assert_eq!(world.trace.contains(&"decide_promotion".to_owned()), by.is_none(), "{:?}", world.trace);
+        world.settle(held);
+        world.wait(200);
+        assert!(world.trace.contains(&"decide_promotion".to_owned()), "{:?}", world.trace);
+    }
+}
+
 #[test]
 fn a_slow_witness_is_not_waited_for_unless_it_may_have_acknowledged() {
     for semi_sync in [None, Some((1, vec![id(2), id(3), id(4)]))] {
