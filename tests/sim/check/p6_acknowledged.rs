@@ -167,9 +167,13 @@ impl Acknowledged {
     }
 }
 
-/// Whether the number under which a row was written here is that of another transaction there, which came first.
+/// Whether the number under which a row was written here is that of another transaction there, which came first; or waits there
+/// for its acknowledgement.
 fn stands_for_another(row: u64, here: &Log, there: &Log) -> bool {
-    written_in(row, here).is_some_and(|txn| there.executed_as_read().contains(&txn.gtid))
+    written_in(row, here).is_some_and(|txn| {
+        let given = there.entries().iter().rev().any(|entry| entry.txn.gtid == txn.gtid);
+        given || there.executed_as_read().contains(&txn.gtid)
+    })
 }
 
 /// The transaction by which a row came into this log.
