@@ -215,6 +215,8 @@ pub struct Machine {
     next: Option<Decision>,
     /// When a drain that was refused is tried again.
     drain_again_ms: Option<u64>,
+    /// When the receivers had been stopped and the sets were judged, monotonic milliseconds.
+    decided_ms: u64,
     intent_committed: bool,
     detached: bool,
     ackers_done: u32,
@@ -256,6 +258,7 @@ impl Machine {
             decision,
             next: None,
             drain_again_ms: None,
+            decided_ms: now_ms,
             intent_committed,
             detached: false,
             ackers_done: 0,

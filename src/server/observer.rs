@@ -66,6 +66,8 @@ struct Observer {
     policy: Policy,
     views: Views,
     ticked_ms: u64,
+    /// As of the last thing that it dealt with.
+    suspended_ms: u64,
 }
 
 /// Starts observing.
@@ -85,6 +87,7 @@ pub fn observe(tools: Tools, out: mpsc::Sender<Sighting>) -> ObserverHandle {
         policy: Policy::default(),
         views: views.clone(),
         ticked_ms: 0,
+        suspended_ms: 0,
     };
     spawner.start(observer.run(inbox, probe_ends));
     ObserverHandle { inputs, views }
@@ -96,6 +99,7 @@ impl Observer {
         let mut pauses = self.tools.ports.host.pauses();
         self.sequence = self.first_sequence();
         self.follow_state();
+        self.suspended_ms = self.tools.suspended_ms();
         loop {
             let wake = async {
                 match self.next_tick() {
@@ -105,12 +109,29 @@ impl Observer {
             };
             tokio::select! {
                 biased;
-                Some(event) = probe_ends.recv() => self.probe_ended(event),
-                Some(input) = inbox.recv() => self.input(input),
+                Some(event) = probe_ends.recv() => {
+                    self.woken();
+                    self.probe_ended(event)
+                }
+                Some(input) = inbox.recv() => {
+                    self.woken();
+                    self.input(input)
+                }
                 Ok(()) = applied.changed() => self.follow_state(),
                 Ok(()) = pauses.changed() => self.input(Input::Paused),
-                () = wake => self.tick(),
+                () = wake => {
+                    self.woken();
+                    self.tick()
+                }
             }
+        }
+    }
+
+    /// A machine that was suspended comes here before its own loop notices: what it knew is told nobody any more.
+    fn woken(&mut self) {
+        let before_ms = std::mem::replace(&mut self.suspended_ms, self.tools.suspended_ms());
+        if self.tools.was_suspended_since(before_ms) {
+            self.paused();
         }
     }
 
@@ -255,7 +276,9 @@ impl Observer {
     fn input(&mut self, input: Input) {
         match input {
             Input::Urgent { cluster, bound_ms, reply } => self.start_urgent(cluster, bound_ms, reply),
-            Input::UrgentEnded { cluster, began_ms, silent } => self.urgent_ended(&cluster, began_ms, silent),
+            Input::UrgentEnded { cluster, of, began_ms, silent } => {
+                self.urgent_ended(&cluster, &of, began_ms, silent)
+            }
             Input::Look { cluster, reply } => {
                 let now_ms = self.tools.now_ms();
                 let _ = reply.send(self.scenes.get(&cluster).map(|scene| scene.seen(now_ms)));
@@ -273,7 +296,11 @@ impl Observer {
     }
 
     fn start_urgent(&mut self, id: ClusterId, bound_ms: u64, reply: oneshot::Sender<Option<Verdict>>) {
-        let Some(scene) = self.scenes.get_mut(&id).filter(|scene| scene.primary_probe().is_some()) else {
+        let Some(scene) = self.scenes.get_mut(&id) else {
+            let _ = reply.send(None);
+            return;
+        };
+        let Some(of) = scene.primary.clone().filter(|_| scene.primary_probe().is_some()) else {
             let _ = reply.send(None);
             return;
         };
@@ -291,13 +318,15 @@ impl Observer {
         self.tools.start(async move {
             // Refused, unreachable and closed are no answers either: nothing living spoke within the bound.
             let silent = attempt.await.is_ok_and(|event| !event.outcome.spoke());
-            let _ = inputs.send(Input::UrgentEnded { cluster: id, began_ms, silent }).await;
+            let _ = inputs.send(Input::UrgentEnded { cluster: id, of, began_ms, silent }).await;
         });
     }
 
-    fn urgent_ended(&mut self, id: &ClusterId, began_ms: u64, silent: bool) {
+    /// One on a server that was the primary when it began, and is not any more, says nothing of its successor.
+    fn urgent_ended(&mut self, id: &ClusterId, of: &ServerId, began_ms: u64, silent: bool) {
         let now_ms = self.tools.now_ms();
-        let Some(scene) = self.scenes.get_mut(id) else { return };
+        let scene = self.scenes.get_mut(id).filter(|scene| scene.primary.as_ref() == Some(of));
+        let Some(scene) = scene else { return };
         let answered_ms = scene.of_primary().and_then(|seen| seen.answered_ms);
         let answered_since = answered_ms.is_some_and(|at| at >= began_ms);
         scene.round.running = false;

@@ -77,10 +77,15 @@ impl Reporter {
         let permit = self.under_way.clone().try_acquire_owned();
         let (Some(to), Ok(permit)) = (leadership.leader, permit) else { return };
         let (tools, heard) = (self.tools.clone(), self.heard.clone());
+        let suspended_ms = tools.suspended_ms();
         self.tools.start(async move {
             let _permit = permit;
             // A second time where the leader could not date the first: it is new, or its stamp was never heard.
             for _ in 0..2 {
+                // The clock that dates it stood still meanwhile: it would seem younger than it is.
+                if tools.was_suspended_since(suspended_ms) {
+                    return;
+                }
                 let judged = heard.date(judged_ms);
                 let report = tools.ports.peers.report(to, verdict.clone(), judged);
                 let Some(Ok(Some(stamp))) = tools.within(REPORT, report).await else {

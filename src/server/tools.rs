@@ -50,6 +50,19 @@ impl Tools {
         Ok(began)
     }
 
+    /// Whether it was, since [`Tools::suspended_ms`] was that.
+    pub fn was_suspended_since(&self, before_ms: u64) -> bool {
+        // The two clocks are read one after the other.
+        self.suspended_ms().abs_diff(before_ms) > 100
+    }
+
+    /// For how long the machine has been suspended, plus a constant: its monotonic clock stands still then, CLOCK_BOOTTIME goes
+    /// on. Milliseconds.
+    pub fn suspended_ms(&self) -> u64 {
+        let host = &self.ports.host;
+        host.boottime_ms().saturating_sub(host.now_ms())
+    }
+
     /// This process' monotonic milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.ports.host.now_ms()

@@ -466,7 +466,7 @@ impl LastSeen {
     fn note(&mut self, now: u64, outcome: &Outcome) {
         match outcome {
             Outcome::Answered { .. } => {
-                let gap = now - self.answered.unwrap_or(now);
+                let gap = now - self.answered.unwrap_or(0);
                 if gap >= GAP_MS {
                     self.gap = Some((now, gap));
                 }

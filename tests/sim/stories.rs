@@ -83,6 +83,12 @@ const MODEL: &[(u64, &str)] = &[
         4069206,
         "a candidate that was never detached receives nothing behind the comparison by which it is rejoined",
     ),
+    (6059625, "a node whose machine was suspended tells nobody what it knew before"),
+    (
+        6066591,
+        "behind a drain of four seconds a primary that is back for long enough ends the failover, though nobody says anything new",
+    ),
+    (6054130, "an urgent round on a primary that is replaced meanwhile is no round on the next one"),
     (
         23338,
         "on MariaDB a replica whose applier stops again at once is re-pointed without stopping its receiver",

@@ -192,6 +192,7 @@ impl Machine {
         match self.stage {
             Stage::Revoke => self.maybe_decide(context),
             Stage::Drain => self.drain_again(context),
+            Stage::Ackers => self.ackers_settled(context),
             Stage::Undo => self.maybe_finish_undo(context),
             _ => Vec::new(),
         }

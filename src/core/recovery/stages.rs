@@ -28,6 +28,10 @@ const SLOW_STOP_MS: u64 = 2_500;
 /// Once the first of these has ended: how long the others are waited for. They began together and take the same time, and what
 /// they hold may be more.
 const SLOW_STOPS_APART_MS: u64 = 500;
+/// A drain that takes so long leaves a server the time to be started anew.
+const LONG_DRAIN_MS: u64 = 1_000;
+/// How long the other ackers are waited for behind such a drain, where enough of them follow.
+const ACKERS_APART_MS: u64 = 1_000;
 /// Bound of pointing a replica, its connection included.
 const POINT_MS: u64 = 15_000;
 
@@ -245,6 +249,7 @@ impl Machine {
             Ok(decision) if self.may_miss(&decision) && !self.stops_are_overdue(context) => Vec::new(),
             Ok(decision) => {
                 self.enter(Stage::Decide, context.now_ms);
+                self.decided_ms = context.now_ms;
                 self.decision = Some(decision.clone());
                 vec![Effect::Propose(Change::DecidePromotion {
                     recovery: self.recovery.id,
@@ -270,6 +275,7 @@ impl Machine {
             return Vec::new();
         }
         self.enter(Stage::Decide, context.now_ms);
+        self.decided_ms = context.now_ms;
         match holds {
             true => self.start_drain(context),
             false => self.start_undo(
@@ -342,7 +348,7 @@ impl Machine {
         }
         let needed = self.decided().semi_sync_acks.unwrap_or(0);
         if self.semi_sync_source_on && self.ackers_done >= needed {
-            return self.start_commit(context);
+            return self.ackers_settled(context);
         }
         let waiting = self.waiting_for(Purpose::Acker) || self.waiting_for(Purpose::SemiSyncSource);
         match waiting {
@@ -351,6 +357,18 @@ impl Machine {
                 format!("{} of {needed} ackers follow the candidate ({end})", self.ackers_done),
                 context,
             ),
+        }
+    }
+
+    /// Enough of them follow. Where the drain took long, the others are heard, too: one of them may have been started anew since.
+    pub(super) fn ackers_settled(&mut self, context: &Context<'_>) -> Vec<Effect> {
+        let needed = self.decided().semi_sync_acks.unwrap_or(0);
+        let enough = self.semi_sync_source_on && self.ackers_done >= needed;
+        let drained_long = self.since_ms.saturating_sub(self.decided_ms) >= LONG_DRAIN_MS;
+        let in_time = context.now_ms.saturating_sub(self.since_ms) < ACKERS_APART_MS;
+        match enough && !(drained_long && in_time && self.waiting_for(Purpose::Acker)) {
+            true => self.start_commit(context),
+            false => Vec::new(),
         }
     }
 

@@ -440,3 +440,42 @@ fn a_successor_goes_by_no_decision_that_an_acker_has_outrun() {
         assert_eq!(recovery.reason.contains("db3:3306 received"), !goes_on, "{}", recovery.reason);
     }
 }
+
+/// Found by the simulation (seed 6066591): one acker followed at once, and the other, which had been started anew during a drain of
+/// four seconds and had acknowledged what its old source wrote, was heard too late.
+#[test]
+fn behind_a_long_drain_all_ackers_are_heard() {
+    for is_long in [false, true] {
+        let mut world = World::new(Kind::Failover, Some((1, vec![id(2), id(3), id(4)])));
+        if is_long {
+            world.ends.insert(("drain", id(2)), StepEnd::Refused { why: "not yet".into() });
+        }
+        let is_acker = |effect: &Effect| match effect {
+            Effect::Run { step, .. } => step.action.name() == "point" && step.target.server == id(4),
+            _ => false,
+        };
+        let began_ms = world.now_ms;
+        let mut queue = VecDeque::from(world.feed(Event::Begin { resumed: false }));
+        while world.now_ms < began_ms + 4_500 {
+            while let Some(effect) = queue.pop_front() {
+                if !is_acker(&effect) {
+                    queue.extend(world.answer(effect));
+                }
+            }
+            world.now_ms += 50;
+            if world.now_ms >= began_ms + 3_000 {
+                world.ends.clear();
+            }
+            queue.extend(world.feed(Event::Tick));
+            let points = world.trace.iter().filter(|step| *step == "point db3").count();
+            if points > 0 && world.machine.stage() == Stage::Ackers {
+                break;
+            }
+        }
+        let is_published = |world: &World| world.trace.contains(&"publish".to_owned());
+        assert_eq!(is_published(&world), !is_long, "{:?}", world.trace);
+        world.settle(queue.into());
+        world.wait(1_100);
+        assert!(is_published(&world), "it is not waited for without end: {:?}", world.trace);
+    }
+}

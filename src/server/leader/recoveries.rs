@@ -102,6 +102,7 @@ impl Leader {
                 .collect()
         });
         for recovery in running {
+            self.consider_end(&recovery.cluster);
             let ours = self.driven.contains_key(&recovery.id)
                 || self.gathering.contains_key(&recovery.id)
                 || self.takeovers.contains_key(&recovery.id);

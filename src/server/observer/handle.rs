@@ -44,6 +44,8 @@ pub enum Input {
     UrgentEnded {
         /// Which cluster.
         cluster: ClusterId,
+        /// Who was its primary then.
+        of: ServerId,
         /// When it began, this node's milliseconds.
         began_ms: u64,
         /// It was the whole bound without an answer.

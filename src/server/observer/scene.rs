@@ -147,6 +147,9 @@ impl Scene {
         let Wish { target, is_primary, standing, settings, .. } = wish;
         let server = target.server.clone();
         let (watch, observation) = Watch::begun(now_ms);
+        if is_primary {
+            self.round = Round::default();
+        }
         self.set_primary(&server, is_primary);
         self.put(server, (Watched { watch, probe, target, standing, settings }, observation));
     }

@@ -17,6 +17,8 @@ use crate::{
 pub struct RelayLog {
     /// By node and server: what was in hand before the first change of a step, and when its process began.
     before: BTreeMap<(u64, ServerNo), (GtidSet, u64)>,
+    /// Somebody else stops receivers and starts them, which deletes relay log where the applier stands as well (MariaDB).
+    meddled: bool,
 }
 
 impl Check for RelayLog {
@@ -26,6 +28,11 @@ impl Check for RelayLog {
 
     fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
         match event {
+            Event::Fault { what, .. } if what.starts_with("StopReceiver") => {
+                self.meddled = true;
+                self.before.clear();
+            }
+            Event::FaultOver { .. } if self.meddled => self.before.clear(),
             Event::Sent { node, server, action, statements, .. }
                 if matches!(*action, "stop_receiver" | "detach" | "point" | "restart_receiver" | "drain")
                     && statements.iter().any(changes) =>

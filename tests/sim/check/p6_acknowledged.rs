@@ -67,7 +67,8 @@ impl Check for Acknowledged {
                 let server = world.server_at(&step.target.address);
                 self.read.extend(permit.recovery.parse().ok().zip(server));
             }
-            Event::StepEnded { step, end: StepEnd::Done(_), .. }
+            // What its machine loses behind that may be lost unseen.
+            Event::StepBegan { step, .. }
                 if ["make_writable", "verify_write"].contains(&step.action.name()) =>
             {
                 self.proven.extend(world.server_at(&step.target.address).map(|server| (server, now)));
