@@ -111,7 +111,10 @@ pub const WAYS: &[Way] = &[
         "foreign-recovery-begun",
         &[lib("server::tests::a_request_sent_again_starts_nothing_that_was_not_taken_over")],
     ),
-    way("decided-anew-by-successor", &[By::Sim]),
+    way(
+        "decided-anew-by-successor",
+        &[lib("core::recovery::tests::a_successor_promotes_whom_its_predecessor_had_decided_on")],
+    ),
     way("end-not-audited", &[By::Sim]),
     way(
         "unknown-taken-for-no",

@@ -479,3 +479,23 @@ fn behind_a_long_drain_all_ackers_are_heard() {
         assert!(is_published(&world), "it is not waited for without end: {:?}", world.trace);
     }
 }
+
+#[test]
+fn a_successor_promotes_whom_its_predecessor_had_decided_on() {
+    let mut world = World::new(Kind::Failover, None);
+    world.dies_before = Some("drain");
+    assert!(!world.run(false));
+    assert_eq!(world.recovery().decision.as_ref().unwrap().candidate.server, id(2));
+    (world.node, world.term, world.dies_before) = (2, 2, None);
+    let recovery = world.recovery().id;
+    world.commit(Change::TakeOver { recovery, evidence: vec![] });
+    // Policy would have it otherwise by now.
+    let rule = crate::model::policy::PromotionRule::Prefer;
+    let rule = crate::core::replicated::state::Rule { rule, by: "t".into(), until_ms: None };
+    world.state.rules.insert(id(3), rule);
+    world.machine = Machine::new(world.recovery().clone(), Policy::default(), world.now_ms);
+    assert!(world.run(true));
+    let recovery = world.recovery();
+    assert_eq!(recovery.ending, Some(Ending::Succeeded), "{}", recovery.reason);
+    assert_eq!(recovery.decision.as_ref().unwrap().candidate.server, id(2));
+}
