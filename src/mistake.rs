@@ -162,7 +162,7 @@ table! {
         "the old primary is not fenced before another is promoted; the standing order does it later";
     DrainSkipped "drain-skipped" "P5" ["core/recovery/advance.rs"]
         "the candidate is not waited for until it has applied what it received";
-    AckersAfterWritable "ackers-after-writable" "P5" ["core/recovery/stages.rs"]
+    AckersAfterWritable "ackers-after-writable" "P5" ["core/recovery/ackers.rs"]
         "under semi-sync the candidate takes writes before its ackers follow it";
     PublishedUnverified "published-unverified" "P5" ["core/recovery/stages.rs"]
         "a candidate is published although no write on it could be proven";

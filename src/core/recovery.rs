@@ -15,6 +15,7 @@
 //! decide on sets read after it, drain, ackers, writable, verify, publish, re-point. No stage starts before the one
 //! above it ended; the tests try.
 
+mod ackers;
 mod advance;
 mod drain;
 mod fences;

@@ -139,7 +139,7 @@ impl World {
 
     pub fn rejoin_ended(&mut self, node: usize, id: u64, end: Ended) {
         if self.confirms(node) {
-            self.advance_order(id, if end.is_done() { OrderStage::Rejoined } else { OrderStage::Fenced });
+            self.advance_order(id, if end.is_done() { OrderStage::Rejoined } else { OrderStage::Waiting });
         }
     }
 

@@ -124,7 +124,8 @@ impl Rejoin {
         match self.step(&self.order.target, point, POINT).await {
             Ok(_) => self.advance(OrderStage::Rejoined).await,
             Err(why) => {
-                self.advance(OrderStage::Fenced).await?;
+                // Where that is refused, it was compared anew already, or the order is gone.
+                let _ = self.advance(OrderStage::Waiting).await;
                 Err(why)
             }
         }

@@ -2,7 +2,7 @@
 //! cluster has a primary that takes writes; who was re-pointed follows it; nobody else takes writes.
 
 use quorate::{
-    core::replicated::{Durability, Ending, Member, MemberState},
+    core::replicated::{Durability, Ending, Member, MemberState, Recovery},
     model::server::ServerId,
 };
 
@@ -34,7 +34,8 @@ impl Check for Converges {
     fn end(&mut self, world: &World) -> Result<(), String> {
         one_group(world)?;
         let state = &world.group.state;
-        if let Some(recovery) = state.recoveries.values().find(|recovery| recovery.running()) {
+        let running = state.recoveries.values().find(|recovery| recovery.running());
+        if let Some(recovery) = running.filter(|recovery| !is_undone_lately(world, recovery)) {
             return Err(format!(
                 "recovery {} ({:?}) still runs in phase {:?}{}",
                 recovery.id,
@@ -64,6 +65,15 @@ impl Check for Converges {
         }
         repointed_follow(world, primary)
     }
+}
+
+/// How long a recovery may take to undo what it did, milliseconds: its replicas have 15 s.
+const UNDO_MS: u64 = 16_000;
+
+/// Its replicas have their time.
+fn is_undone_lately(world: &World, recovery: &Recovery) -> bool {
+    let now_ms = world.group.state.log_time_ms;
+    recovery.undo.as_ref().is_some_and(|undo| now_ms < undo.since_ms + UNDO_MS)
 }
 
 /// A recovery that failed past its point of no return says that the old primary may be fenced and the candidate not
@@ -177,6 +187,12 @@ fn repointed_follow(world: &World, primary: ServerNo) -> Result<(), String> {
             continue;
         };
         let Some(no) = world.server_at(&member.address) else { continue };
+        // A person waits until it has applied what it received, where the record names it.
+        let named =
+            state.recoveries.values().any(|r| r.reason.contains(&format!("point on {} ", member.address)));
+        if named && world.fleet.server(no).channels.iter().any(|channel| !channel.relay.is_empty()) {
+            continue;
+        }
         if left.contains(&id) || no == primary || world.errant.contains_key(&no) {
             continue;
         }
