@@ -45,11 +45,21 @@ pub fn stamped(query: &str, wall_ms: f64) -> String {
 pub fn changing(log: &str, server: usize) -> Vec<Statement> {
     let mut reading = Reading { server, ..Reading::default() };
     for (number, line) in log.lines().enumerate() {
+        if is_start(line) {
+            // Connection ids begin anew: one that was a session of Quorate's may be the replication applier's now.
+            reading.ours.clear();
+            reading.looks.clear();
+        }
         if let Some(entry) = Entry::read(line) {
             reading.take(number, &entry);
         }
     }
     reading.found.into_iter().map(|(_, statement)| statement).collect()
+}
+
+/// Whether this is the first line that a server writes when it starts (both flavours: `PROGRAM, Version: ... started with:`).
+fn is_start(line: &str) -> bool {
+    line.contains(", Version: ") && line.trim_end().ends_with("started with:")
 }
 
 /// Whether a single statement changes anything.
@@ -227,6 +237,19 @@ mod tests {
         let seen: Vec<_> = found.iter().map(|s| (s.sql.as_str(), s.from_ms, s.to_ms)).collect();
         assert_eq!(seen[0], ("STOP SLAVE", 100.0, 110.0));
         assert_eq!(seen[1], ("CHANGE MASTER '' TO MASTER_HOST='h', MASTER_", 105.0, f64::INFINITY));
+    }
+
+    /// Seen on MariaDB: the server was killed and started again, and its applier had the id of a session of before.
+    #[test]
+    fn a_server_that_is_started_anew_counts_its_connections_anew() {
+        let log = "260101  0:00:00\t     7 Connect\tquorate@127.0.0.1 on  using TCP/IP\n\
+                   /usr/sbin/mariadbd, Version: 10.11.14-MariaDB-log (Debian 12). started with:\n\
+                   Tcp port: 3306  Unix socket: /s\n\
+                   Time\t\t    Id Command\tArgument\n\
+                   260101  0:00:09\t     7 Query\tCREATE DATABASE IF NOT EXISTS quorate\n";
+        assert_eq!(changing(log, 1).len(), 0);
+        let without = log.replace("started with:", "");
+        assert_eq!(changing(&without, 1).len(), 1, "it is that line which tells");
     }
 
     #[test]
