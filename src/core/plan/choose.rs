@@ -223,11 +223,12 @@ fn eligible<'a>(
         true => facts.executed.clone(),
         false => facts.in_hand(),
     };
-    let mut held = in_hand.clone();
-    held.merge(&passed_by(recovery, facts, channel, sets));
-    if let Some(shrunk) = marks::shrunk(sets.marks.get(&member.server), facts) {
+    let passed = passed_by(recovery, facts, sets);
+    if let Some(shrunk) = marks::shrunk(sets.marks.get(&member.server), facts, &passed) {
         return Err(format!("it held {shrunk} before and does not now"));
     }
+    let mut held = in_hand.clone();
+    held.merge(&passed);
     let older = older_follower(state, recovery, member, facts, sets);
     Ok(Candidate { member, facts, channel, in_hand, held, rule, older })
 }
@@ -235,10 +236,10 @@ fn eligible<'a>(
 /// MariaDB tells of what was received only where it stands, and of what stands behind that nothing before it is applied: what the
 /// old primary had executed below that place was received, whoever wrote it; but for what the server wrote itself, which no
 /// source sends it.
-fn passed_by(recovery: &Recovery, facts: &ServerFacts, channel: &Channel, sets: &Sets) -> GtidSet {
+fn passed_by(recovery: &Recovery, facts: &ServerFacts, sets: &Sets) -> GtidSet {
     let Target { identity, address, .. } = &recovery.old_primary;
-    match &sets.old_primary {
-        Some(executed) if channel.is_from(identity, address) => {
+    match (&sets.old_primary, &facts.channels[..]) {
+        (Some(executed), [channel]) if channel.is_from(identity, address) => {
             let passed = executed.passed_at(&channel.received);
             passed.subtract(&passed.written_by(&facts.identity))
         }
@@ -333,9 +334,9 @@ fn check_semi_sync(
         return Ok(());
     }
     let doubt = |acker: &ServerId| {
-        let facts = sets.facts.get(acker);
-        marks::doubt(sets.marks.get(acker), facts)
-            .or_else(|| not_counted(cluster.members.get(acker)?, facts?, held))
+        let Some(facts) = sets.facts.get(acker) else { return Some("not reached".into()) };
+        marks::doubt(sets.marks.get(acker), facts, &passed_by(recovery, facts, sets))
+            .or_else(|| not_counted(cluster.members.get(acker)?, facts, held))
     };
     let doubts: Vec<String> = ackers
         .iter()

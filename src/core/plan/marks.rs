@@ -46,11 +46,13 @@ pub fn raise(marks: &mut Marks, others: Marks) {
     }
 }
 
-/// What a server was seen to hold and does not now; `None` for one that holds it all.
-pub fn shrunk(mark: Option<&Mark>, now: &ServerFacts) -> Option<GtidSet> {
-    let in_hand = now.in_hand();
+/// What a server was seen to hold and does not now; `None` for one that holds it all. `passed`: what it received though its
+/// facts do not name it, as on MariaDB what stands before the place that it has read to.
+pub fn shrunk(mark: Option<&Mark>, now: &ServerFacts, passed: &GtidSet) -> Option<GtidSet> {
+    let mut has = now.in_hand();
+    has.merge(passed);
     let held = &mark?.held;
-    (!in_hand.contains(held) && !planted(Mistake::ShrunkSetAccepted)).then(|| held.subtract(&in_hand))
+    (!has.contains(held) && !planted(Mistake::ShrunkSetAccepted)).then(|| held.subtract(&has))
 }
 
 /// Why an old primary that is read-only is not opened again: it lacks a part of what it wrote itself (`must_hold`), so a
@@ -69,10 +71,9 @@ pub fn unfit_to_open(now: &ServerFacts, must_hold: &GtidSet) -> Option<String> {
     })
 }
 
-/// Why what an acker holds now may lack something that it acknowledged; `None` when it does not.
-pub fn doubt(mark: Option<&Mark>, now: Option<&ServerFacts>) -> Option<String> {
-    let Some(now) = now else { return Some("not reached".into()) };
-    if let Some(shrunk) = shrunk(mark, now) {
+/// Why what an acker holds now may lack something that it acknowledged; `None` when it does not. `passed`: see [`shrunk`].
+pub fn doubt(mark: Option<&Mark>, now: &ServerFacts, passed: &GtidSet) -> Option<String> {
+    if let Some(shrunk) = shrunk(mark, now, passed) {
         return Some(format!("it held {shrunk} before and does not now"));
     }
     let since_start = mark.zip(now.started_at_s).is_some_and(|(mark, started)| {

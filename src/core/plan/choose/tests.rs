@@ -441,6 +441,12 @@ fn what_a_mariadb_replica_has_passed_it_does_not_lack() {
     assert_eq!(decision.candidate.server, id(3));
     assert!(decision.lost.is_empty(), "{}", decision.lost);
     assert_eq!(decision.must_hold.to_string(), "0-1-121,0-2-113", "what its own facts can show");
+    // Seed 9204433: it was seen at that place, and was called shrunk, as an acker too.
+    case.sets.marks.get_mut(&id(3)).unwrap().held = maria("0-2-114");
+    case.semi_sync(1, &[3]);
+    assert_eq!(case.chosen(), id(3));
+    case.recovery.semi_sync = None;
+    case.sets.marks = samples::caught_up(2..=4);
     // Its own, which it lost: no source sends it that.
     let mut own = case.sets.clone();
     own.old_primary = Some(maria("0-1-121,0-2-114,0-3-100"));
