@@ -53,7 +53,7 @@ pub enum Message {
     Verdict {
         /// The verdict.
         verdict: Verdict,
-        /// No later than it was reached, this node's milliseconds; `None`: not known.
+        /// No later than it was reached, milliseconds of this node's CLOCK_BOOTTIME; `None`: not known.
         judged_ms: Option<u64>,
     },
     /// An urgent round ended for one node.
@@ -151,7 +151,8 @@ impl LeaderHandle {
         answer.await.unwrap_or_default()
     }
 
-    /// A verdict from a peer or from this node, reached no earlier than `judged_ms` of this node's.
+    /// A verdict from a peer or from this node, reached no earlier than `judged_ms` of this node's
+    /// CLOCK_BOOTTIME.
     pub async fn verdict(&self, verdict: Verdict, judged_ms: Option<u64>) {
         self.tell(Message::Verdict { verdict, judged_ms }).await;
     }
@@ -281,7 +282,7 @@ impl Leader {
             Message::RefusalUntold { cluster, request } => self.refusal_untold(&cluster, &request),
             Message::TakenOver { id, proposed, result } => self.taken_over(id, proposed, result),
             Message::Evidence { cluster, reply } => {
-                let _ = reply.send(self.gathered.testimonies(&cluster, self.tools.now_ms()));
+                let _ = reply.send(self.gathered.testimonies(&cluster, self.tools.boottime_ms()));
             }
             Message::OrderDone(id) => {
                 self.orders.remove(&id);

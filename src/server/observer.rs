@@ -266,7 +266,7 @@ impl Observer {
         }
         scene.said = Some((weight, now));
         let verdict = self.verdict(id, found);
-        if self.out.try_send(Sighting::Verdict { verdict, judged_ms: now }).is_err() {
+        if self.out.try_send(Sighting::Verdict { verdict, judged_ms: self.tools.boottime_ms() }).is_err() {
             tracing::warn!(cluster = %id, "the reporter is behind; a verdict was dropped");
         }
     }

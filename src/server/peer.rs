@@ -52,7 +52,7 @@ impl Answers {
         if !leadership.is_leader {
             return None;
         }
-        let now = Stamp { term: leadership.term, at_ms: self.tools.now_ms() };
+        let now = Stamp { term: leadership.term, at_ms: self.tools.boottime_ms() };
         self.leader.verdict(verdict, judged.and_then(|judged| judged.at_ms(now))).await;
         Some(now)
     }

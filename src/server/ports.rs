@@ -98,7 +98,8 @@ pub struct Delegation {
 pub struct Stamp {
     /// The leader's term: a stamp of another leadership says nothing.
     pub term: u64,
-    /// The leader's monotonic milliseconds.
+    /// Milliseconds of the leader's CLOCK_BOOTTIME: its monotonic clock stands still while its machine is suspended, and what
+    /// was said before would seem fresh.
     pub at_ms: u64,
 }
 
@@ -107,7 +108,7 @@ pub struct Stamp {
 pub struct Judged {
     /// The newest stamp its node had heard of.
     pub stamp: Stamp,
-    /// From the hearing of the stamp to the verdict, the node's monotonic milliseconds; negative where the verdict came
+    /// From the hearing of the stamp to the verdict, milliseconds of the node's CLOCK_BOOTTIME; negative where the verdict came
     /// first.
     pub since_ms: i64,
 }

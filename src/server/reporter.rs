@@ -43,7 +43,7 @@ struct Reporter {
     heard: Heard,
 }
 
-/// The newest stamp of a leader, and when it was heard, this node's milliseconds.
+/// The newest stamp of a leader, and when it was heard, milliseconds of this node's CLOCK_BOOTTIME.
 #[derive(Debug, Clone, Default)]
 struct Heard(Arc<Mutex<Option<(Stamp, u64)>>>);
 
@@ -77,22 +77,17 @@ impl Reporter {
         let permit = self.under_way.clone().try_acquire_owned();
         let (Some(to), Ok(permit)) = (leadership.leader, permit) else { return };
         let (tools, heard) = (self.tools.clone(), self.heard.clone());
-        let suspended_ms = tools.suspended_ms();
         self.tools.start(async move {
             let _permit = permit;
             // A second time where the leader could not date the first: it is new, or its stamp was never heard.
             for _ in 0..2 {
-                // The clock that dates it stood still meanwhile: it would seem younger than it is.
-                if tools.was_suspended_since(suspended_ms) {
-                    return;
-                }
                 let judged = heard.date(judged_ms);
                 let report = tools.ports.peers.report(to, verdict.clone(), judged);
                 let Some(Ok(Some(stamp))) = tools.within(REPORT, report).await else {
                     tracing::debug!(to, "a verdict did not reach the leader");
                     return;
                 };
-                heard.take(stamp, tools.now_ms());
+                heard.take(stamp, tools.boottime_ms());
                 if judged.is_some_and(|judged| judged.stamp.term == stamp.term) {
                     return;
                 }

@@ -2,6 +2,7 @@
 
 mod delegations;
 mod refusals;
+mod verdicts;
 mod world;
 
 use tokio::{

@@ -59,8 +59,12 @@ impl Tools {
     /// For how long the machine has been suspended, plus a constant: its monotonic clock stands still then, CLOCK_BOOTTIME goes
     /// on. Milliseconds.
     pub fn suspended_ms(&self) -> u64 {
-        let host = &self.ports.host;
-        host.boottime_ms().saturating_sub(host.now_ms())
+        self.boottime_ms().saturating_sub(self.now_ms())
+    }
+
+    /// Milliseconds of CLOCK_BOOTTIME: what is told from them is as old as it is, though the machine was suspended meanwhile.
+    pub fn boottime_ms(&self) -> u64 {
+        self.ports.host.boottime_ms()
     }
 
     /// This process' monotonic milliseconds.

@@ -37,17 +37,18 @@ impl Remembered {
 #[derive(Debug, Clone)]
 struct Held {
     verdict: Verdict,
-    /// No later than it was reached, this node's milliseconds; `None`: not known.
+    /// No later than it was reached, milliseconds of this node's CLOCK_BOOTTIME; `None`: not known.
     judged_ms: Option<u64>,
     /// Since when its node has said the same, as far as that is known.
     since_ms: Option<u64>,
 }
 
-/// Newest verdict of each node on each cluster.
+/// Newest verdict of each node on each cluster. Its times, `now_ms` too, are CLOCK_BOOTTIME's: a leader whose machine is
+/// suspended finds what it holds as old as it is.
 #[derive(Debug, Default)]
 pub struct Gathered {
     held: BTreeMap<ClusterId, BTreeMap<u64, Held>>,
-    /// Urgent rounds under way, since when.
+    /// Urgent rounds under way, since when, monotonic milliseconds.
     pub rounds: BTreeMap<ClusterId, u64>,
     /// Starts under way.
     pub starting: BTreeSet<ClusterId>,

@@ -146,7 +146,7 @@ impl Leader {
                 self.gathering.remove(&id);
                 continue;
             };
-            let testimonies = self.gathered.testimonies(&recovery.cluster, now);
+            let testimonies = self.gathered.testimonies(&recovery.cluster, self.tools.boottime_ms());
             if self.still_agreed(&recovery, &testimonies) {
                 self.gathering.remove(&id);
                 self.take_over(recovery, testimonies, None);
@@ -215,7 +215,7 @@ impl Leader {
         let undoable = |recovery: &Recovery| !recovery.undoing() && recovery.phase < Phase::Intent;
         let Some(recovery) = self.holder(cluster).filter(undoable) else { return };
         let for_ms = self.tools.read(|state| state.policy.silence_ms);
-        let testimonies = self.gathered.lasting(cluster, self.tools.now_ms(), for_ms);
+        let testimonies = self.gathered.lasting(cluster, self.tools.boottime_ms(), for_ms);
         let is_over = self.with_question(&recovery, |question| agreement::is_over(question, &testimonies));
         if is_over {
             self.tell_of_an_answer(&recovery, "a majority of the voters call it healthy");

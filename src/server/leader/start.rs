@@ -77,8 +77,7 @@ impl Leader {
         if self.gathered.starting.contains(id) {
             return;
         }
-        let now = self.tools.now_ms();
-        let testimonies = self.gathered.testimonies(id, now);
+        let testimonies = self.gathered.testimonies(id, self.tools.boottime_ms());
         let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
             self.refusals.forget(id);
             return;
@@ -163,7 +162,7 @@ impl Leader {
 
     /// Asks every node for an urgent probe of this primary, this one included.
     pub(super) fn call_round(&mut self, id: &ClusterId) {
-        let now = self.tools.now_ms();
+        let (now, called_ms) = (self.tools.now_ms(), self.tools.boottime_ms());
         if self.gathered.rounds.get(id).is_some_and(|since| now.saturating_sub(*since) < ROUND_PAUSE_MS) {
             return;
         }
@@ -175,7 +174,7 @@ impl Leader {
                 (self.tools.clone(), self.observer.clone(), self.inbox.clone(), id.clone());
             self.work.spawn(self.tools.task(async move {
                 let verdict = ask(&tools, &observer, node, &cluster, bound_ms).await;
-                let _ = inbox.send(Message::RoundEnded { cluster, called_ms: now, verdict }).await;
+                let _ = inbox.send(Message::RoundEnded { cluster, called_ms, verdict }).await;
             }));
         }
     }

@@ -40,7 +40,7 @@ impl Leader {
         if self.witnesses.contains(id) || self.gathered.starting.contains(id) {
             return;
         }
-        let evidence = self.gathered.testimonies(id, self.tools.now_ms());
+        let evidence = self.gathered.testimonies(id, self.tools.boottime_ms());
         if !evidence.iter().any(asks) {
             return;
         }

@@ -74,7 +74,7 @@ pub enum Sighting {
     Verdict {
         /// It.
         verdict: Verdict,
-        /// When it was reached, this node's monotonic milliseconds.
+        /// When it was reached, milliseconds of this node's CLOCK_BOOTTIME.
         judged_ms: u64,
     },
     /// A server answered that a standing order may be about.

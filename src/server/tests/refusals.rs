@@ -44,7 +44,7 @@ impl Night {
             self.sequence += 1;
             for node in [2, 3] {
                 let verdict = Verdict { sequence: self.sequence, ..samples::dead(node).verdict };
-                let judged_ms = Some(self.world.ports().host.now_ms());
+                let judged_ms = Some(self.world.ports().host.boottime_ms());
                 self.leader.tell(Message::Verdict { verdict, judged_ms }).await;
             }
             sleep(Duration::from_millis(100)).await;

@@ -67,6 +67,7 @@ pub struct World {
     opens_anew: Mutex<bool>,
     named: AtomicU64,
     began: Instant,
+    suspended_ms: AtomicU64,
 }
 
 impl World {
@@ -90,6 +91,7 @@ impl World {
             opens_anew: Mutex::new(false),
             named: AtomicU64::new(0),
             began: Instant::now(),
+            suspended_ms: AtomicU64::new(0),
         };
         world.leads_in(1);
         Arc::new(world)
@@ -108,6 +110,11 @@ impl World {
     /// That node is elected.
     pub fn led_by(&self, node: u64, term: u64) {
         self.leadership.send_replace(Leadership { term, leader: Some(node), is_leader: node == ME });
+    }
+
+    /// The machine was suspended for so long.
+    pub fn was_suspended(&self, for_ms: u64) {
+        self.suspended_ms.fetch_add(for_ms, Ordering::Relaxed);
     }
 
     /// No session is there: each is opened when it is wanted, and that takes a moment.
@@ -430,7 +437,7 @@ impl Host for World {
     }
 
     fn boottime_ms(&self) -> u64 {
-        self.now_ms()
+        self.now_ms() + self.suspended_ms.load(Ordering::Relaxed)
     }
 
     fn wall_ms(&self) -> u64 {
