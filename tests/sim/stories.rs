@@ -88,6 +88,11 @@ const MODEL: &[(u64, &str)] = &[
         6066591,
         "behind a drain of four seconds a primary that is back for long enough ends the failover, though nobody says anything new",
     ),
+    (9219343, "a leader whose machine was suspended finds what it was told before as old as it is"),
+    (
+        9204433,
+        "a MariaDB replica that received the newest rows behind a switchover, and has not applied up to it, is not called shrunk",
+    ),
     (6054130, "an urgent round on a primary that is replaced meanwhile is no round on the next one"),
     (
         23338,

@@ -124,17 +124,21 @@ fn has_too_few_ackers(world: &World, primary: ServerNo) -> bool {
 
 /// A replica holds a connection to the primary of which that one, started anew, knows nothing, as after a loss of power.
 /// It notices when it has heard nothing for `replica_net_timeout`, a minute, and commits wait for its acknowledgement; or it
-/// has just noticed, and dials; or waits for its next attempt, for a minute too.
+/// has just noticed, and dials; or waits for its next attempt, for a minute too; or is served since less than the time in which
+/// clients must have been.
 fn unnoticed(world: &World, primary: ServerNo) -> bool {
     let source = world.fleet.server(primary);
     let to_primary = |channel: &&Channel| channel.options.source == source.spec.address;
     let mut channels = world.fleet.servers().iter().flat_map(|server| &server.channels).filter(to_primary);
     let unserved = |channel: &Channel| match channel.receiver {
-        Receiver::Running(stream) => !source.dumps.iter().any(|dump| dump.stream == stream),
+        Receiver::Running(stream) => match source.dumps.iter().find(|dump| dump.stream == stream) {
+            Some(dump) => dump.began_ms + SERVED_MS > world.now,
+            None => true,
+        },
         Receiver::Dialling(..) | Receiver::Waiting(_) => true,
         _ => false,
     };
-    let started_lately = source.started_ms + source.spec.net_timeout_ms > world.now;
+    let started_lately = source.started_ms + source.spec.net_timeout_ms + SERVED_MS > world.now;
     source.semi.source_enabled && started_lately && channels.any(unserved)
 }
 

@@ -3,9 +3,12 @@
 
 use quorate::core::replicated::{Kind, Phase, Recovery, recovery::Waiver};
 
-use super::Check;
+use super::{Check, i16_relay_log::in_hand};
 use crate::{
-    fleet::{ServerNo, log::Payload},
+    fleet::{
+        ServerNo,
+        log::{Entry, Payload},
+    },
     trace::Event,
     world::World,
 };
@@ -45,15 +48,13 @@ impl Check for OneWritable {
         if !of_it || recovery.waived.contains(&Waiver::Loss) || recovery.undo.is_some() {
             return Ok(());
         }
-        if followed_again(world, recovery, *server) {
-            return Ok(());
-        }
         let Some(published) = world.published_at(recovery.id) else { return Ok(()) };
-        match written_at(world, *server, *row) {
-            Some(at) if at > published => Err(format!(
+        let written = entry_of(world, *server, *row).filter(|entry| entry.txn.at_ms > published);
+        match written {
+            Some(entry) if !followed_again(world, recovery, *server, entry) => Err(format!(
                 "server {} acknowledges row {row}, written {} ms after server {} was published",
                 server.0,
-                at - published,
+                entry.txn.at_ms - published,
                 primary.0
             )),
             _ => Ok(()),
@@ -61,9 +62,9 @@ impl Check for OneWritable {
     }
 }
 
-/// Its acknowledgements come of replicas that the record names as left behind, and that were started anew since: such a server
+/// Its acknowledgement came of replicas that the record names as left behind, and that were started anew since: such a server
 /// starts its receiver by itself, on its old source (docs/safety.md).
-fn followed_again(world: &World, recovery: &Recovery, old: ServerNo) -> bool {
+fn followed_again(world: &World, recovery: &Recovery, old: ServerNo, row: &Entry) -> bool {
     let Some(cluster) = world.group.state.clusters.get(&recovery.cluster) else { return false };
     let left: Vec<ServerNo> = recovery
         .left_behind
@@ -71,17 +72,17 @@ fn followed_again(world: &World, recovery: &Recovery, old: ServerNo) -> bool {
         .filter_map(|(server, _)| world.server_at(&cluster.members.get(server)?.address))
         .filter(|no| world.restarted.contains(no))
         .collect();
-    let source = world.fleet.server(old);
-    let ackers = source.dumps.iter().filter(|dump| dump.semi_sync);
-    let (of_left, others): (Vec<_>, Vec<_>) =
-        ackers.partition(|dump| world.server_at(&dump.reports).is_some_and(|no| left.contains(&no)));
-    !of_left.is_empty() && others.len() < source.semi.source.wait_for.max(1) as usize
+    let others = (0..world.fleet.servers().len()).map(ServerNo).filter(|no| *no != old);
+    let received = others.filter(|no| in_hand(world, *no).contains(&row.txn.gtid));
+    let (of_left, others): (Vec<_>, Vec<_>) = received.partition(|no| left.contains(no));
+    let waits_for = world.fleet.server(old).semi.source.wait_for.max(1) as usize;
+    !of_left.is_empty() && others.len() < waits_for
 }
 
-fn written_at(world: &World, server: ServerNo, row: u64) -> Option<u64> {
+fn entry_of(world: &World, server: ServerNo, row: u64) -> Option<&Entry> {
     let entries = world.fleet.server(server).log.entries().iter().rev();
     let holds = |payload: &Payload| matches!(payload, Payload::Rows(rows) if rows.contains(&row));
-    entries.take(64).find(|entry| holds(&entry.txn.payload)).map(|entry| entry.txn.at_ms)
+    entries.take(64).find(|entry| holds(&entry.txn.payload))
 }
 
 /// Whether a server is being promoted, past the point of no return; one that was started anew, and is writable by its

@@ -5,7 +5,7 @@
 //! node keeps from everybody is not a refusal.
 
 use quorate::core::{
-    analysis::{Class, Finding, Verdict},
+    analysis::{Class, Finding, PrimarySign, Verdict},
     replicated::{Change, Cluster, EventKind},
 };
 
@@ -95,8 +95,20 @@ fn is_dead(world: &World) -> bool {
 /// The log holds a majority's verdicts that need no more, nobody doubts them, and no recovery runs.
 fn is_asked_for(world: &World) -> bool {
     let idle = world.group.state.clusters.values().any(|cluster| cluster.slot.is_none());
-    let doubted = voices(world).iter().any(|verdict| matches!(verdict.finding, Finding::Healthy));
+    let doubted = voices(world).iter().any(|verdict| doubts(verdict));
     idle && is_majority(world, asks) && !doubted
+}
+
+/// It has an answer; or is refused, and has heard of a replica that still receives: that holds a majority up whose evidence is
+/// soft, until the replica's next heartbeat is overdue, and is no refusal.
+fn doubts(verdict: &Verdict) -> bool {
+    match &verdict.finding {
+        Finding::Healthy => true,
+        Finding::Failure { class: Class::None, evidence, .. } => {
+            !(evidence.urgent_round_done && matches!(evidence.primary, PrimarySign::Silent { .. }))
+        }
+        _ => false,
+    }
 }
 
 /// Whether the log holds such verdicts of a majority.

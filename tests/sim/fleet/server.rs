@@ -62,6 +62,8 @@ pub struct Dump {
     pub stream: u64,
     /// Connection id.
     pub id: u64,
+    /// Since when.
+    pub began_ms: u64,
     /// The replica's host.
     pub host: String,
     /// The replica, as it registered.

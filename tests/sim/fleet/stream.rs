@@ -249,6 +249,7 @@ impl Fleet {
         server.dumps.push(Dump {
             stream: id,
             id: number,
+            began_ms: self.now_ms,
             host,
             replica: hello.identity,
             reports: hello.reports,
