@@ -134,11 +134,17 @@ impl GtidSet {
 
     /// What `source` holds of the transactions that this server wrote and `self`, its own set, lacks. It stays so: a receiver drops
     /// what carries its own server_id, and the server counts it as passed (measured on MySQL 9.7 and MariaDB 10.11). A set
-    /// that knows nothing of its own of a domain (MariaDB) was begun anew, and says nothing about it.
+    /// that knows nothing of its own of a domain (MariaDB) was begun anew, and says nothing about it; but where it has not come
+    /// to that number at all, it cannot hold it.
     pub fn lost_of_its_own(&self, identity: &super::server::Identity, source: &Self) -> Self {
         let missing = source.written_by(identity).subtract(self);
         match (missing, self.written_by(identity)) {
-            (Self::MariaDb(missing), Self::MariaDb(own)) => Self::MariaDb(missing.of_pairs_in(&own)),
+            (Self::MariaDb(missing), Self::MariaDb(own)) => {
+                let Self::MariaDb(all) = self else { return Self::MariaDb(missing) };
+                let mut lost = missing.of_pairs_in(&own);
+                lost.merge(&missing.ahead_of(all));
+                Self::MariaDb(lost)
+            }
             (missing, _) => missing,
         }
     }

@@ -233,18 +233,21 @@ fn eligible<'a>(
     Ok(Candidate { member, facts, channel, in_hand, held, rule, older })
 }
 
-/// MariaDB tells of what was received only where it stands, and of what stands behind that nothing before it is applied: what the
-/// old primary had executed below that place was received, whoever wrote it; but for what the server wrote itself, which no
-/// source sends it.
+/// MariaDB tells of what was received and not applied yet only where it ends: what the old primary had executed below that place
+/// was received, whoever wrote it; but for what the server wrote itself, which no source sends it. The place must be in the
+/// old primary's history: one that follows it from a history of its own received nothing of that.
 fn passed_by(recovery: &Recovery, facts: &ServerFacts, sets: &Sets) -> GtidSet {
     let Target { identity, address, .. } = &recovery.old_primary;
-    match (&sets.old_primary, &facts.channels[..]) {
-        (Some(executed), [channel]) if channel.is_from(identity, address) => {
-            let passed = executed.passed_at(&channel.received);
-            passed.subtract(&passed.written_by(&facts.identity))
-        }
-        _ => GtidSet::empty(identity.flavor),
+    let nothing = GtidSet::empty(identity.flavor);
+    let (Some(executed), [channel]) = (&sets.old_primary, &facts.channels[..]) else { return nothing };
+    if !channel.is_from(identity, address) || facts.executed.contains(&channel.received) {
+        return nothing;
     }
+    let place = channel.received.position();
+    let beyond = place.subtract(executed);
+    let elsewhere = beyond.subtract(&beyond.written_by(identity));
+    let passed = executed.passed_at(&place.subtract(&elsewhere));
+    passed.subtract(&passed.written_by(&facts.identity))
 }
 
 /// The oldest of those that would follow `member`, where its series is older than that one's.

@@ -100,7 +100,7 @@ pub enum Waiver {
 pub struct Testimony {
     /// The verdict.
     pub verdict: Verdict,
-    /// Its age at the leader, monotonic milliseconds.
+    /// Its age at the leader, milliseconds of CLOCK_BOOTTIME.
     pub age_ms: u64,
 }
 

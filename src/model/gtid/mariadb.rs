@@ -66,6 +66,17 @@ impl MariaDbGtids {
         Self { last: kept.map(|(p, s)| (*p, *s)).collect() }
     }
 
+    /// Those whose sequence numbers are above all of `place` in their domain, of domains that it knows.
+    pub fn ahead_of(&self, place: &Self) -> Self {
+        let highest = |domain: u32| {
+            place.last.iter().filter(|((d, _), _)| *d == domain).map(|(_, sequence)| *sequence).max()
+        };
+        let ahead = |((domain, _), sequence): &(&(u32, u32), &u64)| {
+            highest(*domain).is_some_and(|highest| **sequence > highest)
+        };
+        Self { last: self.last.iter().filter(ahead).map(|(pair, sequence)| (*pair, *sequence)).collect() }
+    }
+
     /// Those whose sequence numbers are not above the highest of `place` in their domain.
     pub fn passed_at(&self, place: &Self) -> Self {
         let highest: BTreeMap<u32, u64> =

@@ -457,3 +457,30 @@ fn what_a_mariadb_replica_has_passed_it_does_not_lack() {
     let lost = case.decide().unwrap().lost;
     assert_eq!(lost.to_string(), "0-2-114", "of another source's history nothing is known");
 }
+
+/// One that follows the old primary from a history of its own (its receiver stopped with 1236) received nothing of what the old
+/// primary wrote, though its own place has a higher number; nor did one that stands where it has applied everything.
+#[test]
+fn a_mariadb_place_that_the_old_primary_never_had_passes_nothing() {
+    let mut case = Case::new();
+    let cluster = samples::cluster(Flavor::MariaDb, 4);
+    case.state.clusters.insert(cluster.id.clone(), cluster);
+    case.recovery = samples::recovery(Flavor::MariaDb);
+    let maria = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
+    for (n, executed, received) in
+        [(2, "0-2-114", "0-2-118"), (3, "0-2-114", "0-1-117"), (4, "0-2-100", "0-2-100")]
+    {
+        let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
+        let facts = ServerFacts {
+            executed: maria(executed),
+            channels: vec![channel],
+            ..samples::facts(Flavor::MariaDb, n)
+        };
+        case.sets.facts.insert(id(n), facts);
+    }
+    case.sets.old_primary = Some(maria("0-1-117,0-2-114"));
+    case.sets.marks.get_mut(&id(4)).unwrap().held = maria("0-2-90,0-3-50");
+    let decision = case.decide().unwrap();
+    assert_eq!(decision.candidate.server, id(3), "it alone has 0-1-117");
+    assert_eq!(case.why(4), "it held 0-3-50 before and does not now");
+}
