@@ -47,6 +47,30 @@ const TICK: Duration = Duration::from_millis(50);
 /// The same while it has none: whatever begins one is a message or a log entry.
 const CALM_TICK: Duration = Duration::from_millis(250);
 
+/// When something was proposed, by the clocks that tell how late its commit is.
+#[derive(Debug, Clone, Copy)]
+pub struct Proposed {
+    /// For permits: what is confirmed since then is current.
+    at: Instant,
+    /// CLOCK_BOOTTIME's milliseconds: a suspended machine's commit is late.
+    boottime_ms: u64,
+    /// [`Tools::suspended_ms`] of then.
+    suspended_ms: u64,
+}
+
+impl Proposed {
+    /// It is about to be proposed, and what it rests on is read from here on.
+    pub fn now(tools: &Tools) -> Self {
+        let (boottime_ms, suspended_ms) = (tools.boottime_ms(), tools.suspended_ms());
+        Self { at: Instant::now(), boottime_ms, suspended_ms }
+    }
+
+    /// How long ago, suspensions included.
+    fn elapsed_ms(&self, tools: &Tools) -> u64 {
+        tools.boottime_ms().saturating_sub(self.boottime_ms)
+    }
+}
+
 /// What the leader's task is told.
 pub enum Message {
     /// A node's verdict.
@@ -60,7 +84,7 @@ pub enum Message {
     RoundEnded {
         /// Which cluster.
         cluster: ClusterId,
-        /// When it was called, this node's milliseconds: no answer is older.
+        /// When it was called, milliseconds of this node's CLOCK_BOOTTIME: no answer is older.
         called_ms: u64,
         /// What a node said.
         verdict: Option<Verdict>,
@@ -70,7 +94,7 @@ pub enum Message {
         /// Which cluster.
         cluster: ClusterId,
         /// When it was proposed.
-        proposed: Instant,
+        proposed: Proposed,
         /// What became of it.
         result: Result<Committed, ProposeError>,
         /// Told to an operator who waits.
@@ -99,7 +123,7 @@ pub enum Message {
         /// Which.
         id: u64,
         /// When it was proposed.
-        proposed: Instant,
+        proposed: Proposed,
         /// What became of it.
         result: Result<Committed, ProposeError>,
     },
@@ -277,7 +301,8 @@ impl Leader {
                 self.started(&cluster, proposed, result, reply);
             }
             Message::Operator { start, by, request_id, reply } => {
-                self.propose_start(*start, by, request_id, Some(reply))
+                let proposed = Proposed::now(&self.tools);
+                self.propose_start((*start, proposed), by, request_id, Some(reply))
             }
             Message::RefusalUntold { cluster, request } => self.refusal_untold(&cluster, &request),
             Message::TakenOver { id, proposed, result } => self.taken_over(id, proposed, result),

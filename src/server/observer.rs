@@ -68,6 +68,8 @@ struct Observer {
     ticked_ms: u64,
     /// As of the last thing that it dealt with.
     suspended_ms: u64,
+    /// When it began with that, milliseconds of CLOCK_BOOTTIME: what it concludes rests on nothing later.
+    turn_ms: u64,
 }
 
 /// Starts observing.
@@ -88,6 +90,7 @@ pub fn observe(tools: Tools, out: mpsc::Sender<Sighting>) -> ObserverHandle {
         views: views.clone(),
         ticked_ms: 0,
         suspended_ms: 0,
+        turn_ms: 0,
     };
     spawner.start(observer.run(inbox, probe_ends));
     ObserverHandle { inputs, views }
@@ -98,8 +101,8 @@ impl Observer {
         let mut applied = self.tools.ports.log.applied();
         let mut pauses = self.tools.ports.host.pauses();
         self.sequence = self.first_sequence();
+        (self.turn_ms, self.suspended_ms) = (self.tools.boottime_ms(), self.tools.suspended_ms());
         self.follow_state();
-        self.suspended_ms = self.tools.suspended_ms();
         loop {
             let wake = async {
                 match self.next_tick() {
@@ -117,8 +120,14 @@ impl Observer {
                     self.woken();
                     self.input(input)
                 }
-                Ok(()) = applied.changed() => self.follow_state(),
-                Ok(()) = pauses.changed() => self.input(Input::Paused),
+                Ok(()) = applied.changed() => {
+                    self.woken();
+                    self.follow_state()
+                }
+                Ok(()) = pauses.changed() => {
+                    self.woken();
+                    self.paused()
+                }
                 () = wake => {
                     self.woken();
                     self.tick()
@@ -129,6 +138,7 @@ impl Observer {
 
     /// A machine that was suspended comes here before its own loop notices: what it knew is told nobody any more.
     fn woken(&mut self) {
+        self.turn_ms = self.tools.boottime_ms();
         let before_ms = std::mem::replace(&mut self.suspended_ms, self.tools.suspended_ms());
         if self.tools.was_suspended_since(before_ms) {
             self.paused();
@@ -175,6 +185,10 @@ impl Observer {
         else {
             return;
         };
+        if seen.watched_since_ms.is_some_and(|since| began_ms < since) {
+            // It came in before what this node knew was discarded, and was read behind that.
+            return;
+        }
         let facts = facts.map(|facts| Arc::new(watch::complete(seen, *facts)));
         let writable = facts.as_ref().map(|facts| facts.writable());
         if writable.is_some() && writable != seen.facts.as_ref().map(|facts| facts.writable()) {
@@ -266,7 +280,7 @@ impl Observer {
         }
         scene.said = Some((weight, now));
         let verdict = self.verdict(id, found);
-        if self.out.try_send(Sighting::Verdict { verdict, judged_ms: self.tools.boottime_ms() }).is_err() {
+        if self.out.try_send(Sighting::Verdict { verdict, judged_ms: self.turn_ms }).is_err() {
             tracing::warn!(cluster = %id, "the reporter is behind; a verdict was dropped");
         }
     }
@@ -283,7 +297,6 @@ impl Observer {
                 let now_ms = self.tools.now_ms();
                 let _ = reply.send(self.scenes.get(&cluster).map(|scene| scene.seen(now_ms)));
             }
-            Input::Paused => self.paused(),
             Input::Inventory(servers) => servers.iter().for_each(|server| self.inventory(server)),
         }
     }

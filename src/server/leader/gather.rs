@@ -15,6 +15,9 @@ use crate::{
 const REMEMBERED_EVERY: u64 = 200;
 /// How far beyond the newest count in the log a restarted node begins: beyond anything it may have said before.
 pub const RESTART_GAP: u64 = 1_000;
+/// What a node has not repeated for so long, milliseconds, does not last: it may have said something else that was lost, or the
+/// leader's machine was suspended. What holds is repeated every two seconds, and one report may be lost.
+const LAPSES_MS: u64 = 5_000;
 
 /// The newest count of each node that is, or is about to be, in the log.
 #[derive(Debug, Default)]
@@ -65,8 +68,13 @@ impl Gathered {
             newer && !(judged_ms.is_none() && same_process && says_the_same(&held.verdict, &verdict))
         });
         if takes_its_place {
+            let lapsed = |held: &Held| {
+                let pause = held.judged_ms.zip(judged_ms).map(|(then, now)| now.saturating_sub(then));
+                pause.is_some_and(|pause| pause > LAPSES_MS)
+            };
             let same = of_cluster.get(&verdict.node).filter(|held| {
-                held.verdict.incarnation == verdict.incarnation && says_the_same(&held.verdict, &verdict)
+                let same_process = held.verdict.incarnation == verdict.incarnation;
+                same_process && says_the_same(&held.verdict, &verdict) && !lapsed(held)
             });
             let since_ms = same.and_then(|held| held.since_ms).or(judged_ms);
             of_cluster.insert(verdict.node, Held { verdict, judged_ms, since_ms });
@@ -160,6 +168,8 @@ mod tests {
         gathered.take(Verdict { finding: Finding::Blind { why: "paused".into() }, ..verdict(9) }, Some(700));
         gathered.take(verdict(10), Some(800));
         assert_eq!(gathered.lasting(&cluster, 1_000, 900), [], "it said something else in between");
+        gathered.take(verdict(11), Some(5_900));
+        assert_eq!(gathered.lasting(&cluster, 6_000, 900), [], "nothing was heard of it in between");
     }
 
     /// As after an election: the answer to the urgent round, and a report that was sent before a stamp was heard.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Leader, Message};
+use super::{Leader, Message, Proposed};
 use crate::{
     core::{
         agreement::{self, Question},
@@ -22,10 +22,19 @@ const GATHER_MS: u64 = 2_500;
 /// Pause after a take-over that was not committed.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// Whether a recovery goes on with fresh verdicts only: none of its side effects is on record. One that was given up is only
+/// undone, which asks for none.
+fn is_unproven(recovery: &Recovery) -> bool {
+    recovery.phase == Phase::Started
+        && !recovery.side_effects
+        && !recovery.undoing()
+        && recovery.kind == Kind::Failover
+}
+
 impl Leader {
     /// A start of ours is committed. Later than `start_within` after its proposal, the world may have changed: fresh
     /// verdicts are gathered first (P4).
-    pub(super) fn begin(&mut self, id: u64, term: u64, proposed: Instant) {
+    pub(super) fn begin(&mut self, id: u64, term: u64, proposed: Proposed) {
         if term != self.leadership.term || self.driven.contains_key(&id) {
             return;
         }
@@ -37,10 +46,10 @@ impl Leader {
             recovery.driven_by(self.tools.node_id(), term) || planted(Mistake::ForeignRecoveryBegun)
         };
         let Some(recovery) = recovery.filter(ours) else { return };
-        let late = proposed.elapsed() > Duration::from_millis(start_within_ms);
+        let late = proposed.elapsed_ms(&self.tools) > start_within_ms;
         match late && recovery.kind == Kind::Failover && !planted(Mistake::LateStartExecuted) {
             true => self.resume_later(&recovery),
-            false => self.drive(recovery, proposed, false, None),
+            false => self.drive(recovery, proposed.at, false, None),
         }
     }
 
@@ -118,12 +127,7 @@ impl Leader {
 
     fn resume(&mut self, recovery: Recovery) {
         tracing::warn!(recovery = recovery.id, phase = ?recovery.phase, "taking a recovery over");
-        // One that was given up is only undone: that asks for no verdicts.
-        let unproven = recovery.phase == Phase::Started
-            && !recovery.side_effects
-            && !recovery.undoing()
-            && recovery.kind == Kind::Failover;
-        if unproven {
+        if is_unproven(&recovery) {
             return self.resume_later(&recovery);
         }
         let cancel = (recovery.kind == Kind::Switchover && recovery.phase < Phase::Intent).then(|| {
@@ -179,8 +183,8 @@ impl Leader {
         let (tools, term) = (self.tools.clone(), self.leadership.term);
         let inbox = self.inbox.clone();
         self.takeovers.insert(id, cancel);
+        let proposed = Proposed::now(&tools);
         self.work.spawn(self.tools.task(async move {
-            let proposed = Instant::now();
             let take_over = Change::TakeOver { recovery: id, evidence };
             let result = tools.group.propose(term, take_over, SELF, None).await;
             if let Err(error) = &result {
@@ -192,12 +196,22 @@ impl Leader {
         }));
     }
 
-    pub(super) fn taken_over(&mut self, id: u64, proposed: Instant, result: Result<Committed, ProposeError>) {
+    /// One that rests on verdicts, and whose commit found this machine suspended meanwhile, gathers fresh ones again.
+    pub(super) fn taken_over(
+        &mut self,
+        id: u64,
+        proposed: Proposed,
+        result: Result<Committed, ProposeError>,
+    ) {
         let cancel = self.takeovers.remove(&id).flatten();
         let done = matches!(&result, Ok(c) if matches!(c.outcome, Outcome::Done { .. }));
         let recovery = self.tools.read(|state| state.recoveries.get(&id).cloned());
         if let (true, Some(recovery)) = (done, recovery.filter(Recovery::running)) {
-            self.drive(recovery, proposed, true, cancel);
+            let slept = self.tools.was_suspended_since(proposed.suspended_ms);
+            match slept && cancel.is_none() && is_unproven(&recovery) {
+                true => self.resume_later(&recovery),
+                false => self.drive(recovery, proposed.at, true, cancel),
+            }
         }
     }
 

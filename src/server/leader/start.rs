@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::{Asked, Leader, Message, StartError};
+use super::{Asked, Leader, Message, Proposed, StartError};
 use crate::{
     core::{
         agreement::{self, Agreed},
@@ -77,7 +75,8 @@ impl Leader {
         if self.gathered.starting.contains(id) {
             return;
         }
-        let testimonies = self.gathered.testimonies(id, self.tools.boottime_ms());
+        let proposed = Proposed::now(&self.tools);
+        let testimonies = self.gathered.testimonies(id, proposed.boottime_ms);
         let Some((cluster, agreed, gate)) = self.agreed(id, &testimonies) else {
             self.refusals.forget(id);
             return;
@@ -91,7 +90,7 @@ impl Leader {
             return;
         }
         let start = start_of(&cluster, &agreed, Kind::Failover, testimonies);
-        self.propose_start(start, SELF.into(), None, None);
+        self.propose_start((start, proposed), SELF.into(), None, None);
     }
 
     fn agreed(
@@ -110,7 +109,7 @@ impl Leader {
 
     pub(super) fn propose_start(
         &mut self,
-        start: StartRecovery,
+        (start, proposed): (StartRecovery, Proposed),
         by: String,
         request_id: Option<String>,
         reply: Option<Asked>,
@@ -118,7 +117,7 @@ impl Leader {
         let cluster = start.cluster.clone();
         self.gathered.starting.insert(cluster.clone());
         let (group, term, inbox) = (self.tools.group.clone(), self.leadership.term, self.inbox.clone());
-        let (node, proposed) = (self.tools.node_id(), Instant::now());
+        let node = self.tools.node_id();
         self.work.spawn(self.tools.task(async move {
             pause::point(node, "start", "before").await;
             let result = group.propose(term, Change::StartRecovery(Box::new(start)), &by, request_id).await;
@@ -129,7 +128,7 @@ impl Leader {
     pub(super) fn started(
         &mut self,
         id: &ClusterId,
-        proposed: Instant,
+        proposed: Proposed,
         result: Result<Committed, ProposeError>,
         reply: Option<Asked>,
     ) {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Leader, Message, start};
+use super::{Leader, Message, Proposed, start};
 use crate::{
     core::{
         agreement,
@@ -40,7 +40,8 @@ impl Leader {
         if self.witnesses.contains(id) || self.gathered.starting.contains(id) {
             return;
         }
-        let evidence = self.gathered.testimonies(id, self.tools.boottime_ms());
+        let proposed = Proposed::now(&self.tools);
+        let evidence = self.gathered.testimonies(id, proposed.boottime_ms);
         if !evidence.iter().any(asks) {
             return;
         }
@@ -57,6 +58,7 @@ impl Leader {
             term: self.leadership.term,
             cluster,
             evidence,
+            proposed,
         };
         self.attend(id.clone(), async move {
             if let Err(refusal) = call.call().await {
@@ -111,6 +113,8 @@ struct Call {
     term: u64,
     cluster: Cluster,
     evidence: Vec<Testimony>,
+    /// When the ages of that were read.
+    proposed: Proposed,
 }
 
 impl Call {
@@ -136,11 +140,10 @@ impl Call {
             replica,
             candidate,
         }));
-        let began_ms = self.tools.now_ms();
         match self.tools.group.propose(self.term, change, SELF, None).await {
             Ok(committed) => match committed.outcome {
                 Outcome::Refused(refusal) => return Err(refusal),
-                _ => self.restart(began_ms).await,
+                _ => self.restart().await,
             },
             Err(error) => tracing::info!(cluster = %self.cluster.id, %error, "a witness was not called"),
         }
@@ -163,7 +166,7 @@ impl Call {
     }
 
     /// Only right after the commit: later the world may have changed, and the receiver is left alone.
-    async fn restart(&self, began_ms: u64) {
+    async fn restart(&self) {
         let (witness, within_ms) = self.tools.read(|state| {
             let witness = state.clusters.get(&self.cluster.id).and_then(|c| c.witness.clone());
             (witness, state.policy.start_within_ms)
@@ -175,7 +178,7 @@ impl Call {
             cluster: self.cluster.id.clone(),
             witness: witness.clone(),
         };
-        let end = match self.tools.now_ms().saturating_sub(began_ms) <= within_ms {
+        let end = match self.proposed.elapsed_ms(&self.tools) <= within_ms {
             true => settle.step(Action::RestartReceiver { channel: witness.channel.clone() }, RESTART).await,
             false => Err("the call was committed too late".into()),
         };

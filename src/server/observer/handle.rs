@@ -36,8 +36,6 @@ pub enum Input {
         /// The answer.
         reply: oneshot::Sender<Option<Seen>>,
     },
-    /// This node slept.
-    Paused,
     /// Read a full inventory of these servers now.
     Inventory(Vec<ServerId>),
     /// An urgent attempt of ours ended.

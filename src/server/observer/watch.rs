@@ -162,10 +162,12 @@ impl Watch {
         }
     }
 
+    /// On MariaDB what is received and not applied yet is told by where it ends: neither contains the other then.
     fn raise_high_water(&mut self, facts: &ServerFacts) {
         let in_hand = facts.in_hand();
-        if self.high_water.as_ref().is_none_or(|mark| in_hand.contains(mark)) {
-            self.high_water = Some(in_hand);
+        match &mut self.high_water {
+            Some(mark) => mark.merge(&in_hand),
+            None => self.high_water = Some(in_hand),
         }
     }
 
@@ -201,4 +203,34 @@ pub fn complete(seen: &Observation, mut facts: ServerFacts) -> ServerFacts {
         facts.durability = facts.durability.or(before.durability);
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{plan::marks, samples},
+        model::{gtid::GtidSet, server::Flavor},
+    };
+
+    /// A MariaDB replica stands behind a switchover that it has not applied up to, and loses its relay log: what it had received
+    /// is remembered, though no later reading contained the one before.
+    #[test]
+    fn what_was_received_and_not_applied_is_remembered() {
+        let maria = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
+        let (mut watch, mut seen) = Watch::begun(0);
+        let mut reads = |executed, received| {
+            let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
+            let executed = maria(executed);
+            let facts =
+                ServerFacts { executed, channels: vec![channel], ..samples::facts(Flavor::MariaDb, 3) };
+            watch.attempt(&mut seen, 100, AttemptEnd::Answered, Some(Arc::new(facts.clone())), None, None);
+            (watch.mark(), facts)
+        };
+        reads("0-2-100", "0-2-114");
+        reads("0-2-100", "0-1-150");
+        let (mark, now) = reads("0-2-114,0-1-116", "0-1-116");
+        let shrunk = marks::shrunk(mark.as_ref(), &now, &GtidSet::empty(Flavor::MariaDb));
+        assert_eq!(shrunk.unwrap().to_string(), "0-1-150");
+    }
 }
