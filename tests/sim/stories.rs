@@ -88,6 +88,10 @@ const MODEL: &[(u64, &str)] = &[
         6066591,
         "behind a drain of four seconds a primary that is back for long enough ends the failover, though nobody says anything new",
     ),
+    (
+        9065165,
+        "a MariaDB primary that lost all that it had written since its promotion is not opened when the failover is given up",
+    ),
     (9219343, "a leader whose machine was suspended finds what it was told before as old as it is"),
     (
         9204433,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quorate::{
     core::replicated::{Change, OrderStage},
-    model::address::Address,
+    model::{address::Address, gtid::GtidSet},
 };
 
 use super::{Check, account::changed};
@@ -34,6 +34,9 @@ impl Check for Rejoined {
         let target = self.targets.get(order).and_then(|address| world.server_at(address));
         // What somebody writes there after it was read, nobody sees in time.
         let target = target.filter(|no| !world.errant.contains_key(no));
+        // Another server has just been put there.
+        let since = |no| world.strangers.since(no);
+        let target = target.filter(|no| since(*no).is_none_or(|since| since + COMPARED_MS < world.now));
         // Another server may stand in the primary's place (P11).
         let primary = world.primary().filter(|primary| world.strangers.since(*primary).is_none());
         let (Some(target), Some(primary)) = (target, primary) else { return Ok(()) };
@@ -52,7 +55,7 @@ impl Check for Rejoined {
             OrderStage::Quarantined { errant, .. } if errant.is_empty() && lost.is_empty() => {
                 return Err(format!("server {} is set aside for what it holds", target.0));
             }
-            OrderStage::Rejoined if !lost.is_empty() && knows_its_own(server) => {
+            OrderStage::Rejoined if !lost.is_empty() && knows_its_own(server, &lost) => {
                 return Err(format!("server {} is rejoined and will never get its own {lost}", target.0));
             }
             OrderStage::Rejoined => {}
@@ -68,7 +71,9 @@ impl Check for Rejoined {
     }
 }
 
-/// MariaDB: one whose history holds nothing of its own cannot tell that it lacks some.
-fn knows_its_own(server: &SimServer) -> bool {
-    !server.log.executed_as_read().written_by(&server.spec.identity()).is_empty()
+/// MariaDB: one whose history holds nothing of its own, and goes on behind those numbers, cannot tell that it lacks some.
+fn knows_its_own(server: &SimServer, lost: &GtidSet) -> bool {
+    let executed = server.log.executed_as_read();
+    let has_come_so_far = executed.is_empty() || lost.passed_at(&executed).contains(lost);
+    !executed.written_by(&server.spec.identity()).is_empty() || !has_come_so_far
 }
