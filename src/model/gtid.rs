@@ -138,10 +138,9 @@ impl GtidSet {
     /// to that number at all, it cannot hold it.
     pub fn lost_of_its_own(&self, identity: &super::server::Identity, source: &Self) -> Self {
         let missing = source.written_by(identity).subtract(self);
-        match (missing, self.written_by(identity)) {
-            (Self::MariaDb(missing), Self::MariaDb(own)) => {
-                let Self::MariaDb(all) = self else { return Self::MariaDb(missing) };
-                let mut lost = missing.of_pairs_in(&own);
+        match (missing, self) {
+            (Self::MariaDb(missing), Self::MariaDb(all)) => {
+                let mut lost = missing.of_pairs_in(all);
                 lost.merge(&missing.ahead_of(all));
                 Self::MariaDb(lost)
             }

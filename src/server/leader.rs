@@ -59,7 +59,7 @@ pub struct Proposed {
 }
 
 impl Proposed {
-    /// It is about to be proposed, and what it rests on is read from here on.
+    /// It is about to be proposed, and the verdicts that it rests on are read from here on.
     pub fn now(tools: &Tools) -> Self {
         let (boottime_ms, suspended_ms) = (tools.boottime_ms(), tools.suspended_ms());
         Self { at: Instant::now(), boottime_ms, suspended_ms }

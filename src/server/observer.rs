@@ -335,11 +335,16 @@ impl Observer {
         });
     }
 
-    /// One on a server that was the primary when it began, and is not any more, says nothing of its successor.
+    /// One on a server that was the primary when it began, and is not any more, says nothing of its successor; nor does one that
+    /// began before what this node knew was discarded say anything.
     fn urgent_ended(&mut self, id: &ClusterId, of: &ServerId, began_ms: u64, silent: bool) {
         let now_ms = self.tools.now_ms();
         let scene = self.scenes.get_mut(id).filter(|scene| scene.primary.as_ref() == Some(of));
         let Some(scene) = scene else { return };
+        let since_ms = scene.of_primary().and_then(|seen| seen.watched_since_ms);
+        if since_ms.is_some_and(|since| began_ms < since) {
+            return;
+        }
         let answered_ms = scene.of_primary().and_then(|seen| seen.answered_ms);
         let answered_since = answered_ms.is_some_and(|at| at >= began_ms);
         scene.round.running = false;

@@ -240,10 +240,15 @@ fn passed_by(recovery: &Recovery, facts: &ServerFacts, sets: &Sets) -> GtidSet {
     let Target { identity, address, .. } = &recovery.old_primary;
     let nothing = GtidSet::empty(identity.flavor);
     let (Some(executed), [channel]) = (&sets.old_primary, &facts.channels[..]) else { return nothing };
-    if !channel.is_from(identity, address) || facts.executed.contains(&channel.received) {
+    if !channel.is_from(identity, address) {
         return nothing;
     }
-    let place = channel.received.position();
+    // Where a server logs all that it applies, an applied place hides nothing: its own set names what it has.
+    let names_all = facts.log_bin && facts.log_replica_updates && !channel.filtered;
+    let place = match names_all {
+        true => channel.received.position().subtract(&facts.executed),
+        false => channel.received.position(),
+    };
     let beyond = place.subtract(executed);
     let elsewhere = beyond.subtract(&beyond.written_by(identity));
     let passed = executed.passed_at(&place.subtract(&elsewhere));

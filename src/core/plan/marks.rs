@@ -23,7 +23,7 @@ use crate::{
 /// What is remembered of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The largest set it was seen to hold.
+    /// All that it was seen to hold.
     pub held: GtidSet,
     /// Starts of the server, as its facts date them (Unix seconds), since which it was seen to hold all that the primary
     /// had executed.

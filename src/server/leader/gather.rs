@@ -16,7 +16,8 @@ const REMEMBERED_EVERY: u64 = 200;
 /// How far beyond the newest count in the log a restarted node begins: beyond anything it may have said before.
 pub const RESTART_GAP: u64 = 1_000;
 /// What a node has not repeated for so long, milliseconds, does not last: it may have said something else that was lost, or the
-/// leader's machine was suspended. What holds is repeated every two seconds, and one report may be lost.
+/// leader's machine was suspended. What holds is repeated every two seconds (where the primary is probed as often), and one
+/// report may be lost.
 const LAPSES_MS: u64 = 5_000;
 
 /// The newest count of each node that is, or is about to be, in the log.

@@ -19,6 +19,9 @@ use crate::{
 
 /// How long a successor gathers fresh verdicts before it cancels what may not have begun, milliseconds.
 const GATHER_MS: u64 = 2_500;
+/// A take-over that rests on verdicts and is committed later than this after its proposal gathers fresh ones again, milliseconds:
+/// more than `start_within`, or a log that is always that slow would never let it begin.
+const TAKEN_OVER_WITHIN_MS: u64 = 5_000;
 /// Pause after a take-over that was not committed.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -196,7 +199,7 @@ impl Leader {
         }));
     }
 
-    /// One that rests on verdicts, and whose commit found this machine suspended meanwhile, gathers fresh ones again.
+    /// One that rests on verdicts, and is committed late or behind a suspension of this machine, gathers fresh ones again.
     pub(super) fn taken_over(
         &mut self,
         id: u64,
@@ -207,8 +210,9 @@ impl Leader {
         let done = matches!(&result, Ok(c) if matches!(c.outcome, Outcome::Done { .. }));
         let recovery = self.tools.read(|state| state.recoveries.get(&id).cloned());
         if let (true, Some(recovery)) = (done, recovery.filter(Recovery::running)) {
-            let slept = self.tools.was_suspended_since(proposed.suspended_ms);
-            match slept && cancel.is_none() && is_unproven(&recovery) {
+            let late = self.tools.was_suspended_since(proposed.suspended_ms)
+                || proposed.elapsed_ms(&self.tools) > TAKEN_OVER_WITHIN_MS;
+            match late && cancel.is_none() && is_unproven(&recovery) {
                 true => self.resume_later(&recovery),
                 false => self.drive(recovery, proposed.at, true, cancel),
             }

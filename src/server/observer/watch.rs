@@ -54,7 +54,7 @@ impl Heard {
 /// One server as watched by this node, besides its observation.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    /// Largest set seen in hand. A restart does not lower it: until it is held again the shrink shows (P6).
+    /// All that was seen in hand. A restart does not lower it: until it is held again the shrink shows (P6).
     pub high_water: Option<GtidSet>,
     /// Its present life.
     pub life: Option<Life>,
