@@ -11,6 +11,7 @@ use crate::{
     fleet::{
         ServerNo,
         channel::{Channel, Receiver},
+        server::Dump,
     },
     trace::Event,
     world::World,
@@ -130,9 +131,11 @@ fn unnoticed(world: &World, primary: ServerNo) -> bool {
     let source = world.fleet.server(primary);
     let to_primary = |channel: &&Channel| channel.options.source == source.spec.address;
     let mut channels = world.fleet.servers().iter().flat_map(|server| &server.channels).filter(to_primary);
+    let older = |dump: &&Dump| dump.semi_sync && dump.began_ms + SERVED_MS <= world.now;
+    let has_served = source.dumps.iter().filter(older).count() >= source.semi.source.wait_for.max(1) as usize;
     let unserved = |channel: &Channel| match channel.receiver {
         Receiver::Running(stream) => match source.dumps.iter().find(|dump| dump.stream == stream) {
-            Some(dump) => dump.began_ms + SERVED_MS > world.now,
+            Some(dump) => dump.began_ms + SERVED_MS > world.now && !has_served,
             None => true,
         },
         Receiver::Dialling(..) | Receiver::Waiting(_) => true,

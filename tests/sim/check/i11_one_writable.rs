@@ -70,7 +70,7 @@ fn followed_again(world: &World, recovery: &Recovery, old: ServerNo, row: &Entry
         .left_behind
         .iter()
         .filter_map(|(server, _)| world.server_at(&cluster.members.get(server)?.address))
-        .filter(|no| world.restarted.contains(no))
+        .filter(|no| world.restarted.contains(no) && world.fleet.server(*no).semi.replica_enabled)
         .collect();
     let others = (0..world.fleet.servers().len()).map(ServerNo).filter(|no| *no != old);
     let received = others.filter(|no| in_hand(world, *no).contains(&row.txn.gtid));

@@ -95,8 +95,13 @@ fn is_dead(world: &World) -> bool {
 /// The log holds a majority's verdicts that need no more, nobody doubts them, and no recovery runs.
 fn is_asked_for(world: &World) -> bool {
     let idle = world.group.state.clusters.values().any(|cluster| cluster.slot.is_none());
-    let doubted = voices(world).iter().any(|verdict| doubts(verdict));
+    let doubted = voices(world).iter().any(|verdict| doubts(verdict)) && !is_majority(world, is_hard);
     idle && is_majority(world, asks) && !doubted
+}
+
+/// Asks, and hard evidence is nobody's to doubt.
+fn is_hard(verdict: &Verdict, cluster: &Cluster) -> bool {
+    asks(verdict, cluster) && verdict.failure().is_some_and(|(_, _, evidence)| evidence.hard)
 }
 
 /// It has an answer; or is refused, and has heard of a replica that still receives: that holds a majority up whose evidence is
