@@ -51,7 +51,7 @@ impl Host for Machine {
     }
 
     fn pauses(&self) -> watch::Receiver<u64> {
-        watch_pauses(self.pulse.clone())
+        watch_pauses(self.began, self.pulse.clone())
     }
 
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
@@ -69,15 +69,15 @@ fn millis(clock: ClockId) -> u64 {
 }
 
 /// A pause is a loop that ran late by more than 200 ms, or BOOTTIME and MONOTONIC apart.
-fn watch_pauses(pulse: Arc<Pulse>) -> watch::Receiver<u64> {
+fn watch_pauses(began: Instant, pulse: Arc<Pulse>) -> watch::Receiver<u64> {
     let (tx, rx) = watch::channel(0);
+    let skew_now = move || millis(ClockId::Boottime).saturating_sub(began.elapsed().as_millis() as u64);
     tokio::spawn(async move {
-        let mut last = Instant::now();
-        let mut skew = millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
+        let (mut last, mut skew) = (Instant::now(), skew_now());
         loop {
             tokio::time::sleep(BEAT).await;
             let late = last.elapsed().saturating_sub(BEAT);
-            let skew_now = millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
+            let skew_now = skew_now();
             let slept = skew_now.abs_diff(skew) > LATE.as_millis() as u64;
             pulse.beat(late > LATE || slept);
             if late > LATE || slept {
