@@ -67,6 +67,11 @@ impl Act {
         }
     }
 
+    /// Whether nodes have clocks and syncs of their own.
+    pub fn needs_dials(self) -> bool {
+        matches!(self, Act::Scenario(scenario) if scenario.needs_dials())
+    }
+
     /// Where the nodes pause, as they know it.
     pub fn pause_point(self, variant: &str) -> String {
         match self {

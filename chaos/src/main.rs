@@ -24,6 +24,7 @@ mod net;
 mod node;
 mod paths;
 mod pause;
+mod preload;
 mod process;
 mod product;
 mod record;

@@ -2,6 +2,7 @@
 
 use crate::{
     net::{Net, Place},
+    preload::{self, Dials},
     process::{Proc, Start},
     product::Product,
     run_dir::RunDir,
@@ -25,6 +26,8 @@ pub struct Node {
     dir: PathBuf,
     product: Product,
     env: Vec<(String, String)>,
+    /// Clocks and syncs apart from the machine's, where the run wants that.
+    dials: Option<Dials>,
     process: Mutex<Option<Arc<Proc>>>,
     outside: AtomicBool,
 }
@@ -46,6 +49,12 @@ impl Node {
         for (file, account) in [("servers.password", QUORATE), ("replication.password", REPL)] {
             std::fs::write(dir.join(file), account.password)?;
         }
+        let mut env = env.to_vec();
+        let own = env.iter().any(|(name, _)| name == preload::PRELOAD);
+        let dials = own.then(|| Dials::create(&dir.join("dials"))).transpose()?;
+        if own {
+            env.push((preload::FILE.to_string(), dir.join("dials").display().to_string()));
+        }
         let node = Node {
             id,
             place,
@@ -53,7 +62,8 @@ impl Node {
             client_port,
             dir,
             product: product.clone(),
-            env: env.to_vec(),
+            env,
+            dials,
             process: Mutex::new(None),
             outside: AtomicBool::new(false),
         };
@@ -116,6 +126,11 @@ impl Node {
     /// Where other nodes call it.
     pub fn node_endpoint(&self) -> String {
         format!("{}:{}", self.place.ip, self.node_port)
+    }
+
+    /// Its dials, where the run gave it some.
+    pub fn dials(&self) -> Result<&Dials> {
+        self.dials.as_ref().with_context(|| format!("node {} has no dials", self.id))
     }
 
     /// The process, when it was started.

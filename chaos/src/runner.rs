@@ -7,6 +7,7 @@ use crate::{
     install,
     judge::judge,
     net::{Net, reexec},
+    preload,
     product::{Build, Product},
     record::{Outcome, Record},
     rig_error::RigError,
@@ -230,6 +231,9 @@ async fn play(
         env.push(("QUORATE_PAUSE".to_string(), act.pause_point(&record.variant)));
         env.push(("QUORATE_PAUSE_DIR".to_string(), dir.display().to_string()));
         pause_dir = Some(dir);
+    }
+    if act.needs_dials() {
+        env.push((preload::PRELOAD.to_string(), preload::library().display().to_string()));
     }
     let setup = Setup {
         run_dir,

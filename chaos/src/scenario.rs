@@ -2,6 +2,7 @@
 //!
 //! The lines of those of the matrix begin with their code in it; `docs/chaos.md` has the table.
 
+mod clocks;
 mod disks;
 mod frozen;
 mod islands;
@@ -104,6 +105,10 @@ pub enum Scenario {
     StarvedPrimary,
     /// M8: the leader hardly gets any, and the primary dies
     StarvedLeader,
+    /// C1, C3: wall clocks of nodes are stepped by an hour, the leader's within a block, and primaries die
+    WallClocksStep,
+    /// C4: machines of nodes are suspended, the leader's or all, while the primary dies: replaced once
+    SuspendedNodes,
     /// M11: all nodes are restarted in turn under load; then the primary dies
     RollingRestart,
     /// M12: a voter joins or leaves the group in the midst of a recovery
@@ -112,6 +117,10 @@ pub enum Scenario {
     RestartAllNodes,
     /// S2: the leader's disk is full, and the primary dies
     FullDiskOfLeader,
+    /// S3: the leader's syncs take 200 ms longer, or everybody's, and the primary dies
+    SlowDisks,
+    /// S4: the leader's syncs fail, and the primary dies
+    FailingDiskOfLeader,
     /// S6: a bit of a follower's state flips, and the primary dies
     DamagedState,
     /// S7: a node loses its data directory: it may not vote under its old id

@@ -6,6 +6,7 @@ use crate::{
     depth::Depth,
     install,
     net::reexec,
+    preload,
     product::Build,
     rig_error::RigError,
     run_dir::RunDir,
@@ -85,6 +86,7 @@ pub fn ready(ask: &Ask, pause_points: &[bool], partitions: bool) -> Result<Optio
     for pause_points in pause_points {
         Build { pause_points: *pause_points, ..ask.build }.make()?;
     }
+    preload::make()?;
     prepare(&ask.flavors, partitions)?;
     if partitions { enter_namespace().map(Some) } else { Ok(None) }
 }

@@ -1,4 +1,4 @@
-//! Disks of nodes: full, damaged, lost.
+//! Disks of nodes: full, slow, failing, damaged, lost.
 
 use crate::{node::Node, process, record::Outcome, rig_error::rig_failure, stage::Stage, wait};
 use anyhow::{Context, Result};
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Of the small file system a node's state is put on: three times what must be free for a node to start.
 const SMALL: &str = "size=192m";
+/// How much longer a slow sync takes.
+const SLOW_SYNC: Duration = Duration::from_millis(200);
 const PATIENT: Duration = Duration::from_secs(60);
 
 /// S2: no room is left on the leader's disk. It gives its office up; the dead primary is replaced without it, and it comes
@@ -34,6 +36,53 @@ pub async fn full_disk_of_leader(stage: &mut Stage<'_>) -> Result<()> {
     small.unmount()?;
     node.launch(stage.run_dir)?;
     stage.group.wait_ready().await
+}
+
+/// S3: syncs take long, the leader's or everybody's. The dead primary is replaced all the same.
+pub async fn slow_disks(stage: &mut Stage<'_>) -> Result<()> {
+    let leader = stage.group.node(stage.group.leader().await?);
+    let slow = if stage.record.variant == "of all" { stage.group.nodes.clone() } else { vec![leader] };
+    for node in &slow {
+        node.dials()?.slow_syncs(SLOW_SYNC)?;
+    }
+    let since = stage.mark_fault();
+    stage.primary().kill().await?;
+    stage.fault_is_in_place();
+    stage.await_recovery(&[1], since).await?;
+    for node in &slow {
+        met(node)?;
+        node.dials()?.slow_syncs(Duration::ZERO)?;
+    }
+    stage.group.wait_ready().await
+}
+
+/// S4: the leader's syncs fail, and the primary dies. It promises nothing any more, another replaces the primary, and it comes
+/// back when its disk does.
+pub async fn failing_disk_of_leader(stage: &mut Stage<'_>) -> Result<()> {
+    let node = stage.group.node(stage.group.leader().await?);
+    node.dials()?.fail_syncs(true)?;
+    let since = stage.mark_fault();
+    stage.primary().kill().await?;
+    stage.fault_is_in_place();
+    stage.await_recovery(&[1], since).await?;
+    met(&node)?;
+    node.dials()?.fail_syncs(false)?;
+    if node.is_running() {
+        stage.record.reason = "the node went on".into();
+        node.kill().await?;
+    } else {
+        stage.record.reason = "the node had ended".into();
+    }
+    node.launch(stage.run_dir)?;
+    stage.group.wait_ready().await
+}
+
+/// Looks whether the fault was there: its library counts.
+fn met(node: &Node) -> Result<()> {
+    match node.dials()?.syncs_met()? {
+        0 => Err(rig_failure(format!("no sync of node {} met the fault", node.id))),
+        _ => Ok(()),
+    }
 }
 
 /// S6: a bit of a follower's state flips while it is down. It starts whole, or not at all; the others do its work.

@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// On a busy machine one of the client's own commits may take so long that the first attempt is refused.
@@ -49,17 +50,15 @@ pub async fn switchover(stage: &mut Stage<'_>) -> Result<()> {
 /// Two deaths within the block window: the second waits for a person.
 pub async fn flap(stage: &mut Stage<'_>) -> Result<()> {
     super::of_primaries::kill(stage).await?;
-    if stage.record.outcome != Outcome::Recovered {
+    if stage.record.outcome != Outcome::Recovered || !next_is_refused(stage).await? {
         return Ok(());
     }
+    acknowledged(stage).await
+}
+
+/// The primary dies within a block: whether nobody is promoted, and the group says why.
+pub async fn next_is_refused(stage: &mut Stage<'_>) -> Result<bool> {
     let second = stage.primary();
-    let address = stage
-        .topology
-        .servers
-        .iter()
-        .find(|s| s.number != 1 && s.number != second.number)
-        .context("no survivor")?
-        .address();
     let since = std::time::Instant::now();
     second.kill().await?;
     // Agreed on, and refused: what a second recovery would have begun with is over by then.
@@ -86,10 +85,19 @@ pub async fn flap(stage: &mut Stage<'_>) -> Result<()> {
             .violations
             .push(format!("server {} was promoted within the block window", change.server));
         stage.record.outcome = Outcome::Recovered;
-        return Ok(());
+        return Ok(false);
     }
+    Ok(true)
+}
+
+/// A person acknowledges, and the dead primary is replaced.
+pub async fn acknowledged(stage: &mut Stage<'_>) -> Result<()> {
+    let second = stage.primary().number;
+    let survives = |s: &&Arc<Server>| s.number != 1 && s.number != second;
+    let address = stage.topology.servers.iter().find(survives).context("no survivor")?.address();
+    let since = std::time::Instant::now();
     stage.group.json(&["ack", "--cluster", &address, "--comment", "seen by the rig"]).await?;
-    stage.await_recovery(&[1, second.number], since).await?;
+    stage.await_recovery(&[1, second], since).await?;
     if stage.record.outcome == Outcome::Recovered {
         stage.record.outcome = Outcome::Refused;
         stage.record.reason = "refused until acknowledged, then recovered".into();

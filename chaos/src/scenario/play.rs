@@ -1,8 +1,8 @@
 //! Which function plays which scenario.
 
 use super::{
-    Scenario, Scenario as S, disks, frozen, islands, members, nothing, of_nodes, of_operators, of_primaries,
-    of_replicas, overload, races, undisturbed,
+    Scenario, Scenario as S, clocks, disks, frozen, islands, members, nothing, of_nodes, of_operators,
+    of_primaries, of_replicas, overload, races, undisturbed,
 };
 use crate::stage::Stage;
 use anyhow::Result;
@@ -48,7 +48,11 @@ impl Scenario {
             S::WipedNode => of_nodes::wiped(stage).await,
             S::MajorityWiped => disks::majority_wiped(stage).await,
             S::FullDiskOfLeader => disks::full_disk_of_leader(stage).await,
+            S::SlowDisks => disks::slow_disks(stage).await,
+            S::FailingDiskOfLeader => disks::failing_disk_of_leader(stage).await,
             S::DamagedState => disks::damaged_state(stage).await,
+            S::WallClocksStep => clocks::wall_clocks_step(stage).await,
+            S::SuspendedNodes => clocks::suspended_nodes(stage).await,
             S::RollingRestart => members::rolling_restart(stage).await,
             S::MembershipMidRecovery => members::membership_mid_recovery(stage).await,
             S::ReturnsMidRecovery => members::returns_mid_recovery(stage).await,

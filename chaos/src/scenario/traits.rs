@@ -26,7 +26,7 @@ impl Scenario {
             | S::MajorityWiped
             | S::WitnessClears
             | S::Minority => &[Outcome::Nothing],
-            S::Flap | S::OtherDatacenterForbidden => &[Outcome::Refused],
+            S::Flap | S::WallClocksStep | S::OtherDatacenterForbidden => &[Outcome::Refused],
             S::FrozenUndo => &[Outcome::Cancelled],
             // It may answer before anything has begun, or before anything was promoted.
             S::FreezeIntoRecovery => &[Outcome::Recovered, Outcome::Cancelled, Outcome::Nothing],
@@ -87,6 +87,11 @@ impl Scenario {
         matches!(self, S::KillLeaderMidRecovery | S::MembershipMidRecovery | S::ReturnsMidRecovery)
     }
 
+    /// Whether nodes have clocks and syncs of their own.
+    pub fn needs_dials(self) -> bool {
+        matches!(self, S::WallClocksStep | S::SuspendedNodes | S::SlowDisks | S::FailingDiskOfLeader)
+    }
+
     /// Where nodes pause, as they know it; of scenarios that need it.
     pub fn pause_point(self, variant: &str) -> String {
         variant.split(' ').next().unwrap_or_default().to_owned()
@@ -128,6 +133,9 @@ impl Scenario {
             }
             S::AckerRestarts => one_of(&["with the primary", "and is caught up"]),
             S::TwoOperators => one_of(&["planned", "by force"]),
+            S::SlowDisks => one_of(&["of the leader", "of all"]),
+            S::SuspendedNodes => one_of(&["the leader", "all", "a follower"]),
+            S::WallClocksStep => one_of(&["forth", "back"]),
             S::DisabledInTheAct => one_of(&["death first", "the switch first"]),
             _ => String::new(),
         }
