@@ -19,6 +19,10 @@ struct Case {
     sets: Sets,
 }
 
+fn maria(text: &str) -> GtidSet {
+    GtidSet::parse(Flavor::MariaDb, text).unwrap()
+}
+
 impl Case {
     fn new() -> Self {
         Self::of(Kind::Failover)
@@ -45,6 +49,24 @@ impl Case {
             marks: samples::caught_up(2..=4),
         };
         Self { state, recovery: Recovery { kind, ..samples::recovery(Flavor::MySql) }, sets }
+    }
+
+    /// MariaDB; each server has executed so much, and received up to that place.
+    fn mariadb(sets: [(u32, &str, &str); 3]) -> Self {
+        let mut case = Self::new();
+        let cluster = samples::cluster(Flavor::MariaDb, 4);
+        case.state.clusters.insert(cluster.id.clone(), cluster);
+        case.recovery = samples::recovery(Flavor::MariaDb);
+        for (n, executed, received) in sets {
+            let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
+            let facts = ServerFacts {
+                executed: maria(executed),
+                channels: vec![channel],
+                ..samples::facts(Flavor::MariaDb, n)
+            };
+            case.sets.facts.insert(id(n), facts);
+        }
+        case
     }
 
     fn member(&mut self, n: u32) -> &mut Member {
@@ -397,17 +419,8 @@ fn a_switchover_goes_by_the_rules_unless_the_preferred_lags() {
 /// MariaDB's sets name the last transaction of each server only: how far one is behind counts, not in how many places.
 #[test]
 fn of_two_incomplete_mariadb_servers_the_one_that_lacks_less_is_chosen() {
-    let mut case = Case::new();
-    let cluster = samples::cluster(Flavor::MariaDb, 4);
-    case.state.clusters.insert(cluster.id.clone(), cluster);
-    case.recovery = samples::recovery(Flavor::MariaDb);
-    for (n, to) in [(2, 100), (3, 499), (4, 500)] {
-        let held = GtidSet::parse(Flavor::MariaDb, &format!("0-1-{to}")).unwrap();
-        let channel = Channel { received: held.clone(), ..samples::channel(Flavor::MariaDb, 1) };
-        let facts =
-            ServerFacts { executed: held, channels: vec![channel], ..samples::facts(Flavor::MariaDb, n) };
-        case.sets.facts.insert(id(n), facts);
-    }
+    let held = [(2, "0-1-100"), (3, "0-1-499"), (4, "0-1-500")];
+    let mut case = Case::mariadb(held.map(|(n, held)| (n, held, held)));
     case.sets.old_primary = None;
     case.rule(2, PromotionRule::Prefer);
     case.rule(4, PromotionRule::MustNot);
@@ -420,22 +433,8 @@ fn of_two_incomplete_mariadb_servers_the_one_that_lacks_less_is_chosen() {
 /// the last row.
 #[test]
 fn what_a_mariadb_replica_has_passed_it_does_not_lack() {
-    let mut case = Case::new();
-    let cluster = samples::cluster(Flavor::MariaDb, 4);
-    case.state.clusters.insert(cluster.id.clone(), cluster);
-    case.recovery = samples::recovery(Flavor::MariaDb);
-    let maria = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
-    for (n, executed, received) in
-        [(2, "0-2-114", "0-2-114"), (3, "0-2-113", "0-1-121"), (4, "0-2-113", "0-2-113")]
-    {
-        let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
-        let facts = ServerFacts {
-            executed: maria(executed),
-            channels: vec![channel],
-            ..samples::facts(Flavor::MariaDb, n)
-        };
-        case.sets.facts.insert(id(n), facts);
-    }
+    let mut case =
+        Case::mariadb([(2, "0-2-114", "0-2-114"), (3, "0-2-113", "0-1-121"), (4, "0-2-113", "0-2-113")]);
     case.sets.old_primary = Some(maria("0-1-121,0-2-114"));
     let decision = case.decide().unwrap();
     assert_eq!(decision.candidate.server, id(3));
@@ -462,22 +461,8 @@ fn what_a_mariadb_replica_has_passed_it_does_not_lack() {
 /// primary wrote, though its own place has a higher number; nor did one that stands where it has applied everything.
 #[test]
 fn a_mariadb_place_that_the_old_primary_never_had_passes_nothing() {
-    let mut case = Case::new();
-    let cluster = samples::cluster(Flavor::MariaDb, 4);
-    case.state.clusters.insert(cluster.id.clone(), cluster);
-    case.recovery = samples::recovery(Flavor::MariaDb);
-    let maria = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
-    for (n, executed, received) in
-        [(2, "0-2-114", "0-2-118"), (3, "0-2-114", "0-1-117"), (4, "0-2-100", "0-2-100")]
-    {
-        let channel = Channel { received: maria(received), ..samples::channel(Flavor::MariaDb, 1) };
-        let facts = ServerFacts {
-            executed: maria(executed),
-            channels: vec![channel],
-            ..samples::facts(Flavor::MariaDb, n)
-        };
-        case.sets.facts.insert(id(n), facts);
-    }
+    let mut case =
+        Case::mariadb([(2, "0-2-114", "0-2-118"), (3, "0-2-114", "0-1-117"), (4, "0-2-100", "0-2-100")]);
     case.sets.old_primary = Some(maria("0-1-117,0-2-114"));
     let decision = case.decide().unwrap();
     assert_eq!(decision.candidate.server, id(3), "it alone has 0-1-117");
