@@ -73,8 +73,9 @@ pub struct LastSeen {
     pub answered: Option<u64>,
     /// The last refusal, or word that it goes down.
     pub gone: Option<u64>,
-    /// The longest silence of late that an answer ended: when, and how long it was.
-    pub gap: Option<(u64, u64)>,
+    /// The last long silences that an answer ended, the newest first: when, and how long each was. What is committed late may rest
+    /// on an earlier one.
+    pub gaps: [Option<(u64, u64)>; 4],
     /// The end of the last urgent attempt in which it gave no sign of life.
     pub silent_round: Option<u64>,
 }
@@ -461,17 +462,15 @@ impl World {
 
 /// A silence of this length is remembered, milliseconds.
 const GAP_MS: u64 = 900;
-/// A longer one is not forgotten for a shorter one that ended so much later: what is committed may rest on it.
-const LATELY_MS: u64 = 8_000;
 
 impl LastSeen {
     fn note(&mut self, now: u64, outcome: &Outcome) {
         match outcome {
             Outcome::Answered { .. } => {
                 let gap = now - self.answered.unwrap_or(0);
-                let longer = self.gap.is_none_or(|(ended, ms)| gap >= ms || ended + LATELY_MS < now);
-                if gap >= GAP_MS && longer {
-                    self.gap = Some((now, gap));
+                if gap >= GAP_MS {
+                    self.gaps.rotate_right(1);
+                    self.gaps[0] = Some((now, gap));
                 }
                 self.answered = Some(now);
             }

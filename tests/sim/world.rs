@@ -142,6 +142,7 @@ impl World {
                 | Change::DecidePromotion { .. }
                 | Change::NextCandidate { .. }
                 | Change::Publish { .. }
+                | Change::AdvanceOrder { .. }
         );
         if judged {
             self.proposed.insert((node, term, command.at_ms), self.now);

@@ -113,6 +113,12 @@ impl Candidate {
             // Another stands there since it was read (P11).
             return None;
         }
+        let restarted = |stopped: &u64| world.fleet.server(candidate).started_ms > *stopped;
+        let of_candidate = self.stopped.get(&(record.id, decision.candidate.server.clone()));
+        if of_candidate.is_some_and(restarted) {
+            // What it lost since it was read, nobody has seen: it is held against what it must hold before it is made writable.
+            return None;
+        }
         let held = in_hand(world, candidate);
         let passed = |server: &ServerId| record.passed_over.iter().any(|passed| &passed.server == server);
         let seen = |server: &ServerId| self.stopped.get(&(record.id, server.clone()));

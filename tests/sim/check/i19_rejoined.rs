@@ -8,7 +8,7 @@ use quorate::{
     model::{address::Address, gtid::GtidSet},
 };
 
-use super::{Check, account::changed};
+use super::{Check, account::done};
 use crate::{fleet::SimServer, trace::Event, world::World};
 
 /// How long the comparison of two servers and what follows from it take at the most, milliseconds.
@@ -26,8 +26,12 @@ impl Check for Rejoined {
         "I19 nothing is rejoined away"
     }
 
-    fn see(&mut self, _: u64, event: &Event, world: &World) -> Result<(), String> {
-        let Some((Change::AdvanceOrder { order, stage }, _)) = changed(event) else { return Ok(()) };
+    fn see(&mut self, at: u64, event: &Event, world: &World) -> Result<(), String> {
+        let Some((_, command, _)) = done(event) else { return Ok(()) };
+        let Change::AdvanceOrder { order, stage } = &command.change else { return Ok(()) };
+        // Compared before it was proposed, however late it is committed.
+        let proposed = world.proposed.get(&(command.node, command.term, command.at_ms));
+        let proposed = proposed.copied().unwrap_or(at);
         if let Some(order) = world.group.state.orders.get(order) {
             self.targets.insert(order.id, order.target.address.clone());
         }
@@ -36,14 +40,14 @@ impl Check for Rejoined {
         let target = target.filter(|no| !world.errant.contains_key(no));
         // Another server has just been put there.
         let since = |no| world.strangers.since(no);
-        let target = target.filter(|no| since(*no).is_none_or(|since| since + COMPARED_MS < world.now));
+        let target = target.filter(|no| since(*no).is_none_or(|since| since + COMPARED_MS < proposed));
         // Another server may stand in the primary's place (P11).
         let primary = world.primary().filter(|primary| world.strangers.since(*primary).is_none());
         let (Some(target), Some(primary)) = (target, primary) else { return Ok(()) };
         let server = world.fleet.server(target);
         let held = server.log.executed_as_read();
         let primary = world.fleet.server(primary);
-        if primary.power_failed_ms.is_some_and(|at| at + COMPARED_MS >= world.now) {
+        if primary.power_failed_ms.is_some_and(|failed| failed + COMPARED_MS >= proposed) {
             // It has lost since what it held when they were compared.
             return Ok(());
         }

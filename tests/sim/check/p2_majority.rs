@@ -66,15 +66,16 @@ fn saw(world: &World, at: u64, testimony: &Testimony) -> Result<(), String> {
     if world.strangers.since(ServerNo(server)).is_some_and(|since| at >= since + silence) {
         return Ok(());
     }
-    let LastSeen { answered, gone, gap, silent_round } = seen;
+    let LastSeen { answered, gone, gaps, silent_round } = seen;
     // What another server said in its place was not its answer.
     let answered = answered.filter(|answered| !world.strangers.stood(ServerNo(server), *answered));
     let heard_nothing = answered.is_none_or(|answered| at >= answered + silence)
-        || gap.is_some_and(|(ended, ms)| ended >= since && ms >= silence);
+        || gaps.iter().flatten().any(|(ended, ms)| *ended >= since && *ms >= silence);
     let turned_away = gone.is_some_and(|gone| gone >= since);
     // A round holds as long as there was no answer after it; what was heard after the proposal ends a silence, and undoes
     // nothing.
-    let within = |round: u64| gap.is_some_and(|(ended, ms)| ended >= since && round + ms >= ended);
+    let within =
+        |round: u64| gaps.iter().flatten().any(|(ended, ms)| *ended >= since && round + ms >= *ended);
     let unanswered =
         |round: u64| round >= since || answered.is_none_or(|answered| round > answered) || within(round);
     let asked_urgently = silent_round.is_some_and(unanswered);
