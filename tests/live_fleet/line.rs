@@ -93,6 +93,8 @@ pub enum Fact {
     Receiver(Receiver),
     /// Its receiver has an error.
     ReceiverFailed,
+    /// Its receiver has that error.
+    ReceiverError(u32),
     /// Its applier stands.
     ApplierStopped,
     /// Commits wait for an acknowledgement there.

@@ -34,6 +34,9 @@ fn is_so(facts: &ServerFacts, fact: &Fact, other: Option<&GtidSet>) -> bool {
         Fact::HasReceived(_) => other.is_some_and(|other| facts.in_hand().contains(other)),
         Fact::Receiver(state) => channel.is_some_and(|channel| channel.receiver == *state),
         Fact::ReceiverFailed => channel.is_some_and(|channel| channel.receiver_error.is_some()),
+        Fact::ReceiverError(code) => {
+            channel.is_some_and(|c| c.receiver_error.as_ref().is_some_and(|(seen, _)| seen == code))
+        }
         Fact::ApplierStopped => channel.is_some_and(|channel| !channel.applier_running),
         Fact::Ackers(n) => facts.semi_sync.source_clients == Some(*n),
         Fact::ReadOnly => facts.read_only,
