@@ -1,6 +1,7 @@
 //! The actors against ports that a test holds in its hand: what may go wrong between a commit and the actor that hears of it.
 
 mod delegations;
+mod night;
 mod refusals;
 mod verdicts;
 mod world;

@@ -1,40 +1,30 @@
 //! What the leader refuses is told to people once, and is not lost where the log has no majority at that moment.
 
-use std::sync::Arc;
-
 use tokio::time::{Duration, sleep};
 
-use super::world::World;
+use super::night::Night;
 use crate::{
     core::{
-        analysis::Verdict,
         replicated::{Change, Ending, Outcome},
         samples,
     },
     model::server::Flavor,
-    server::{
-        actors,
-        leader::{LeaderHandle, Message},
-    },
 };
 
-/// The leader of one cluster whose primary nodes 2 and 3 call dead; node 1 leads.
-struct Night {
-    world: Arc<World>,
-    leader: LeaderHandle,
+/// A leader whose cluster's primary nodes 2 and 3 call dead, again and again.
+struct Told {
+    night: Night,
     sequence: u64,
 }
 
-impl Night {
+impl Told {
     fn new() -> Self {
-        let world = World::new();
-        let leader = actors::start(world.ports()).leader;
-        Self { world, leader, sequence: 1 }
+        Self { night: Night::new(), sequence: 1 }
     }
 
     fn automatic(&self, enabled: bool) {
         let cluster = Some(samples::cluster(Flavor::MySql, 4).id);
-        let done = self.world.commit(Change::SetRecoveries { cluster, enabled, why: "a test".into() });
+        let done = self.night.world.commit(Change::SetRecoveries { cluster, enabled, why: "a test".into() });
         assert!(matches!(done, Outcome::Done { .. }), "{done:?}");
     }
 
@@ -43,9 +33,7 @@ impl Night {
         for _ in 0..10 {
             self.sequence += 1;
             for node in [2, 3] {
-                let verdict = Verdict { sequence: self.sequence, ..samples::dead(node).verdict };
-                let judged_ms = Some(self.world.ports().host.boottime_ms());
-                self.leader.tell(Message::Verdict { verdict, judged_ms }).await;
+                self.night.calls_it_dead(node, self.sequence).await;
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -54,33 +42,33 @@ impl Night {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_whose_note_was_lost_is_told_again_and_then_no_more() {
-    let mut night = Night::new();
-    night.automatic(false);
-    night.world.lose("note");
-    night.said_again().await;
-    assert_eq!(night.world.refusals(), Vec::<String>::new());
-    night.world.let_go();
-    night.said_again().await;
-    let told = night.world.refusals();
-    assert!(matches!(&told[..], [one] if one.starts_with("RECOVERIES_DISABLED")), "{told:?}");
-    night.said_again().await;
-    assert_eq!(night.world.refusals(), told);
+    let mut told = Told::new();
+    told.automatic(false);
+    told.night.world.lose("note");
+    told.said_again().await;
+    assert_eq!(told.night.world.refusals(), Vec::<String>::new());
+    told.night.world.let_go();
+    told.said_again().await;
+    let refusals = told.night.world.refusals();
+    assert!(matches!(&refusals[..], [one] if one.starts_with("RECOVERIES_DISABLED")), "{refusals:?}");
+    told.said_again().await;
+    assert_eq!(told.night.world.refusals(), refusals);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_recovery_the_same_refusal_is_news() {
-    let mut night = Night::new();
-    night.automatic(false);
-    night.said_again().await;
-    assert_eq!(night.world.refusals().len(), 1);
+    let mut told = Told::new();
+    told.automatic(false);
+    told.said_again().await;
+    assert_eq!(told.night.world.refusals().len(), 1);
 
-    night.automatic(true);
-    night.said_again().await;
-    let recovery = night.world.running().expect("a recovery runs");
+    told.automatic(true);
+    told.said_again().await;
+    let recovery = told.night.world.running().expect("a recovery runs");
     let why = "its primary answers again".to_owned();
-    night.world.commit(Change::BeginUndo { recovery, why: why.clone(), fence_unknown: false });
-    night.automatic(false);
-    let done = night.world.commit(Change::FinishRecovery {
+    told.night.world.commit(Change::BeginUndo { recovery, why: why.clone(), fence_unknown: false });
+    told.automatic(false);
+    let done = told.night.world.commit(Change::FinishRecovery {
         recovery,
         ending: Ending::Cancelled,
         reason: why,
@@ -89,6 +77,6 @@ async fn after_a_recovery_the_same_refusal_is_news() {
         candidate_open: false,
     });
     assert!(matches!(done, Outcome::Done { .. }), "{done:?}");
-    night.said_again().await;
-    assert_eq!(night.world.refusals().len(), 2);
+    told.said_again().await;
+    assert_eq!(told.night.world.refusals().len(), 2);
 }
